@@ -1,0 +1,36 @@
+# Two commands do everything: `make demo` and `make test`. `make help` lists the rest.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+OUT ?= runs/demo
+export TOKENIZERS_PARALLELISM = false
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: help setup demo test test-slow notebooks readme real clean
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
+
+$(VENV)/.ready: settings.ini setup.py constraints.txt
+	python3 -m venv $(VENV)
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt torch
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.ready ## make .venv with pinned versions (1–3 minutes)
+
+demo: setup ## frames of the bundled scenes → payloads → heatmaps in runs/demo
+	$(PY) tools/demo.py $(OUT)
+
+test: setup ## sync check and all notebooks; closes with "N passed, N failed"
+	$(PY) tools/run_tests.py
+
+test-slow: setup ## as test, with the slow cells
+	$(PY) tools/run_tests.py --flags slow
+
+notebooks: setup ## every notebook top to bottom in a real kernel
+	$(PY) tools/notebooks.py
+
+readme: setup ## write README.md from nbs/index.ipynb
+	$(PY) tools/readme.py --write
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) runs build *.egg-info

@@ -1,0 +1,77 @@
+"""Execute notebooks top to bottom in a real kernel: `python tools/notebooks.py [--save] [NAME ...]` (default: all)."""
+import argparse
+import base64
+import io
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from PIL import Image
+
+NBS = Path(__file__).parents[1] / "nbs"
+
+
+def _small(png: str) -> str:
+    "The same picture without metadata (matplotlib writes its version) and losslessly compressed."
+    image, buffer = Image.open(io.BytesIO(base64.b64decode(png))), io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def tidy(nb) -> None:
+    "Drop what changes from run to run: counters, timings, widget state, stderr; shrink pictures."
+    nb.metadata = nbformat.from_dict({"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}})
+    for cell in nb.cells:
+        cell.metadata = nbformat.from_dict({})
+        if cell.cell_type != "code":
+            continue
+        cell.execution_count = None
+        cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
+        for out in cell.outputs:
+            if "execution_count" in out:
+                out.execution_count = None
+            data = out.get("data", {})
+            data.pop("application/vnd.jupyter.widget-view+json", None)
+            out.metadata = nbformat.from_dict({}) if "metadata" in out else out.get("metadata")
+            if "metadata" in out and out.metadata is None:
+                del out["metadata"]
+            if "image/png" in data:
+                data["image/png"] = _small(data["image/png"])
+        cell.outputs = [o for o in cell.outputs if o.output_type != "display_data" or o.data]
+
+
+def run(path: Path, save: bool) -> str | None:
+    "Execute one notebook; the error's text if it failed."
+    nb = nbformat.read(path, as_version=4)
+    try:
+        NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
+    except CellExecutionError as error:
+        return str(error)
+    if save:
+        tidy(nb)
+        nbformat.write(nb, path)
+    return None
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="notebook names without .ipynb")
+    parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook, tidied")
+    args = parser.parse_args()
+    known = sorted(p for p in NBS.glob("*.ipynb") if not p.name.startswith("_"))
+    paths = [p for p in known if not args.names or p.stem in args.names]
+    if not paths:
+        sys.exit(f"no notebook named {args.names} in {NBS}; there are: {[p.stem for p in known]}")
+    failed = 0
+    for path in paths:
+        start = time.perf_counter()
+        error = run(path, args.save)
+        failed += error is not None
+        print(f"{path.name:45s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s", flush=True)
+        if error:
+            print(error, file=sys.stderr)
+    print(f"{len(paths) - failed} passed, {failed} failed")
+    sys.exit(bool(failed))

@@ -1,0 +1,87 @@
+"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, every notebook's cells run."""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def sync_errors() -> list[str]:
+    "Export and clean a copy of the tree; name every file that then differs from the tree."
+    with tempfile.TemporaryDirectory() as tmp:
+        copy = Path(tmp) / "tree"
+        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints")
+        shutil.copytree(ROOT, copy, ignore=ignore)
+        for module in (copy / "experiment").glob("*.py"):
+            if module.name != "__init__.py":
+                module.unlink()
+        env = os.environ | {"PYTHONPATH": str(copy)}
+        for command in (["nbdev_export"], ["nbdev_clean", "--fname", "nbs"]):
+            script = Path(sys.executable).parent / command[0]
+            done = subprocess.run([sys.executable, str(script), *command[1:]], cwd=copy, env=env, capture_output=True, text=True)
+            if done.returncode:
+                return [f"{command[0]}: {done.stderr.strip()[-500:]}"]
+        errors = []
+        for folder, pattern, remedy in (("experiment", "*.py", "nbdev_export"), ("nbs", "*.ipynb", "nbdev_clean")):
+            here = {p.name: p.read_bytes() for p in (ROOT / folder).glob(pattern)}
+            made = {p.name: p.read_bytes() for p in (copy / folder).glob(pattern)}
+            errors += [f"{folder}/{name} differs from what {remedy} makes: run {remedy} and commit" for name in sorted(here.keys() | made.keys())
+                       if here.get(name) != made.get(name)]
+        return errors
+
+
+def run_notebook(path: Path, flags: list[str]) -> tuple[bool, float]:
+    "All cells of one notebook in this process, cwd beside it."
+    import torch
+    from nbdev.test import test_nb
+    torch.set_num_threads(1)
+    os.chdir(path.parent)
+    return test_nb(path, skip_flags=[f for f in ("slow", "widget") if f not in flags], force_flags=flags, do_print=False, showerr=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", help="notebook names without .ipynb (default: all, and the sync checks)")
+    parser.add_argument("--flags", nargs="*", default=[], help="also run cells under these flags, e.g. slow")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    args = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
+    os.environ.setdefault("MPLBACKEND", "agg")
+    results: dict[str, bool] = {}
+
+    def report(name, ok, seconds):
+        results[name] = ok
+        print(f"{'passed' if ok else 'FAILED'}  {name:45s}{seconds:7.1f} s")
+
+    if not args.names:
+        start = time.perf_counter()
+        errors = sync_errors()
+        for error in errors:
+            print(error, file=sys.stderr)
+        report("package and notebooks in sync", not errors, time.perf_counter() - start)
+        start = time.perf_counter()
+        code = subprocess.call([sys.executable, str(ROOT / "tools" / "readme.py")])
+        report("README equals nbs/index.ipynb", code == 0, time.perf_counter() - start)
+    notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_") and (not args.names or p.stem in args.names))
+    with ProcessPoolExecutor(args.workers, max_tasks_per_child=1) as pool:
+        jobs = {pool.submit(run_notebook, path, args.flags): path.name for path in notebooks}
+        for job in as_completed(jobs):
+            try:
+                ok, seconds = job.result()
+            except Exception as error:
+                print(f"{jobs[job]}: {error!r}", file=sys.stderr)
+                ok, seconds = False, 0.0
+            report(jobs[job], ok, seconds)
+    failed = sum(not ok for ok in results.values())
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return 1 if failed or not notebooks else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
