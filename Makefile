@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test test-slow notebooks readme real clean
+.PHONY: help setup demo test test-slow truth train-demo notebooks readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -25,6 +25,12 @@ test: setup ## sync check and all notebooks; closes with "N passed, N failed"
 
 test-slow: setup ## as test, with the slow cells
 	$(PY) tools/run_tests.py --flags slow
+
+truth: setup ## score the maps on fresh scenes with known causes: table and truth/results.json
+	$(PY) -m experiment.truth
+
+train-demo: setup ## train the bundled model from its seed
+	$(PY) -m experiment.demo_model
 
 notebooks: setup ## every notebook top to bottom in a real kernel
 	$(PY) tools/notebooks.py

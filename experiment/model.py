@@ -231,6 +231,8 @@ class DrivingVLA(nn.Module):
     @property
     def lm_head(self) -> nn.Module: return self.vlm.lm_head
     @property
+    def embedding(self) -> nn.Embedding: return self.vlm.get_input_embeddings()
+    @property
     def eos_token_id(self) -> int: return self.tokenizer.convert_tokens_to_ids("<|im_end|>")
 
     def pixel_shuffle(self,
@@ -318,7 +320,7 @@ class DrivingVLA(nn.Module):
         target_points: torch.Tensor | None = None, # (B, 2, 2) m
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # embeddings (B, N, H), image tokens (tiles, n, H), selected_mask (B, N)
         "Token embeddings with image tokens and target points written in; ids beyond the table are clamped first, as SimLingo does."
-        table = self.language_model.embed_tokens
+        table = self.embedding
         embeds = table(input_ids.clamp(max=table.num_embeddings - 1))
         features = self.image_features(pixel_values)
         selected = input_ids == self.config.image_token_id
@@ -370,7 +372,7 @@ class DrivingVLA(nn.Module):
     ) -> torch.Tensor: # (1, M) ids, the end token included when it was spoken
         "Greedy answer with a key-value cache, never under grad. A generated image or target-point token stays a plain embedding."
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-        cache, ids, table = DynamicCache(), [], self.language_model.embed_tokens
+        cache, ids, table = DynamicCache(), [], self.embedding
         for _ in range(max_new_tokens or self.config.max_new_tokens):
             hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
             ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))

@@ -335,7 +335,7 @@ def _signals(rng, ident): # a gantry with signal heads: own lane's and, aside, o
     return found
 
 
-def _draw(rng) -> Scene: # one candidate
+def _draw(rng, wide) -> Scene: # one candidate
     lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
     things = _signals(rng, FIRST) if rng.random() < 0.6 else []
     if rng.random() < 0.55:
@@ -354,8 +354,8 @@ def _draw(rng) -> Scene: # one candidate
     grass = np.array([95, 125, 70]) + rng.normal(0, 12, 3) if rng.random() < 0.7 else np.array([150, 135, 100]) + rng.normal(0, 10, 3)
     asphalt = rng.uniform(75, 125) + rng.normal(0, 3, 3)
     colour = lambda c: tuple(float(i) for i in c)
-    return Scene(int(rng.integers(2 ** 31)), float(np.round(rng.uniform(3, 13), 1)), float(rng.uniform(-0.024, 0.024)), float(rng.uniform(-0.9, 0.9)),
-                 float(rng.uniform(-0.09, 0.09)), float(rng.uniform(1.3, 1.7)), float(rng.uniform(48, 84)), lanes, tuple(things),
+    return Scene(int(rng.integers(2 ** 31)), float(np.round(rng.uniform(3, 13), 1)), float(rng.uniform(-0.02, 0.02) * wide), float(rng.uniform(-0.75, 0.75) * wide),
+                 float(rng.uniform(-0.075, 0.075) * wide), 1.5 + float(rng.uniform(-1, 1) * wide / 6), 66 + float(rng.uniform(-15, 15) * wide), lanes, tuple(things),
                  colour(sky), colour(grass), colour(asphalt), float(rng.uniform(0.001, 0.010)), float(rng.uniform(0.7, 1.12)),
                  float(rng.uniform(1, 6)), bool(rng.random() < 0.5))
 
@@ -382,11 +382,14 @@ def clear_cut(scene: Scene) -> bool:
     return all(_seen(scene, t) for t in scene.things if t.kind in ("lead", "light_own"))
 
 
-def sample(rng: np.random.Generator) -> Scene:
+def sample(
+    rng: np.random.Generator,
+    wide: float = 1.0, # factor on the range of curvature, offset, heading, camera height and horizon
+) -> Scene:
     "A random scene that is `clear_cut`."
-    scene = _draw(rng)
+    scene = _draw(rng, wide)
     while not clear_cut(scene):
-        scene = _draw(rng)
+        scene = _draw(rng, wide)
     return scene
 
 # %% ../nbs/17_render.ipynb #00000017

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANT', 'find_checkpoint', 'lora_scale', 'check_settings', 'published_shapes', 'native_weights',
-           'add_simlingo_tokens', 'find_tokenizer', 'simlingo_model', 'load_simlingo']
+           'add_simlingo_tokens', 'find_tokenizer', 'simlingo_model', 'load_simlingo', 'main']
 
 # %% ../nbs/02_simlingo.ipynb #00000002
 from pathlib import Path
@@ -59,7 +59,7 @@ def lora_scale(
     if not (isinstance(r, int) and r > 0 and isinstance(alpha, (int, float)) and alpha > 0): raise ModelError(f"{where}: lora_r {r!r} and lora_alpha {alpha!r} must be positive numbers")
     theirs = {k: (adapter or {}).get(k, mine) for k, mine in (("r", r), ("lora_alpha", alpha))}
     if theirs != dict(r=r, lora_alpha=alpha):
-        raise ModelError(f"{where}: adapter_config.json says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration {r} and {alpha}; they belong to different runs")
+        raise ModelError(f"{where}: the adapter says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration {r} and {alpha}; they belong to different runs")
     return r, alpha / r
 
 def check_settings(
@@ -158,12 +158,12 @@ def add_simlingo_tokens(
     tokenizer: PreTrainedTokenizerFast, # of InternVL2-1B
 ) -> PreTrainedTokenizerFast:           # the same, with SimLingo's tokens at the end
     "Raises ModelError when some of the tokens are already elsewhere."
-    known, first = tokenizer.get_vocab(), len(tokenizer)
-    if not any(token in known for token in SIMLINGO):
+    if not any(token in tokenizer.get_vocab() for token in SIMLINGO):
         tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SIMLINGO], special_tokens=True)
-    ids = tokenizer.convert_tokens_to_ids(list(SIMLINGO))
-    if ids != list(range(ids[0], ids[0] + len(SIMLINGO))) or ids[-1] != len(tokenizer) - 1:
-        raise ModelError(f"SimLingo's special tokens have the ids {ids} in a vocabulary of {first}; they must stand at its end, in order: use InternVL2-1B's own tokenizer")
+    vocab = tokenizer.get_vocab()
+    ids = [vocab.get(token) for token in SIMLINGO]
+    if ids != list(range(len(vocab) - len(SIMLINGO), len(vocab))):
+        raise ModelError(f"SimLingo's special tokens have the ids {ids} in a vocabulary of {len(vocab)}; they must stand at its end, in order: use InternVL2-1B's own tokenizer")
     return tokenizer
 
 def find_tokenizer(
@@ -200,8 +200,9 @@ def simlingo_model(
     data = settings.get("data_module") or {}
     thumbnail = bool(data.get("use_global_img") or settings["model"]["vision_model"].get("use_global_img"))
     crop = (data.get("base_dataset") or {}).get("cut_bottom_quarter", True)
-    config = chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name, driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail)
-    native = native_weights(weights, chat, lora, where)
+    fields = dict(driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail)
+    try: config, native = chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name, **fields), native_weights(weights, chat, lora, where)
+    except (KeyError, TypeError) as error: raise ModelError(f"{where}: the config.json beside its tokenizer is no InternVL configuration ({error!r})") from None
     model = fill_model(empty_model(config, dtype, tokenizer), native, where, dtype)
     return model.resize_tiles(tile or chat.get("force_image_size") or config.tile)
 
@@ -216,3 +217,11 @@ def load_simlingo(
     chat = read_json(folder / "config.json") if (folder / "config.json").is_file() else INTERNVL2_1B
     adapter = read_json(file.parent / "adapter_config.json") if (file.parent / "adapter_config.json").is_file() else None
     return simlingo_model(torch_weights(file), settings, words, chat, str(file), f"SimLingo {file.parent.name}", dtype, adapter)
+
+# %% ../nbs/02_simlingo.ipynb #0000001b
+def main(argv: list[str] | None = None) -> int:
+    "The command `simlingo`, see `experiment.simlingo_check`."
+    from experiment.simlingo_check import main   # builds on this module
+    return main(argv)
+
+if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

@@ -67,6 +67,10 @@ def differences(
     return sorted([f"missing {k}" for k in expected.keys() - given.keys()] + [f"unexpected {k}" for k in given.keys() - expected.keys()] +
                   [f"{k} is {given[k]}, expected {expected[k]}" for k in expected.keys() & given.keys() if given[k] != expected[k]])
 
+def _finite(tensor):
+    "No NaN and no infinity, without a copy of the whole."
+    return all(part.sum(dtype=torch.float64).isfinite() for part in tensor.flatten().split(2**20))
+
 @torch.no_grad()
 def fill(
     model: nn.Module,             # on any device; every parameter is replaced
@@ -83,7 +87,7 @@ def fill(
     for key, weight in weights.items():
         try: tensor = weight.read()
         except (OSError, RuntimeError, SafetensorError) as error: raise ModelError(f"{where}: {key} cannot be read ({error}); copy the file again") from None
-        if not tensor.sum(dtype=torch.float64).isfinite(): raise ModelError(f"{where}: {key} holds values that are not finite (NaN or infinite); the checkpoint is damaged")
+        if not _finite(tensor): raise ModelError(f"{where}: {key} holds values that are not finite (NaN or infinite); the checkpoint is damaged")
         path, _, leaf = key.rpartition(".")
         setattr(model.get_submodule(path), leaf, nn.Parameter(tensor.to(dtype, copy=True).contiguous(), requires_grad=False))
 

@@ -10,9 +10,9 @@ ROOT = Path(__file__).parents[1]
 SCENES = ROOT / "experiment" / "data" / "scenes"
 BIN = Path(sys.executable).parent
 QUESTIONS = (  # scene, target, what a person should see
-    ("lead_car", "-forward_speed", "why slow? the car ahead"),
-    ("red_light", "-forward_speed", "why slow? the red light"),
-    ("curve", "lateral", "why turn? the road's edges"),
+    ("approach", "-forward_speed", "why slow? the car ahead"),
+    ("light", "-forward_speed", "why slow? the red light"),
+    ("bend", "lateral", "why turn? the road's edges"),
 )
 
 

@@ -6,6 +6,7 @@ import nbformat
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).parents[1]
+PICTURES = "nbs/images"
 HEADER = "<!-- Written from nbs/index.ipynb by `make readme`; edit the notebook. -->\n\n"
 
 
@@ -15,8 +16,8 @@ def shown(cell) -> bool:
     return not any(line.replace(" ", "").startswith(("#|hide", "#|export", "#|default_exp")) for line in first)
 
 
-def text() -> str:
-    "README.md as it should be."
+def parts() -> tuple[str, dict[str, bytes]]:
+    "README.md as it should be, and its pictures (name below PICTURES → bytes)."
     nb = nbformat.read(ROOT / "nbs" / "index.ipynb", as_version=4)
     nb.metadata["language_info"] = {"name": "python"}
     nb.cells = [cell for cell in nb.cells if shown(cell)]
@@ -27,14 +28,24 @@ def text() -> str:
                 cell.source = ""
             else:
                 cell.source = "\n".join(line for line in lines if not line.startswith("#|"))
-            cell.outputs = [o for o in cell.outputs if "image/png" not in o.get("data", {})]
-    body, _ = MarkdownExporter().from_notebook_node(nb)
-    return HEADER + body.replace("```python\n\n```\n", "").strip() + "\n"
+    body, resources = MarkdownExporter().from_notebook_node(nb)
+    pictures = {name: data for name, data in resources["outputs"].items() if name.endswith(".png")}
+    for name in pictures:
+        body = body.replace(f"]({name})", f"]({PICTURES}/{name})")
+    return HEADER + body.replace("```python\n\n```\n", "").strip() + "\n", pictures
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
+    readme, folder = ROOT / "README.md", ROOT / PICTURES
+    body, pictures = parts()
     if "--write" in sys.argv:
-        readme.write_text(text(), encoding="utf-8")
-    elif not readme.exists() or readme.read_text(encoding="utf-8") != text():
-        sys.exit("README.md differs from nbs/index.ipynb: run `make readme` and commit")
+        folder.mkdir(exist_ok=True)
+        for old in folder.glob("output_*.png"):
+            old.unlink()
+        readme.write_text(body, encoding="utf-8")
+        for name, data in pictures.items():
+            (folder / name).write_bytes(data)
+    else:
+        same = readme.exists() and readme.read_text(encoding="utf-8") == body
+        if not same or any(not (folder / n).exists() or (folder / n).read_bytes() != d for n, d in pictures.items()):
+            sys.exit("README.md or its pictures differ from nbs/index.ipynb: run `make readme` and commit")
