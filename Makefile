@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test test-slow truth train-demo notebooks readme clean
+.PHONY: help setup demo test test-slow truth bench train-demo payload notebooks readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -29,8 +29,19 @@ test-slow: setup ## as test, with the slow cells
 truth: setup ## score the maps on fresh scenes with known causes: table and truth/results.json
 	$(PY) -m experiment.truth
 
-train-demo: setup ## train the bundled model from its seed
+bench: setup ## time and memory of every way to a map: table, bench/results.json, bench/results.png
+	$(PY) -m experiment.bench --tiles 1 2
+	$(PY) -m experiment.bench --tiles 7 13 --repeats 3
+	$(PY) -m experiment.bench --tiles 2 --text 512 2048 --dtypes float32 --repeats 3
+	$(PY) -m experiment.bench --tiles 13 --layers 24 --dtypes bfloat16 --variants streaming cheap --repeats 1
+
+train-demo: setup ## train the bundled model from its seed, then make the bundled payload with it
 	$(PY) -m experiment.demo_model
+	$(MAKE) payload
+
+payload: setup ## make the bundled payload with the bundled model
+	$(PY) -m experiment.simlingo_vit_qwen_attn_grad experiment/data/scenes/approach/video_garmin/0016.png --target -forward_speed --certify --out runs/payload
+	cp runs/payload/pt/0016.pt experiment/data/payload/approach_0016.pt
 
 notebooks: setup ## every notebook top to bottom in a real kernel
 	$(PY) tools/notebooks.py

@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix', 'run_streaming',
-           'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'available_gib', 'summarise', 'bench', 'table',
-           'plot', 'save_results', 'main']
+           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'available_gib', 'summarise',
+           'bench', 'table', 'plot', 'save_results', 'main']
 
-# %% ../nbs/20_bench.ipynb #00000002
+# %% ../nbs/20_bench.ipynb #1e9bb1b3
 import argparse, ctypes, gc, importlib.util, json, platform, re, time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -21,14 +22,14 @@ import torch
 from .hooks import capture
 from .interleaver import mlp1_input_grad, patch_contributions, positive_share, to_patches, token_patches
 from .language import head_mean
-from .methods import attention_relevance
+from .methods import Rule, attention_relevance, trace_of
 from .model import CONFIGS, DrivingVLA, Output, random_model
 from .payload import write_atomic
 from .readout import centred, readout
 from .streaming import Seed, stream
 from .tiles import Layout
 
-# %% ../nbs/20_bench.ipynb #00000005
+# %% ../nbs/20_bench.ipynb #365795ec
 @dataclass(frozen=True)
 class Case:
     "What is measured."
@@ -72,7 +73,7 @@ def set_up(case: Case) -> Setup:
     side = config.tile
     return Setup(model, pixels, ids, Layout((side, side * case.tiles), (0, 0, side * case.tiles, side), (1, case.tiles), side, config.patch))
 
-# %% ../nbs/20_bench.ipynb #00000008
+# %% ../nbs/20_bench.ipynb #c775d388
 def _bytes(tensors): return sum(t.numel() * t.element_size() for t in tensors)
 
 def run_sdpa(s: Setup):
@@ -125,11 +126,20 @@ def run_streaming(s: Setup):
     with stream(s.model) as context:
         out, y = s.forward()
         found, = context.backward(y, out, [Seed([s.row], [len(s.pixels)])])
-    return torch.cat(found.patches), _bytes(found.tokens + found.patches + [found.language_trace, found.vision_trace])
+    return torch.cat(found.patches), _bytes(v for v in trace_of(found, {}).values() if torch.is_tensor(v))
 
-def run_cheap(s: Setup):
+def run_streaming_2(s: Setup):
+    "Two scalars, one forward."
+    with stream(s.model) as context:
+        out, y = s.forward()
+        seeds = [Seed([s.row], [len(s.pixels)])]
+        first, = context.backward(y, out, seeds, retain_graph=True)
+        second, = context.backward(out.route[0, -1, 0], out, seeds)
+    return torch.cat(first.patches + second.patches), _bytes(v for found in (first, second) for v in trace_of(found, {}).values() if torch.is_tensor(v))
+
+def run_cheap(s: Setup, hold: str = "norms"):
     "Read out at the interleaver."
-    with readout(s.model) as context: x, grad = context.gradient(s.forward()[1])
+    with readout(s.model, hold) as context: x, grad = context.gradient(s.forward()[1])
     found = centred(x, grad, token_patches(s.model.pixel_shuffle, s.layout.side), [s.layout])
     return torch.cat(found.patches), _bytes(found.signed)
 
@@ -141,10 +151,11 @@ def run_captum_ig8(s: Setup):
     p = s.model.config.patch
     return maps.unflatten(2, (-1, p)).unflatten(1, (-1, p)).sum((2, 4)).clamp_min(0), _bytes([maps])
 
-VARIANTS: dict[str, Callable[[Setup], tuple]] = dict(sdpa=run_sdpa, dense_matrix=run_dense_matrix, dense_vector=run_dense_vector, streaming=run_streaming, cheap=run_cheap)
+VARIANTS: dict[str, Callable[[Setup], tuple]] = dict(sdpa=run_sdpa, dense_matrix=run_dense_matrix, dense_vector=run_dense_vector, streaming=run_streaming,
+                                                        streaming_2=run_streaming_2, cheap=run_cheap, cheap_lrp=partial(run_cheap, hold="lrp"))
 if importlib.util.find_spec("captum"): VARIANTS["captum_ig8"] = run_captum_ig8
 
-# %% ../nbs/20_bench.ipynb #0000000c
+# %% ../nbs/20_bench.ipynb #c582a7ee
 def _status(key): return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 def measured(
@@ -174,7 +185,7 @@ def available_gib() -> float:
     info = Path("/proc/meminfo")
     return int(re.search(r"MemAvailable:\s+(\d+)", info.read_text()).group(1)) / 2**20 if info.exists() else float("inf")
 
-# %% ../nbs/20_bench.ipynb #0000000f
+# %% ../nbs/20_bench.ipynb #47c9ec3a
 def summarise(
     case: Case,
     rounds: list[dict[str, dict]], # per round: variant → time_s, memory_above_weights_mib, payload_mib
@@ -209,9 +220,11 @@ def bench(
             (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
             done[name] = dict(time_s=seconds, memory_above_weights_mib=mib, payload_mib=size / 2**20)
         if k >= 0: rounds.append({name: done[name] for name in names})
+    peaks = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
+    if None not in peaks: say(f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(peaks):.0f} MiB")
     return summarise(case, rounds)
 
-# %% ../nbs/20_bench.ipynb #00000012
+# %% ../nbs/20_bench.ipynb #434db639
 def table(rows: list[dict]) -> str: # Markdown
     "One line per case and variant."
     value = {(r["variant"], r["model"], r["layers"], r["tiles"], r["text"], r["dtype"], r["metric"]): r for r in rows}
@@ -267,7 +280,7 @@ def _processor():
     found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     return found.group(1) if found else platform.processor()
 
-# %% ../nbs/20_bench.ipynb #00000015
+# %% ../nbs/20_bench.ipynb #7a9f38bf
 def main(argv: list[str] | None = None) -> int: # exit status
     "Measure all asked cases, print the table, keep the results."
     parser = argparse.ArgumentParser(prog="python -m experiment.bench", description="Time, memory and payload of every way to a map.")
@@ -289,7 +302,7 @@ def main(argv: list[str] | None = None) -> int: # exit status
             for text in args.text:
                 rows += bench(Case(tiles, dtype, args.layers, text, args.model), args.variants, args.repeats, args.device, say=lambda line: print(line, flush=True))
                 save_results(rows, args.out, args.threads)
-    print(table(rows))
+    print(table(json.loads((args.out / "results.json").read_text())["rows"] if rows else []))
     print(args.out / "results.json")
     return 0
 

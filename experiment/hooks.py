@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['DETAILS', 'dense_attention', 'CaptureError', 'Parts', 'live_parts', 'Towers', 'towers', 'Seen', 'Value', 'capture']
 
-# %% ../nbs/04_hooks.ipynb #00000002
+# %% ../nbs/04_hooks.ipynb #1f8348b0
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ from transformers.models.internvl.modeling_internvl import InternVLVisionAttenti
 from .language import head_mean
 from .model import DrivingVLA
 
-# %% ../nbs/04_hooks.ipynb #00000005
+# %% ../nbs/04_hooks.ipynb #d7f653e3
 def dense_attention(
     q: torch.Tensor,           # (B, heads, S, d)
     k: torch.Tensor,           # (B, KV heads, S, d)
@@ -39,7 +40,7 @@ def dense_attention(
     out = (attn.view(b, groups, -1, attn.shape[-1]) @ v).view(b, h, s, d)
     return out.transpose(1, 2), attn
 
-# %% ../nbs/04_hooks.ipynb #00000008
+# %% ../nbs/04_hooks.ipynb #b9bf74a4
 class CaptureError(RuntimeError):
     "Nothing, too little or too much was recorded; the message says in which tower and what to do."
 
@@ -92,7 +93,7 @@ def towers(
     language = [getattr(layer, "self_attn", None) or layer.attention for layer in decoder.layers]
     return Towers([decoder] if getattr(decoder, "_supports_attention_backend", False) else [], vision, language, projector)
 
-# %% ../nbs/04_hooks.ipynb #0000000b
+# %% ../nbs/04_hooks.ipynb #5a24ea24
 @dataclass
 class Seen:
     "One attention layer's record; tensors are detached."
@@ -136,9 +137,9 @@ class capture:
         "Keep one layer's probabilities when they belong to a forward with gradients."
         if seen is None or not (torch.is_grad_enabled() and attn.requires_grad): return
         if dropout: raise CaptureError("attention dropout is on: call model.eval() before explaining")
-        if seen.calls: raise CaptureError("a second forward ran with gradients inside one capture: generate under torch.no_grad(), explain one forward")
-        seen.calls, seen.attn = 1, attn.detach()
-        attn.register_hook(lambda grad: self._receive(seen, grad))
+        if seen.backwards: raise CaptureError("a second forward ran with gradients after backward inside one capture: explain one forward a capture")
+        seen.calls, seen.attn = seen.calls + 1, attn.detach()
+        attn.register_hook(partial(self._receive, seen, seen.calls))
 
     def _from_output(self, seen, out):
         "Probabilities that an eager attention module returns beside its output."
@@ -159,8 +160,9 @@ class capture:
             handles.append(attn.register_forward_hook(lambda m, args, out, seen=seen: self._from_output(seen, out)))
         return handles
 
-    def _receive(self, seen, grad):
-        "Called inside backward with ∂y/∂A."
+    def _receive(self, seen, call, grad):
+        "Called inside backward with ∂y/∂A of one forward."
+        if call < seen.calls: raise CaptureError(f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is kept: run the others under torch.no_grad()")
         seen.backwards += 1
         if self.detail == "full": seen.grad = grad.detach()
         else: seen.cam = head_mean(seen.attn, grad)
@@ -191,6 +193,12 @@ class capture:
         if self.detail == "cam":
             for seen in self.vision + self.language: seen.attn = None
         if kind is None: self.check()
+
+    def forget(self):
+        "Drop recorded gradients, before another backward through the same forward."
+        for s in self.vision + self.language: s.grad, s.cam, s.backwards = None, None, 0
+        for v in (self.mlp1_input, self.mlp1_output):
+            if v is not None: v.grad = None
 
     def check(self):
         "Raise CaptureError unless every layer of both towers was recorded once and got a gradient."

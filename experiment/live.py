@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Projector', 'LiveVLA', 'live']
 
-# %% ../nbs/12_live.ipynb #00000002
+# %% ../nbs/12_live.ipynb #e4801bd8
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from .hooks import Parts, live_parts
 from .model import DrivingHeads, DrivingVLA, Inputs, ModelConfig, WideMLP
 from .weights import ModelError
 
-# %% ../nbs/12_live.ipynb #00000005
+# %% ../nbs/12_live.ipynb #73a8a32e
 class Projector(nn.Module):
     "The live `mlp1` (LayerNorm, linear, GELU, linear) with its layers named; the layers are shared."
     def __init__(self,
@@ -51,7 +51,7 @@ def _live_config(parts, tokenizer, name):
     return ModelConfig(name=name, vlm=vlm, driving=driving, target_points=driving, layout="simlingo" if driving else "internvl", max_tiles=2 if driving else getattr(chat, "max_dynamic_patch", 12),
                        thumbnail=not driving and bool(getattr(chat, "use_thumbnail", False)), ps_version=getattr(chat, "ps_version", "v1"), random=False, **rows)
 
-# %% ../nbs/12_live.ipynb #00000007
+# %% ../nbs/12_live.ipynb #091a8351
 class LiveVLA(DrivingVLA):
     "A live model behind `DrivingVLA`'s interface; see `live`."
     def __init__(self,
@@ -108,11 +108,11 @@ class LiveVLA(DrivingVLA):
         "Greedy answer, never under grad."
         if getattr(self.language_model, "_supports_attention_backend", False): return super().generate(inputs, max_new_tokens)
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-        ids, table = [], self.embedding
+        ids = []
         for _ in range(max_new_tokens or self.config.max_new_tokens):
             ids.append(self.logits(self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -1]).argmax(-1, keepdim=True))
             if ids[-1].item() == self.eos_token_id: break
-            x = torch.cat([x, table(ids[-1].clamp(max=table.num_embeddings - 1))], 1)
+            x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)
 
     def resize_tiles(self, tile: int) -> "LiveVLA": # px

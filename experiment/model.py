@@ -7,7 +7,7 @@ __all__ = ['SPECIAL', 'SIMLINGO', 'PROMPTS', 'CONFIGS', 'FORMAT', 'DATA', 'build
            'demo_config', 'internvl2_1b_config', 'WideMLP', 'DrivingHeads', 'InternVLv1', 'Inputs', 'Output',
            'DrivingVLA', 'empty_model', 'fill_model', 'random_model', 'read_tokenizer', 'download', 'read_json', 'load']
 
-# %% ../nbs/01_model.ipynb #00000002
+# %% ../nbs/01_model.ipynb #df9fdfaf
 import json, re
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -26,9 +26,9 @@ from transformers import (AutoTokenizer, DynamicCache, InternVLConfig, InternVLF
 
 from .camera import SIMLINGO_CAMERA, Camera
 from .tiles import Layout, cut, internvl_layout, simlingo_layout
-from .weights import ModelError, Weight, fill, resize_positions, safetensors_weights
+from .weights import ModelError, Weight, WeightsError, fill, resize_positions, safetensors_weights
 
-# %% ../nbs/01_model.ipynb #00000005
+# %% ../nbs/01_model.ipynb #7bb0e9e0
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 SIMLINGO = ("<WAYPOINTS>", "<WAYPOINTS_DIFF>", "<ORG_WAYPOINTS_DIFF>", "<ORG_WAYPOINTS>",
             "<WAYPOINT_LAST>", "<ROUTE>", "<ROUTE_DIFF>", "<TARGET_POINT>")
@@ -46,7 +46,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast: # deterministic; about 500 tok
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL + SIMLINGO])
     return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left")
 
-# %% ../nbs/01_model.ipynb #00000008
+# %% ../nbs/01_model.ipynb #7864de47
 _SPEED, _POINTS = "Current speed: {speed:.1f} m/s. ", "Target waypoint: <TARGET_POINT><TARGET_POINT>. "
 PROMPTS = {
     "plain": _SPEED + "What should the ego vehicle do next? Provide a short commentary.", # no navigation: any InternVL
@@ -85,7 +85,7 @@ class ModelConfig:
     @property
     def image_token_id(self) -> int: return self.vlm["image_token_id"]
 
-# %% ../nbs/01_model.ipynb #00000009
+# %% ../nbs/01_model.ipynb #ba4f5cfa
 def _config(name, tile, vision, text, vocab, **kw):
     "A `ModelConfig` for the small tokenizer: `vision`/`text` are (width, layers, heads, mlp width[, KV heads])."
     side = tile // 14
@@ -119,7 +119,7 @@ def internvl2_1b_config(
 
 CONFIGS = {"tiny": tiny_config, "demo": demo_config, "InternVL2-1B": internvl2_1b_config}
 
-# %% ../nbs/01_model.ipynb #0000000c
+# %% ../nbs/01_model.ipynb #d82e19a9
 class WideMLP(nn.Sequential):
     "Linear layers and activations evaluated in float32 or wider, whatever the weights' dtype."
     def forward(self, x):
@@ -159,7 +159,7 @@ class DrivingHeads(nn.Module):
         n = self.query_embeds_wps.shape[1]
         return self.route_head(hidden[:, :n]).cumsum(1), self.speed_wps_head(hidden[:, n:]).cumsum(1)
 
-# %% ../nbs/01_model.ipynb #0000000f
+# %% ../nbs/01_model.ipynb #7527559d
 class _TransposedModel(InternVLModel):
     def pixel_shuffle(self, vision_features, scale_factor=0.5):
         return super().pixel_shuffle(vision_features, scale_factor).transpose(1, 2).contiguous()
@@ -200,7 +200,7 @@ class Output:
         spans = ", ".join(f"{k} {v.start}–{v.stop - 1}" for k, v in self.spans.items() if len(v))
         return f"Output(hidden {tuple(self.hidden.shape)}, image tokens {tuple(self.image_tokens.shape)}, rows: {spans})"
 
-# %% ../nbs/01_model.ipynb #00000010
+# %% ../nbs/01_model.ipynb #73ff77d7
 class DrivingVLA(nn.Module):
     "InternVL with SimLingo's driving queries and heads, in evaluation mode until told otherwise."
     def __init__(self,
@@ -314,15 +314,21 @@ class DrivingVLA(nn.Module):
                              "make the prompt with model.prompt(speed, n_tiles) for the tiles that are passed")
         return embeds.masked_scatter(mask[..., None], values.to(embeds.dtype))
 
+    def words(self,
+        ids: torch.Tensor, # (B, N)
+    ) -> torch.Tensor:     # (B, N, H)
+        "Plain token embeddings; ids beyond the table are clamped, as SimLingo does."
+        return self.embedding(ids.clamp(max=self.embedding.num_embeddings - 1))
+
     def embed(self,
-        input_ids: torch.Tensor,    # (B, N)
+        input_ids: torch.Tensor,    # (B, N) prompt
         pixel_values: torch.Tensor, # (tiles of all samples, 3, tile, tile)
         target_points: torch.Tensor | None = None, # (B, 2, 2) m
+        features: torch.Tensor | None = None, # (tiles, n, H) image tokens made before; InternViT is then not run
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # embeddings (B, N, H), image tokens (tiles, n, H), selected_mask (B, N)
-        "Token embeddings with image tokens and target points written in; ids beyond the table are clamped first, as SimLingo does."
-        table = self.embedding
-        embeds = table(input_ids.clamp(max=table.num_embeddings - 1))
-        features = self.image_features(pixel_values)
+        "A prompt's token embeddings with image tokens and target points written in."
+        embeds = self.words(input_ids)
+        if features is None: features = self.image_features(pixel_values)
         selected = input_ids == self.config.image_token_id
         embeds = self._place(embeds, selected, features, "image token")
         asked = input_ids == self.tokenizer.convert_tokens_to_ids("<TARGET_POINT>")
@@ -339,11 +345,12 @@ class DrivingVLA(nn.Module):
         attention_mask: torch.Tensor | None = None, # (B, N) 1 = token, 0 = padding; None for SimLingo's unmasked single prompt
         answer_ids: torch.Tensor | None = None,     # (B, M) the model's own answer, put between prompt and queries
         target_points: torch.Tensor | None = None,  # (B, 2, 2) m
+        features: torch.Tensor | None = None,       # (tiles, n, H) image tokens made before, for instance model.projector(x); pixels are then not looked at
     ) -> Output:
         "One teacher-forced pass over [prompt | answer | route queries | speed queries]. Differentiable; generates nothing."
         n, m = input_ids.shape[1], 0 if answer_ids is None else answer_ids.shape[1]
-        ids = input_ids if answer_ids is None else torch.cat([input_ids, answer_ids.to(input_ids)], 1)
-        x, features, selected = self.embed(ids, pixel_values, target_points)
+        x, features, selected = self.embed(input_ids, pixel_values, target_points, features)
+        if m: x = torch.cat([x, self.words(answer_ids.to(input_ids))], 1)   # a spoken image or target-point token stays a plain embedding
         if self.driving is not None: x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
         extra = x.shape[1] - n
         position = torch.arange(x.shape[1], device=x.device)[None]
@@ -356,7 +363,7 @@ class DrivingVLA(nn.Module):
         if self.driving is not None:
             route, speed = self.driving(hidden[:, n + m:])
             spans |= {"route": range(n + m, n + m + self.config.n_route), "speed": range(n + m + self.config.n_route, n + extra)}
-        return Output(hidden, route, speed, features, F.pad(selected, (0, extra - m)), spans)
+        return Output(hidden, route, speed, features, F.pad(selected, (0, extra)), spans)
 
     def logits(self,
         hidden: torch.Tensor, # (…, H) rows of `Output.hidden`
@@ -372,12 +379,12 @@ class DrivingVLA(nn.Module):
     ) -> torch.Tensor: # (1, M) ids, the end token included when it was spoken
         "Greedy answer with a key-value cache, never under grad. A generated image or target-point token stays a plain embedding."
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-        cache, ids, table = DynamicCache(), [], self.embedding
+        cache, ids = DynamicCache(), []
         for _ in range(max_new_tokens or self.config.max_new_tokens):
             hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
             ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
             if ids[-1].item() == self.eos_token_id: break
-            x = table(ids[-1].clamp(max=table.num_embeddings - 1))
+            x = self.words(ids[-1])
         return torch.cat(ids, 1)
 
     def save(self,
@@ -402,7 +409,7 @@ class DrivingVLA(nn.Module):
 
 FORMAT = "vla-relevance/model-1"
 
-# %% ../nbs/01_model.ipynb #00000012
+# %% ../nbs/01_model.ipynb #aaf408be
 def empty_model(
     config: ModelConfig,
     dtype: torch.dtype = torch.float32,
@@ -443,9 +450,9 @@ def random_model(
         if "lambda_" in name: return torch.full(p.shape, config.vlm["vision_config"]["layer_scale_init_value"], dtype=dtype)
         if name.endswith("bias"): return torch.zeros(p.shape, dtype=dtype)
         return torch.empty(p.shape, dtype=dtype).normal_(0, std or (p[0].numel() ** -0.5 if narrow and p.dim() > 1 else 0.02), generator=generator)
-    return fill_model(model, {k: Weight(tuple(p.shape), partial(values, k, p)) for k, p in model.named_parameters()}, "random", dtype)
+    return fill_model(model, {k: Weight(tuple(p.shape), partial(values, k, p), own=True) for k, p in model.named_parameters()}, "random", dtype)
 
-# %% ../nbs/01_model.ipynb #00000027
+# %% ../nbs/01_model.ipynb #353bc06b
 DATA = Path(__file__).parent / "data" if "__file__" in globals() else Path("../experiment/data")
 
 def read_tokenizer(
@@ -464,23 +471,34 @@ def read_tokenizer(
     tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side = "<|im_end|>", "<|endoftext|>", "left"
     return tokenizer
 
+def _check_towers(path, vlm):
+    "Both towers' settings must stand in a configuration: transformers would fill a gap with the sizes of an 8 B model."
+    absent = [part for part in ("vision_config", "text_config") if not (isinstance(vlm, dict) and isinstance(vlm.get(part), dict) and vlm[part])]
+    if absent: raise ModelError(f"{path}: {' and '.join(absent)} missing; expected the sizes of both towers of an InternVL model")
+
 def _load_own(folder, raw, dtype):
     "A folder written by `DrivingVLA.save`."
     if raw["format"] != FORMAT: raise ModelError(f"{folder / 'config.json'}: format {raw['format']!r}, this version reads {FORMAT!r}")
     try: config = ModelConfig(**{k: v for k, v in raw.items() if k != "format"})
     except TypeError as error: raise ModelError(f"{folder / 'config.json'}: {error}; was it edited by hand?") from None
+    _check_towers(folder / "config.json", config.vlm)
     path = folder / "model.safetensors"
     return fill_model(empty_model(config, dtype, read_tokenizer(folder)), safetensors_weights([path]), str(path), dtype)
 
-def _load_hf(folder, name, dtype):
-    "InternVL in transformers' own layout."
-    try: vlm = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    except (OSError, ValueError, SafetensorError) as error:
+def _load_hf(folder, name, raw, dtype):
+    "InternVL in transformers' own layout. transformers itself would only warn of another kind of model or of missing weights, and go on with random ones."
+    if raw.get("model_type") != "internvl":
+        raise ModelError(f"{folder / 'config.json'}: model_type {raw.get('model_type')!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original one) or a folder saved by this package")
+    _check_towers(folder / "config.json", raw)
+    try: vlm, info = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})") from None
+    problems = sorted(f"{kind.partition('_')[0]} {key}" for kind in ("missing_keys", "unexpected_keys") for key in info[kind])
+    if problems: raise WeightsError(str(folder), "InternVL", problems)
     config = ModelConfig(name=name, vlm=vlm.config.to_dict(), driving=False, layout="internvl", max_tiles=12, thumbnail=True, random=False)
     return DrivingVLA(config, read_tokenizer(folder), vlm)
 
-# %% ../nbs/01_model.ipynb #00000028
+# %% ../nbs/01_model.ipynb #26ba8b02
 def download(
     name: str,                   # hub id
     revision: str | None = None, # branch, tag or commit
@@ -493,8 +511,10 @@ def download(
         raise ModelError(f"{name}: not available from the hub ({' '.join(str(error).split())[:160]}); check the id and the revision, or give a local folder") from None
 
 def read_json(path):
-    try: return json.loads(path.read_text())
+    try: found = json.loads(path.read_text())
     except (OSError, ValueError) as error: raise ModelError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(found, dict): raise ModelError(f"{path}: holds a {type(found).__name__}, expected a JSON object with the model's settings")
+    return found
 
 def _load_folder(folder, name, dtype):
     "Whichever of the layouts with a `config.json` this is."
@@ -505,7 +525,7 @@ def _load_folder(folder, name, dtype):
     if raw.get("model_type") == "internvl_chat":
         from experiment.internvl import load_original   # builds on this module
         return load_original(folder, name, dtype)
-    return _load_hf(folder, name, dtype)
+    return _load_hf(folder, name, raw, dtype)
 
 def load(
     source: str | Path = "demo", # see the table above
@@ -527,6 +547,6 @@ def load(
         model = load_simlingo(folder, dtype, tokenizer)
     elif folder.is_dir(): model = _load_folder(folder, name, dtype)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."): model = _load_folder(download(name, revision), name, dtype)
-    else: raise ModelError(f"{name}: no such folder; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf")
+    else: raise ModelError(f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf")
     if tile: model.resize_tiles(tile)
     return model.to(device).eval().requires_grad_(False)

@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['EPILOG', 'main', 'RecordFile', 'find_records', 'record_frames', 'ours']
 
-# %% ../nbs/14_ours.ipynb #00000002
+# %% ../nbs/14_ours.ipynb #1a5cd0b3
 import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-from .explain import choose_rule, save_maps
-from .methods import READOUTS, RULES, SPLITS, Rule, attention_relevance, frame_maps
+from .catalogue import DEFAULT, SHOWN, describe, method_of, relevance_of
+from .explain import save_maps
+from .methods import RULES, Rule, frame_maps
 from .payload import PayloadError, load_record
 from .runs import RunError, Summary, command, each, natural, pipeline_log
 
-# %% ../nbs/14_ours.ipynb #00000004
+# %% ../nbs/14_ours.ipynb #fc0736d0
 @dataclass(frozen=True)
 class RecordFile:
     "One record on disk."
@@ -50,7 +51,7 @@ def record_frames(
         frames.append(image.convert("RGB"))
     return frames
 
-# %% ../nbs/14_ours.ipynb #00000006
+# %% ../nbs/14_ours.ipynb #164f6968
 def _layers(text, option):
     "`12:` or `0:6` as a slice, `3,5,7` as a tuple."
     if text is None: return None
@@ -62,10 +63,11 @@ def _layers(text, option):
 def ours(
     payloads: str,                # a record, a folder of records, or a run's folder
     out: str = "runs/ours",       # folder for everything
-    rule: tuple = ("ours",),      # one or more rules, see below; several get a folder each
-    residual_alpha: float = 1.0,  # weight of what stays in place in r = alpha r + r A
-    temperature: float = 1.0,     # of the rows of the attention-gradient matrices: below 1 sharpens
-    language_layers: str | None = None, # e.g. 12: or 0:6 or 3,5,7; all when not given
+    rule: tuple = (DEFAULT,),     # one or more methods, see below; several get a folder each
+    show: str = "auto",           # part of a signed map: positive (for), negative (against), magnitude; auto by the target
+    residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
+    temperature: float = 1.0,     # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
+    language_layers: str | None = None, # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
     vision_layers: str | None = None,   # likewise
     thumbnail: str = "apart",     # InternVL's thumbnail tile: apart from the tiles' map or blended in
     normalisation: str = "percentile", # of the pictures: percentile, minmax or none
@@ -73,9 +75,8 @@ def ours(
     contrast: float = 1.0,        # temperature of the display values: above 1 lifts small values
 ) -> Summary:
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
-    rules = {name: choose_rule(name) for name in rule}
-    rules = {name: Rule(r.split, r.readout, residual_alpha, temperature, _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers"))
-             for name, r in rules.items()}
+    layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
+    rules = {method_of(name).name: Rule(RULES[name][0].split, RULES[name][0].readout, residual_alpha, temperature, *layers) if name in RULES else name for name in rule}
     records = find_records(payloads)
     with pipeline_log(out) as log:
         log.info("%d records from %s · rules %s", len(records), payloads, rules)
@@ -84,7 +85,7 @@ def ours(
             record = load_record(item.path)
             frames = record_frames(record)
             for name, r in rules.items():
-                relevance = attention_relevance(record, r)
+                relevance = relevance_of(record, r, show)
                 save_maps(record | {"tag": item.tag}, relevance, frame_maps(record, relevance, thumbnail), frames, Path(out) / name if len(rules) > 1 else Path(out),
                           normalisation, clamp, contrast)
                 log.info("%s: %s · target %s · sums: %s · CLS share %.3f", item.tag, name, record["target_info"]["target"],
@@ -95,12 +96,16 @@ def ours(
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 
-EPILOG = "rules:\n" + "\n".join(f"  {name:20s} {text}" for name, (_, text) in RULES.items()) + """
+EPILOG = "methods (name, what a map may claim, cost, source):\n" + describe() + """
 
 examples:
   ours runs/a/pt --out runs/a/ours
   ours runs/a --rule ours interleaver --out runs/a/compare
 
+A record serves the maps that were computed at its capture (simlingo_vit_qwen_attn_grad --maps, by default centred). Detail trace (the default)
+also serves the attention rule it was captured by and the rules that leave its way earlier, at the interleaver; cam every attention rule and
+option; full every method made of attention. What a record cannot serve is refused with the names of what it can; nothing is replaced silently.
+
 Exit status: 0 when every record was done, 1 when some failed, 2 when it could not start."""
-main = command(ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"])
+main = command(ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"], show=list(SHOWN))
 if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())

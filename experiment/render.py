@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
-           'FREE_SPEED', 'ANSWERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'SECONDS', 'Thing', 'Scene',
-           'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled', 'labels', 'render',
+           'FREE_SPEED', 'ANSWERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'SECONDS', 'main', 'Thing',
+           'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled', 'labels', 'render',
            'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive', 'gaze',
-           'write_drive', 'main']
+           'write_drive', 'drives']
 
-# %% ../nbs/17_render.ipynb #00000002
-import argparse
+# %% ../nbs/17_render.ipynb #50089092
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-# %% ../nbs/17_render.ipynb #00000005
+from .runs import Summary, command
+
+# %% ../nbs/17_render.ipynb #48996d87
 HEIGHT, WIDTH, FOCAL = 168, 336, 200.0        # frame in pixels, focal length in pixels (field of view 80°)
 LANE = 3.5                                    # width of a lane, metres
 SKY, GRASS, ROAD, LINE, FIRST = 0, 1, 2, 3, 10  # ids of the background; things are numbered from FIRST
@@ -63,7 +64,7 @@ class Scene:
         "The thing of one kind, or None."
         return next((t for t in self.things if t.kind == kind), None)
 
-# %% ../nbs/17_render.ipynb #00000007
+# %% ../nbs/17_render.ipynb #9c32dabe
 def _axes(scene: Scene): # start of the lane's centre, its direction, its normal
     sin, cos = np.sin(scene.heading), np.cos(scene.heading)
     return np.array([0.0, -scene.offset]), np.array([cos, sin]), np.array([-sin, cos])
@@ -101,7 +102,7 @@ def project(
     "Pinhole camera above the ego's origin that looks along x; its pitch is a shift of the horizon."
     return WIDTH / 2 + FOCAL * y / x, scene.horizon + FOCAL * (scene.camera - z) / x
 
-# %% ../nbs/17_render.ipynb #0000000a
+# %% ../nbs/17_render.ipynb #7128f26c
 FREE_SPEED = 13.0                               # m/s
 ANSWERS = ("go", "follow car", "brake car ahead", "stop red light")
 
@@ -153,7 +154,7 @@ def labels(scene: Scene) -> Labels:
     answer = {"free": "go", "light": "stop red light", "lead": "brake car ahead" if goal < scene.speed - 1 else "follow car"}[cause]
     return Labels(lane_to_ego(scene, np.arange(1, 21)) * flip, lane_to_ego(scene, way) * flip, answer, cause)
 
-# %% ../nbs/17_render.ipynb #0000000d
+# %% ../nbs/17_render.ipynb #11a6bb2c
 class _Canvas:
     "A frame in float32 RGB with its id mask, and the colour of the fog."
     def __init__(self, scene: Scene):
@@ -190,7 +191,7 @@ class _Canvas:
         cover = np.clip((1 - radius) * min(ru, rv) + 0.5, 0, 1).astype(np.float32)
         self.blend(slice(b, d), slice(a, c), cover, colour, ident, x)
 
-# %% ../nbs/17_render.ipynb #0000000f
+# %% ../nbs/17_render.ipynb #22ad0721
 def _borders(scene: Scene) -> dict:  # lateral position of every line, m -> is it dashed
     left, right = scene.lanes
     inner = {LANE * (i - 0.5): True for i in range(-left, right + 2)}
@@ -224,7 +225,7 @@ def _ground(canvas: _Canvas) -> None:
     canvas.rgb[top:] = canvas.haze + (ground - canvas.haze) * np.exp(-scene.fog * far)[..., None]
     canvas.ids[top:] = ids
 
-# %% ../nbs/17_render.ipynb #00000011
+# %% ../nbs/17_render.ipynb #2c8b6469
 def _span(scene: Scene, thing: Thing, s=None): # u of both sides, v of top and bottom, distance x, pixels per metre
     x, y = lane_to_ego(scene, thing.s if s is None else s, thing.lat)
     (u0, v1), (u1, v0) = project(scene, x, y - thing.width / 2, thing.base), project(scene, x, y + thing.width / 2, thing.base + thing.height)
@@ -299,7 +300,7 @@ def render(scene: Scene): # frame (168, 336, 3) uint8 and ids (168, 336) int16
     ids = canvas.ids
     return (np.ascontiguousarray(frame[:, ::-1]), np.ascontiguousarray(ids[:, ::-1])) if scene.mirror else (frame, ids)
 
-# %% ../nbs/17_render.ipynb #00000013
+# %% ../nbs/17_render.ipynb #049871ff
 def _vehicle(rng, ident, kind, s, lat, brake): # a car or a van in some colour
     paint = [(200, 200, 205), (45, 48, 55), (60, 80, 130), (150, 40, 40), (210, 190, 120), (90, 110, 90), (120, 122, 128)][rng.integers(7)]
     height = float(rng.choice([1.45, 1.6, 2.3], p=[0.5, 0.3, 0.2]))
@@ -392,7 +393,7 @@ def sample(
         scene = _draw(rng, wide)
     return scene
 
-# %% ../nbs/17_render.ipynb #00000017
+# %% ../nbs/17_render.ipynb #cea32785
 TWINS = ("no_lead", "green", "no_light", "no_distractors", "moved_distractors", "straight", "mirrored")
 
 
@@ -427,7 +428,7 @@ def twin(
     gone = DISTRACTORS if need is None else (need,)
     return replace(scene, things=tuple(t for t in scene.things if t.kind not in gone))
 
-# %% ../nbs/17_render.ipynb #0000001a
+# %% ../nbs/17_render.ipynb #9dd85cc6
 MASK_TARGETS = ("brake_lead", "brake_light", "curve")
 
 
@@ -467,7 +468,7 @@ def patch_cover(
     h, w = mask.shape
     return mask.reshape(h // patch, patch, w // patch, patch).mean((1, 3))
 
-# %% ../nbs/17_render.ipynb #00000020
+# %% ../nbs/17_render.ipynb #a0e2fa77
 DRIVES_FOLDER = (Path(__file__).parent if "__file__" in globals() else Path("../experiment")) / "data" / "scenes"
 DRIVES = ("approach", "light", "bend")
 SECONDS = 0.25                                             # between frames
@@ -543,16 +544,16 @@ def write_drive(
     return root
 
 
-def main(argv: list[str] | None = None) -> int:
-    "Command: write the three drives."
-    parser = argparse.ArgumentParser(prog="python -m experiment.render", description="Write the bundled drives (approach, light, bend) as folders of frames.")
-    parser.add_argument("--out", type=Path, default=DRIVES_FOLDER, help="folder that receives one folder per drive")
-    parser.add_argument("--frames", type=int, default=24, help="frames per drive, 0.25 s apart")
-    args = parser.parse_args(argv)
-    for kind in DRIVES:
-        print(write_drive(kind, args.out, args.frames))
-    return 0
+def drives(
+    out: str = str(DRIVES_FOLDER), # folder that receives one folder per drive
+    frames: int = 24,              # per drive, 0.25 s apart
+) -> Summary:
+    "Write the bundled drives (approach, light, bend) as folders of frames with speeds."
+    return Summary([str(write_drive(kind, out, frames)) for kind in DRIVES])
 
-# %% ../nbs/17_render.ipynb #00000024
+
+main = command(drives)
+
+# %% ../nbs/17_render.ipynb #c63cd644
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

@@ -121,7 +121,7 @@ def _merged(base, a, b, scale):
         w = base.read()
         wide = torch.promote_types(w.dtype, torch.float32)
         return torch.addmm(w.to(wide), b.read().to(wide), a.read().to(wide), alpha=scale)
-    return Weight(base.shape, read)
+    return Weight(base.shape, read, own=True)
 
 def _decoder(weights, scale):
     "The language model's weights with LoRA merged, by the names of an un-wrapped decoder."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'LIMITS_64', 'CaseError', 'load_case', 'case_model', 'heading_energy', 'case_scalar', 'check_case',
-           'failures', 'check', 'main']
+           'rounding_of', 'limits_of', 'failures', 'check', 'main']
 
 # %% ../nbs/13_simlingo_check.ipynb #00000002
 import argparse, json, sys
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 
 from .hooks import capture
 from .model import DrivingVLA, Inputs, Output
+from .readout import is_norm
 from .runs import one_line_errors
 from .simlingo import simlingo_model
 from .targets import action_target
@@ -128,12 +129,41 @@ def check_case(
     gaps["mlp1"] = _gap([stages[k] for k in range(4)], [case["vision"][f"mlp1.{k}"]["value"] for k in range(4)], "mlp1")
     return gaps | dict(pixel_grad_rel=_gap([at_pixels], [case["pixel_grad"]], "gradient at the pixels", True))
 
+@torch.no_grad()
+def rounding_of(
+    path: str | Path, # a case in float64
+    draws: int = 4,
+) -> float: # m
+    "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
+    case = load_case(path)
+    model, i = case_model(case, torch.float64, str(path)), case["inputs"]
+    points = None if i.get("target_points") is None or "<TARGET_POINT>" not in i["query"] else i["target_points"][None]
+    ids, pixels = torch.tensor([case["outputs"]["generated_ids"]]), i["pixel_values"].flatten(0, 2).double()
+    def ways():
+        out = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
+        return torch.cat([out.route, out.speed_wps], 1)
+    base, rng = ways(), torch.Generator().manual_seed(0)
+    disturb = lambda module, args, out: out * (1 + (torch.rand(out.shape, generator=rng, dtype=out.dtype) - 0.5) * 2**-23)
+    hooks = [m.register_forward_hook(disturb) for m in model.language_model.modules() if is_norm(m)]
+    try: return max((ways() - base).abs().max().item() for _ in range(draws))
+    finally:
+        for hook in hooks: hook.remove()
+
+def limits_of(
+    double: bool,          # computed in float64
+    rounding: float = 0.0, # of `rounding_of`, m
+) -> dict: # name → largest difference allowed
+    "Limits; way-points in float64 may differ by what float32 parts of the reference differ between processors."
+    if not double: return LIMITS
+    return LIMITS_64 | {k: max(LIMITS_64[k], 2 * rounding) for k in ("route_m", "speed_wps_m")}
+
 def failures(
     gaps: dict,            # of `check_case`
     double: bool = False,  # computed in float64
+    rounding: float = 0.0, # of `rounding_of`, m
 ) -> list[str]: # names of the differences beyond their limit
     "What is not SimLingo."
-    limits = LIMITS_64 if double else LIMITS
+    limits = limits_of(double, rounding)
     return [k for k in limits if not gaps[k] <= limits[k]] + ([] if gaps["ids_equal"] else ["ids_equal"])
 
 # %% ../nbs/13_simlingo_check.ipynb #0000000e
@@ -144,11 +174,13 @@ def check(
     "Check one case and print the differences."
     gaps = check_case(path)
     double = load_case(path)["meta"]["dtype"] == "float64"
-    failed, limits = failures(gaps, double), LIMITS_64 if double else LIMITS
+    exact = all(gaps[k] <= LIMITS_64[k] for k in ("route_m", "speed_wps_m"))
+    rounding = rounding_of(path) if double and not exact else 0.0
+    failed, limits = failures(gaps, double, rounding), limits_of(double, rounding)
     if as_json: print(json.dumps(gaps))
     else:
         for name, value in gaps.items():
-            print(f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True)!s:6s} {'FAILED' if name in failed else 'ok'}")
+            print(f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}")
     return int(bool(failed))
 
 def main(argv: list[str] | None = None) -> int:

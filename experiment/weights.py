@@ -25,6 +25,7 @@ class Weight(NamedTuple):
     "A tensor in a file: its shape is known, its values are read when asked for."
     shape: tuple[int, ...]
     read: Callable[[], torch.Tensor]
+    own: bool = False # reading gives memory of its own, which a parameter may keep; otherwise the values are copied
 
 def safetensors_weights(
     paths: Iterable[Path], # one file, or the shards of one checkpoint
@@ -34,7 +35,7 @@ def safetensors_weights(
     for path in paths:
         try: file = safe_open(path, "pt")
         except (OSError, SafetensorError) as error: raise ModelError(f"{path}: not a readable safetensors file ({error}); copy or save the model again") from None
-        found |= {k: Weight(tuple(file.get_slice(k).get_shape()), partial(file.get_tensor, k)) for k in file.keys()}
+        found |= {k: Weight(tuple(file.get_slice(k).get_shape()), partial(file.get_tensor, k), own=True) for k in file.keys()}
     return found
 
 def torch_weights(
@@ -89,7 +90,7 @@ def fill(
         except (OSError, RuntimeError, SafetensorError) as error: raise ModelError(f"{where}: {key} cannot be read ({error}); copy the file again") from None
         if not _finite(tensor): raise ModelError(f"{where}: {key} holds values that are not finite (NaN or infinite); the checkpoint is damaged")
         path, _, leaf = key.rpartition(".")
-        setattr(model.get_submodule(path), leaf, nn.Parameter(tensor.to(dtype, copy=True).contiguous(), requires_grad=False))
+        setattr(model.get_submodule(path), leaf, nn.Parameter(tensor.to(dtype, copy=not weight.own).contiguous(), requires_grad=False))
 
 # %% ../nbs/01_weights.ipynb #0000000d
 def resize_positions(

@@ -2,11 +2,12 @@
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -36,13 +37,31 @@ def sync_errors() -> list[str]:
         return errors
 
 
-def run_notebook(path: Path, flags: list[str]) -> tuple[bool, float]:
+def run_notebook(path: Path, flags: list[str]) -> bool:
     "All cells of one notebook in this process, cwd beside it."
     import torch
     from nbdev.test import test_nb
     torch.set_num_threads(1)
     os.chdir(path.parent)
-    return test_nb(path, skip_flags=[f for f in ("slow", "widget") if f not in flags], force_flags=flags, do_print=False, showerr=True)
+    return test_nb(path, skip_flags=[f for f in ("slow", "widget") if f not in flags], force_flags=flags, do_print=False, showerr=True)[0]
+
+
+def in_process(path: Path, flags: list[str], limit: float) -> tuple[bool, float]:
+    "One notebook in a process of its own; it and all its children are killed when it outlasts `limit` seconds."
+    start = time.perf_counter()
+    child = subprocess.Popen([sys.executable, __file__, "--inside", str(path), *(["--flags", *flags] if flags else [])], stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        ok = child.wait(limit) == 0
+    except subprocess.TimeoutExpired:
+        print(f"{path.name}: no end after {limit:.0f} s", file=sys.stderr)
+        ok = False
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)      # what a notebook left running would slow down the next
+        except ProcessLookupError:
+            pass
+    child.wait()
+    return ok, time.perf_counter() - start
 
 
 def main() -> int:
@@ -50,7 +69,11 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="notebook names without .ipynb (default: all, and the sync checks)")
     parser.add_argument("--flags", nargs="*", default=[], help="also run cells under these flags, e.g. slow")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--limit", type=float, help="seconds a notebook may take (default: 420; 5400 with --flags)")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.inside:
+        return 0 if run_notebook(args.inside, args.flags) else 1
     sys.stdout.reconfigure(line_buffering=True)
     os.environ.setdefault("MPLBACKEND", "agg")
     results: dict[str, bool] = {}
@@ -69,15 +92,11 @@ def main() -> int:
         code = subprocess.call([sys.executable, str(ROOT / "tools" / "readme.py")])
         report("README equals nbs/index.ipynb", code == 0, time.perf_counter() - start)
     notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_") and (not args.names or p.stem in args.names))
-    with ProcessPoolExecutor(args.workers, max_tasks_per_child=1) as pool:
-        jobs = {pool.submit(run_notebook, path, args.flags): path.name for path in notebooks}
+    limit = args.limit or (5400 if args.flags else 420)
+    with ThreadPoolExecutor(args.workers) as pool:
+        jobs = {pool.submit(in_process, path, args.flags, limit): path.name for path in notebooks}
         for job in as_completed(jobs):
-            try:
-                ok, seconds = job.result()
-            except Exception as error:
-                print(f"{jobs[job]}: {error!r}", file=sys.stderr)
-                ok, seconds = False, 0.0
-            report(jobs[job], ok, seconds)
+            report(jobs[job], *job.result())
     failed = sum(not ok for ok in results.values())
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed or not notebooks else 0
