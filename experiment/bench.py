@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix', 'run_streaming',
-           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'available_gib', 'summarise',
-           'bench', 'table', 'plot', 'save_results', 'main']
+           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'slowness', 'available_gib',
+           'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
 
 # %% ../nbs/20_bench.ipynb #1e9bb1b3
 import argparse, ctypes, gc, importlib.util, json, platform, re, time
@@ -180,6 +180,19 @@ def dense_gib(case: Case) -> float:
     length = 256 * case.tiles + case.text + 80
     return case.layers * 5 * 4 * (case.tiles * 16 * 1025**2 + 14 * length**2) / 2**30
 
+def slowness(
+    dtype: str,
+    device: str = "cpu",
+    size: int = 256,
+) -> float: # time of a matrix product ÷ that of float32
+    "Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs say nothing about the method."
+    def seconds(kind):
+        a, times = torch.ones(size, size, dtype=kind, device=device), []
+        for _ in range(3):
+            start = time.perf_counter(); (a @ a).sum().item(); times.append(time.perf_counter() - start)
+        return min(times)
+    return seconds(getattr(torch, dtype)) / seconds(torch.float32)
+
 def available_gib() -> float:
     "Memory that is free now; infinite where the system does not tell."
     info = Path("/proc/meminfo")
@@ -206,8 +219,12 @@ def bench(
     repeats: int = 5,
     device: str = "cpu",
     say: Callable[[str], None] = print,
+    slowest: float = 8.0, # of `slowness`: a dtype beyond it is left out
 ) -> list[dict]: # rows of results.json
     "Warm up once, then `repeats` rounds through all variants, each round starting with another one."
+    if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
+        say(f"{case}: left out, this processor multiplies {case.dtype} {slow:.0f} times slower than float32; measure it on one with instructions for it")
+        return []
     names = [v for v in variants if not v.startswith("dense") or case.model == "tiny" or dense_gib(case) < 0.8 * available_gib()]
     for v in set(variants) - set(names): say(f"{case}: {v} left out, it needs about {dense_gib(case):.0f} GiB and {available_gib():.0f} GiB are free")
     if not names: return []

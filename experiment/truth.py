@@ -6,9 +6,10 @@
 __all__ = ['COVER', 'TARGETS', 'TWIN_OF', 'MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'join',
            'split', 'pointing', 'share', 'equal_entropy', 'auc', 'distractor_density', 'place_scores', 'Prediction',
            'way_speed', 'pixels_of', 'predict', 'Case', 'decide', 'find_cases', 'swapped', 'counterfactual',
-           'patch_truth', 'spearman', 'mean_interval', 'median_interval', 'discrimination', 'randomised',
-           'randomised_rho', 'question_of', 'map_of', 'random_map', 'place_of_others', 'reference', 'score_maps',
-           'mean_truth_of_others', 'score_method', 'evaluate', 'table', 'fingerprint', 'save_results', 'main']
+           'patch_truth', 'spearman', 'mean_interval', 'median_interval', 'discrimination', 'prefixes', 'randomised',
+           'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'random_map',
+           'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method', 'evaluate', 'table',
+           'fingerprint', 'save_results', 'main']
 
 # %% ../nbs/17_truth.ipynb #962a0bae
 import argparse
@@ -19,7 +20,7 @@ import multiprocessing
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from transformers import DynamicCache
 
 from .catalogue import DEFAULT, METHODS, as_shown, method_of
 from .model import DrivingVLA, load, random_model
-from .question import Question
+from .paths import in_units
+from .question import ExplainError, Question
 from .render import (Scene, cause_mask, distractor_mask, labels, patch_cover, render, sample, twin)
 from .tiles import cut
 
@@ -352,9 +354,10 @@ def _cosine(a, b):
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) if a.any() and b.any() else 0.0
 
 # %% ../nbs/17_truth.ipynb #f9663aa0
-MapOf = Callable[[DrivingVLA, Case, str], np.ndarray]   # (model, case, target) -> (tiles, g, g)
+MapOf = Callable[..., np.ndarray]   # (model, case, target, factor=1.0 on the scalar) -> (tiles, g, g)
 PARTS = {"": ("vlm.", "driving."), "_vision": ("vlm.model.vision_tower.",), "_projector": ("vlm.model.multi_modal_projector.",),
-         "_language": ("vlm.model.language_model.", "vlm.lm_head."), "_heads": ("driving.route_head.", "driving.speed_wps_head.")}
+         "_language": ("vlm.model.language_model.", "vlm.lm_head."), "_heads": ("driving.route_head.", "driving.speed_wps_head."),
+         "_last": ("vlm.model.language_model.layers.{0}.", "vlm.model.language_model.layers.{1}.")}  # Qwen2's last two layers
 
 
 def mean_interval(values) -> dict: # mean, lo, hi, n
@@ -382,22 +385,34 @@ def discrimination(map_of: MapOf, model: DrivingVLA, cases: list[Case], bend: fl
     return [share(join(map_of(model, c, "curve")), c.mask) for c in curved]
 
 
+def prefixes(model: DrivingVLA, part: str) -> tuple: # of names in the state dict
+    "What belongs to a part."
+    depth = len(model.language_model.layers)
+    return tuple(name.format(depth - 2, depth - 1) for name in PARTS[part])
+
+
 def randomised(model: DrivingVLA, part: str = "", seed: int = 1) -> DrivingVLA:
     "A copy with the weights of one part, a name in PARTS, drawn anew; all of them by default."
     other = copy.deepcopy(model)
     drawn = random_model(model.config, seed=seed, std=0.06).state_dict()
-    other.load_state_dict({k: v.to(model.dtype) for k, v in drawn.items() if k.startswith(PARTS[part])}, strict=False)
+    other.load_state_dict({k: v.to(model.dtype) for k, v in drawn.items() if k.startswith(prefixes(model, part))}, strict=False)
     return other
 
 
-def randomised_rho(map_of: MapOf, model: DrivingVLA, other: DrivingVLA, cases: list[Case]) -> list[float]:
-    "Rank correlation of each map with the map of the model with random weights."
-    return [abs(spearman(map_of(model, c, c.target), map_of(other, c, c.target))) for c in cases]
+def randomised_rho(map_of: MapOf, maps: list[np.ndarray], other: DrivingVLA, cases: list[Case]) -> list[float]:
+    "Rank correlation of each map, tiles side by side, with the map of the model with random weights."
+    return [abs(spearman(m, join(map_of(other, c, c.target)))) for m, c in zip(maps, cases)]
+
+
+def scale_change(map_of: MapOf, model: DrivingVLA, cases: list[Case], factor: float = 100.0) -> list[float]:
+    "Share of the map that moves when the scalar is multiplied."
+    shares = lambda m: m / max(m.sum(), 1e-300)
+    return [float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2) for c in cases]
 
 # %% ../nbs/17_truth.ipynb #623a18eb
 METRICS = ("pointing", "pointing1", "share", "eshare", "auc", "distractor_density", "distractor_density_median", "cf_deletion", "cf_insertion",
-           "rho_inside", "cosine_truth", "discrimination", *(f"randomised_rho{p}" for p in PARTS))
-SHORT = ("point", "point1", "share", "eshare", "auc", "distr", "distr~", "cf-del", "cf-ins", "rho-in", "cos", "discr", "r-all", "r-vis", "r-proj", "r-lang", "r-head")
+           "rho_inside", "cosine_truth", "discrimination", *(f"randomised_rho{p}" for p in PARTS), "scale_change", "completeness")
+SHORT = ("point", "point1", "share", "eshare", "auc", "distr", "distr~", "cf-del", "cf-ins", "rho-in", "cos", "discr", "r-all", "r-vis", "r-proj", "r-lang", "r-head", "r-last", "scale", "compl")
 ASKED = {"brake_lead": "-forward_speed", "brake_light": "-forward_speed", "curve": "lateral", "text": "index:0"} # the model's question to a case
 
 
@@ -406,13 +421,37 @@ def question_of(model: DrivingVLA, case: Case, target: str) -> Question:
     return Question(model, model.prepare(case.frame, case.scene.speed), torch.tensor([case.answer_ids]), ASKED[target])
 
 
+class Multiplied(Question):
+    "The same question with its scalar multiplied."
+    factor: float = 1.0
+
+    def forward(self, *args, **kwargs):
+        y, out = super().forward(*args, **kwargs)
+        return replace(y, value=y.value * self.factor), out
+
+
 def map_of(name: str) -> MapOf:
     "A method of the catalogue as a map function."
-    def found(model, case, target): return as_shown(method_of(name)(question_of(model, case, target)), ASKED[target]).numpy()
+    def found(model, case, target, factor=1.0):
+        asked = question_of(model, case, target)
+        if factor != 1:
+            asked = Multiplied(asked.model, asked.inputs, asked.answer, asked.target)
+            asked.factor = factor
+        return as_shown(method_of(name)(asked), ASKED[target]).numpy()
     return found
 
 
-def random_map(model: DrivingVLA, case: Case, target: str) -> np.ndarray: # (2, 12, 12)
+def completeness(model: DrivingVLA, cases: list[Case]) -> list[float]:
+    "Completeness error of maps in the target's unit; nan where frame and background have one value."
+    def error(case):
+        try:
+            return in_units(question_of(model, case, case.target)).error
+        except ExplainError:
+            return float("nan")
+    return [error(c) for c in cases]
+
+
+def random_map(model: DrivingVLA, case: Case, target: str, factor: float = 1.0) -> np.ndarray: # (2, 12, 12)
     "Control: uniform noise, the same for the same scene, whatever the model and the target."
     return np.random.default_rng(case.scene.seed).random((2, 12, 12))
 
@@ -479,10 +518,13 @@ def score_method(
     others: dict,            # part -> model with that part random, from `randomised`
 ) -> dict:                   # metric -> one number per case
     "All scores of one method on one target."
-    scores = score_maps(model, cases, [join(found(model, c, c.target)) for c in cases], truths)
+    maps = [join(found(model, c, c.target)) for c in cases]
+    scores = score_maps(model, cases, maps, truths)
     if cases[0].target == "brake_lead":
         scores["discrimination"] = discrimination(found, model, cases)
-    return scores | {f"randomised_rho{part}": randomised_rho(found, model, other, cases[:20]) for part, other in others.items()}
+    if others:
+        scores["scale_change"] = scale_change(found, model, cases[:20])
+    return scores | {f"randomised_rho{part}": randomised_rho(found, maps, other, cases[:20]) for part, other in others.items()}
 
 
 def evaluate(
@@ -504,7 +546,8 @@ def evaluate(
         if truths: rows += _rows("mean_truth", target, score_maps(model, cases[:len(truths)], mean_truth_of_others(cases, truths), truths))
         for name, found in ({"random": random_map} | methods).items():
             start, part = time.perf_counter(), cases[:few] if name in COSTLY else cases
-            rows += _rows(name, target, score_method(model, found, part, truths, {} if name in COSTLY else others) | fixed)
+            scores = score_method(model, found, part, truths, {} if name in COSTLY else others)
+            rows += _rows(name, target, scores | fixed | (dict(completeness=completeness(model, part)) if name == "units" else {}))
             say(f"{target}: {name}, {len(part)} cases, {time.perf_counter() - start:.0f} s")
     return rows
 
@@ -551,8 +594,7 @@ def save_results(
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred", "centred_denoised", "centred_path", "lrp", "ours", "ours_signed", "generic_attention", "transformer_attribution", "llm_attention", "grad_cam", "gradient_x_input",
-         "vit_rollout", "integrated_gradients_background")
+QUICK = ("centred", "centred_denoised", "centred_path", "lrp", "ours", "ours_signed", "generic_attention", "grad_cam", "vit_rollout", "integrated_gradients_background", "units")
 COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "vit_flow", "units")  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
 
