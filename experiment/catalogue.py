@@ -139,7 +139,7 @@ def _entries():
     yield Method("ours_normalised", f"{ours}; the target's gradient scaled to 1", "F + B", other, _rule(Rule(), normalised=True))
     yield Method("ours_rows", f"{ours}; seed rows weighted by gradient", "F + B", other, _rule(Rule(), rows="gradient"))
     yield Method("ours_signed", f"{ours}; sign kept to the end, norms held", "F + B", other, _rule(Rule(), signed=True, hold=Hold()))
-    for name in ("uniform_split", "interleaver", "interleaver_uniform"):
+    for name in ("literal", "uniform_split", "interleaver", "interleaver_uniform"):
         yield Method(name, f"{ours}; {RULES[name][1]}", "F + B", other, _rule(RULES[name][0]), partial(_patches, name=name))
     yield Method("transformer_attribution", "Chefer et al. 2021 (CVPR)", "2 (F + B), all A and ∂A", other, maps_of.transformer_attribution)
     yield Method("generic_attention", f"{ours}, language model only", "F + B, all A and ∂A", other, **_attention(maps_of.generic_attention))

@@ -22,7 +22,7 @@ from .vision import VisionRelevance, vision_relevance
 class MethodError(ValueError):
     "A rule cannot be applied to this record; the message names the stage and the remedy."
 
-SPLITS, READOUTS = ("frozen_norm", "uniform"), ("patches", "interleaver")
+SPLITS, READOUTS = ("frozen_norm", "plain", "uniform"), ("patches", "interleaver")
 
 @dataclass(frozen=True)
 class Rule:
@@ -49,6 +49,7 @@ class Rule:
 
 RULES: dict[str, tuple[Rule, str]] = {
     "ours": (Rule(), "attention × gradient through both towers, frozen-norm split at mlp1"),
+    "literal": (Rule(split="plain"), "as ours, split by gradient × input as it is"),
     "uniform_split": (Rule(split="uniform"), "as ours, a token's relevance shared equally by its four patches"),
     "interleaver": (Rule(readout="interleaver"), "as ours, read out at mlp1's input: InternViT's attention is not used"),
     "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), "read out at the image tokens themselves"),
@@ -138,8 +139,8 @@ def _share(inter, rule):
         allowed = 1e-3 if torch.promote_types(x["grad"].dtype, torch.float32) == x["grad"].dtype else 0.1
         if not gap <= allowed: raise MethodError(f"mlp1's gradient rebuilt from the stored weights differs from the recorded one by {gap:.2g} of its largest value "
                                                  f"(allowed {allowed:g}): weights and gradients belong to different models or passes")
-    frozen = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True)
-    share, equal = positive_share(patch_contributions(x["value"], frozen))
+    grad = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True) if rule.split == "frozen_norm" else rebuilt
+    share, equal = positive_share(patch_contributions(x["value"], grad))
     note = f"{equal} of {share.shape[0] * share.shape[1]} tokens have no patch with a positive contribution; their relevance is shared equally"
     return share, [note] if equal else []
 

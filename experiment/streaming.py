@@ -23,7 +23,7 @@ from .interleaver import image_positions, patch_contributions, positive_share, t
 from .language import seed, temper, used_layers
 from .methods import MethodError, Relevance, Rule, check_stages
 from .model import DrivingVLA, Output
-from .readout import Leaves, cut_vision, frozen_norm_grad, norm_statistics
+from .readout import Leaves, cut_vision, frozen_norm_grad, norm_grad, norm_statistics
 from .targets import row_weights
 from .vision import VisionRelevance
 
@@ -273,7 +273,8 @@ class stream:
         tokens = p.r[p.mask].view(x.shape[:2])
         if self.rule.split == "uniform": share, equal = uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
         else:
-            parts = patch_contributions(x, frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad))
+            back = frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad) if self.rule.split == "frozen_norm" else norm_grad(norm, x, grad)
+            parts = patch_contributions(x, back)
             share, equal = positive_share(parts)[0], parts.amax(-1) <= 0
         patches = to_patches(tokens, share, self._patches.to(x.device))
         p.split = [tokens, patches, equal]
