@@ -88,15 +88,19 @@ def stored(record: dict) -> torch.Tensor: # (T, side, side)
     if DEFAULT not in record["maps"]: raise MethodError(f"the record holds no map {DEFAULT!r}: capture again with maps {DEFAULT}")
     return record["maps"][DEFAULT]["signed"]
 
-def _rule(rule: Rule, signed: bool = False, hold: Hold | None = None, normalised: bool = False, rows: str = "uniform") -> Callable:
+def _seed_rows(rows, y, out): # all query rows, or the target's own
+    return [*out.spans["route"], *out.spans["speed"]] if rows == "all" and y.kind == "action" else y.rows.tolist()
+
+def _rule(rule: Rule, signed: bool = False, hold: Hold | str = Hold(norms=False), normalised: bool = False, rows: str = "uniform") -> Callable:
     "The attention-gradient rule while backward runs."
     def live(q):
-        with holding(q.model, hold or Hold(norms=False)), stream(q.model, rule, signed) as s:
+        with holding(q.model, hold), stream(q.model, rule, signed) as s:
             y, out = q.forward()
             grad, = torch.autograd.grad(y.value, out.hidden, retain_graph=True)
-            grad = grad[0, y.rows.to(grad.device)]
+            grad, at = grad[0, y.rows.to(grad.device)], _seed_rows(rows, y, out)
             scale = grad.double().norm().item() if normalised else 1.0
-            found, = s.backward(y.value / scale, out, [Seed(y.rows.tolist(), q.tiles, row_weights(rows, grad).tolist())])
+            weights = row_weights("gradient", grad).tolist() if rows == "gradient" else None
+            found, = s.backward(y.value / scale, out, [Seed(at, q.tiles, weights)])
         return torch.cat(found.patches)
     return live
 
@@ -138,7 +142,9 @@ def _entries():
     yield Method("ours", f"{ours}, eq. 5–6, both towers, frozen-norm split", "F + B", other, _rule(Rule()), partial(_patches, name="ours"))
     yield Method("ours_normalised", f"{ours}; the target's gradient scaled to 1", "F + B", other, _rule(Rule(), normalised=True))
     yield Method("ours_rows", f"{ours}; seed rows weighted by gradient", "F + B", other, _rule(Rule(), rows="gradient"))
-    yield Method("ours_signed", f"{ours}; sign kept to the end, norms held", "F + B", other, _rule(Rule(), signed=True, hold=Hold()))
+    yield Method("ours_all_rows", f"{ours}; seeds on all queries", "F + B", other, _rule(Rule(), rows="all"))
+    yield Method("ours_signed_lrp", f"{ours}; sign kept to the end, norms, gates and activation held", "F + B", other, _rule(Rule(), signed=True, hold=Hold(gates="half", gelu=True)))
+    yield Method("ours_signed", f"{ours}; sign kept to the end, norms held", "F + B", other, _rule(Rule(), signed=True, hold="norms"))
     for name in ("literal", "uniform_split", "interleaver", "interleaver_uniform"):
         yield Method(name, f"{ours}; {RULES[name][1]}", "F + B", other, _rule(RULES[name][0]), partial(_patches, name=name))
     yield Method("transformer_attribution", "Chefer et al. 2021 (CVPR)", "2 (F + B), all A and ∂A", other, maps_of.transformer_attribution)
