@@ -7,9 +7,9 @@ __all__ = ['COVER', 'TARGETS', 'TWIN_OF', 'MapOf', 'PARTS', 'METRICS', 'SHORT', 
            'split', 'pointing', 'share', 'equal_entropy', 'auc', 'distractor_density', 'place_scores', 'Prediction',
            'way_speed', 'pixels_of', 'predict', 'Case', 'decide', 'find_cases', 'swapped', 'counterfactual',
            'patch_truth', 'spearman', 'mean_interval', 'median_interval', 'discrimination', 'prefixes', 'randomised',
-           'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'random_map',
-           'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method', 'evaluate', 'table',
-           'fingerprint', 'save_results', 'main']
+           'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
+           'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
+           'evaluate', 'table', 'fingerprint', 'save_results', 'main']
 
 # %% ../nbs/17_truth.ipynb #962a0bae
 import argparse
@@ -30,7 +30,7 @@ from transformers import DynamicCache
 
 from .catalogue import DEFAULT, METHODS, as_shown, method_of
 from .model import DrivingVLA, load, random_model
-from .paths import in_units
+from .paths import calibrate, centred_map, in_units
 from .question import ExplainError, Question
 from .render import (Scene, cause_mask, distractor_mask, labels, patch_cover, render, sample, twin)
 from .tiles import cut
@@ -451,6 +451,18 @@ def completeness(model: DrivingVLA, cases: list[Case]) -> list[float]:
     return [error(c) for c in cases]
 
 
+def dataset_map(model: DrivingVLA, frames: int = 64, seed: int = 555) -> MapOf:
+    "The centred rule against the mean of other scenes, place by place, instead of the frame's own surroundings."
+    rng, asked = np.random.default_rng(seed), []
+    for _ in range(frames):
+        scene = sample(rng)
+        asked.append(Question(model, model.prepare(render(scene)[0], scene.speed), torch.empty(1, 0, dtype=torch.long), "none"))
+    mean = calibrate(asked)
+    def found(model, case, target, factor=1.0):
+        return as_shown(factor * torch.cat(centred_map(question_of(model, case, target), around=mean).signed), ASKED[target]).numpy()
+    return found
+
+
 def random_map(model: DrivingVLA, case: Case, target: str, factor: float = 1.0) -> np.ndarray: # (2, 12, 12)
     "Control: uniform noise, the same for the same scene, whatever the model and the target."
     return np.random.default_rng(case.scene.seed).random((2, 12, 12))
@@ -602,8 +614,9 @@ UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # question
 def _one_target(job): # in a worker: the rows of one target
     torch.set_num_threads(1)
     name, methods, n, seed, target = job
-    asked = {m: map_of(m) for m in methods if target not in UNFIT.get(m, ())}
-    return evaluate(load(name), asked, n, seed, [target], say=lambda text: print(text, flush=True))
+    asked, model = {m: map_of(m) for m in methods if target not in UNFIT.get(m, ())}, load(name)
+    if set(methods) == set(METHODS): asked["centred_dataset"] = dataset_map(model)
+    return evaluate(model, asked, n, seed, [target], say=lambda text: print(text, flush=True))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -611,7 +624,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiment.truth", description="Score heatmap methods on rendered scenes whose causes are known.")
     parser.add_argument("--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes")
     parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(QUICK), metavar="NAME", help=f"default: {' '.join(QUICK)}; all: {' '.join(METHODS)}")
-    parser.add_argument("--full", action="store_true", help="all methods")
+    parser.add_argument("--full", action="store_true", help="all methods, and the centred rule against a data set's mean")
     parser.add_argument("--targets", nargs="*", choices=TARGETS, default=TARGETS)
     parser.add_argument("--n", type=int, default=200, help="fresh frames per target that the model gets right (default: 200; costly methods: 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes; the package's choices were tuned on 101 (default: 0)")
