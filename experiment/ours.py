@@ -13,10 +13,12 @@ from pathlib import Path
 from PIL import Image
 
 from .catalogue import DEFAULT, SHOWN, describe, method_of, relevance_of
+from .check import check
 from .explain import save_maps
 from .methods import RULES, Rule, frame_maps
 from .payload import PayloadError, load_record
 from .runs import RunError, Summary, command, each, natural, pipeline_log
+from .verification import verification
 
 # %% ../nbs/14_ours.ipynb #fc0736d0
 @dataclass(frozen=True)
@@ -86,21 +88,26 @@ def ours(
     layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
     rules = {method_of(name).name: Rule(RULES[name][0].split, RULES[name][0].readout, residual_alpha, temperature, *layers) if name in RULES else name for name in rule}
     records = find_records(payloads)
-    with pipeline_log(out) as log:
+    with pipeline_log(out) as log, verification("ours", out, log) as verified:
         log.info("%d records from %s · rules %s", len(records), payloads, rules)
 
         def work(item):
             record = load_record(item.path)
-            frames = record_frames(record)
+            frames, outputs, stages = record_frames(record), {}, {}
             for name, r in rules.items():
                 relevance = relevance_of(record, r, show)
-                save_maps(record | {"tag": item.tag}, relevance, frame_maps(record, relevance, thumbnail), frames, Path(out) / name if len(rules) > 1 else Path(out),
-                          normalisation, clamp, contrast)
+                files = save_maps(record | {"tag": item.tag}, relevance, frame_maps(record, relevance, thumbnail), frames, Path(out) / name if len(rules) > 1 else Path(out),
+                                  normalisation, clamp, contrast)
+                outputs |= {name + (f"_img{i}" if len(frames) > 1 else ""): files[3 * i:3 * i + 3] for i in range(len(frames))}
+                stages[name] = dict(relevance.stages)
                 log.info("%s: %s · target %s · sums: %s · CLS share %.3f", item.tag, name, record["target_info"]["target"],
                          " → ".join(f"{k} {v:.6g}" for k, v in relevance.stages.items()), relevance.cls_share.mean().item())
                 for note in relevance.notes: log.info("%s: %s", item.tag, note)
-            for _, message in record["target_info"]["findings"]: log.warning("%s: %s", item.tag, message)
-        summary = each(records, work, log, "records")
+            findings = check(record)
+            for finding in findings:
+                if finding.severity != "note": log.warning("%s: %s", item.tag, finding)
+            verified.add(item.tag, record, findings, outputs, stages=stages)
+        verified.summary = summary = each(records, work, log, "records")
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 
