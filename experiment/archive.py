@@ -110,6 +110,14 @@ class _Name:
 
 def _whole(*numbers): return all(type(n) is int and 0 <= n < 2**48 for n in numbers)
 
+def _apart(size, stride):
+    "Whether every element has a place of its own: each axis steps over all that the shorter steps reach."
+    reach = 0
+    for step, count in sorted((s, n) for n, s in zip(size, stride) if n > 1):
+        if step <= reach: return False
+        reach += step * (count - 1)
+    return True
+
 def _tensor(storage, offset, size, stride, *rest):
     "The description of a tensor, its indices inside its storage."
     _require(isinstance(storage, tuple) and len(storage) == 5 and storage[0] == "storage" and isinstance(storage[1], _Name) and storage[1].text in STORAGES
@@ -117,6 +125,7 @@ def _tensor(storage, offset, size, stride, *rest):
     _require(isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 8 and _whole(offset, *size, *stride), "description", "a tensor has no valid size and stride")
     numel, last = math.prod(size), offset + sum((n - 1) * s for n, s in zip(size, stride))
     _require(numel == 0 or (last < storage[4] and numel <= storage[4]), "tensor_size", f"a tensor of {list(size)} with strides {list(stride)} at {offset} does not fit its storage of {storage[4]} elements")
+    _require(numel == 0 or _apart(size, stride), "tensor_size", f"a tensor of {list(size)} with strides {list(stride)} reads numbers more than once")
     return Stored(storage[2], STORAGES[storage[1].text], storage[4], offset, size, stride)
 
 def _build(name, args):

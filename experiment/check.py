@@ -159,6 +159,19 @@ def _sums(record):
     for name, entry in record["maps"].items():
         if not largest(entry["signed"]): yield Finding("warning", "empty_map", f"maps.{name} is zero everywhere")
 
+def _trace(record):
+    "A trace's own laws: it goes as far down as its rule says, and a layer leaves at least α of what was there."
+    if record["detail"] != "trace": return
+    trace, rule = record["trace"], record["trace"]["rule"]
+    alpha, temperature = rule["residual_alpha"], rule["temperature"]
+    if (trace["vision"] is None) != (rule["readout"] == "interleaver"): yield Finding("error", "trace_readout", f"the rule reads out at {rule['readout']!r:.40}, but the ViT's vectors are {'missing' if trace['vision'] is None else 'there'}")
+    if not (0 <= alpha < math.inf and 0 < temperature < math.inf): yield Finding("error", "rule_options", f"residual_alpha {alpha:g} must be ≥ 0, temperature {temperature:g} above 0, both finite"); return
+    for name, r in (("language", trace["language"]), ("vision", trace["vision"])):
+        if r is None: continue
+        if r.min() < 0: yield Finding("error", "negative_relevance", f"trace.{name} has negative relevance ({r.min():.3g})")
+        lost = (alpha * r[:-1].double() - r[1:].double()).flatten(1).amax(1)
+        if len(lost) and not lost.max() <= 1e-5 * r.max(): yield Finding("error", "trace_falls", f"trace.{name} falls by {lost.max():.3g} below residual_alpha {alpha:g} × what was there, {int(lost.argmax()) + 1} layers down")
+
 def _target(record):
     info, value = record["target_info"], record["target_scalar"].item()
     if not info: yield Finding("warning", "no_target_info", "target_info is empty: what was asked is unknown"); return
@@ -180,7 +193,7 @@ def _known(record):
     for entry in record.get(CONVERTED, {}).get("findings", []): yield Finding(*map(str, entry))
 
 # %% ../nbs/08_check.ipynb #68520c9f
-CHECKS: dict[str, Callable] = dict(finite=_finite, attention=_attention, gradients=_gradients, rows=_rows, mlp1=_mlp1, sums=_sums, target=_target, pictures=_pictures, known=_known)
+CHECKS: dict[str, Callable] = dict(finite=_finite, attention=_attention, gradients=_gradients, rows=_rows, mlp1=_mlp1, sums=_sums, trace=_trace, target=_target, pictures=_pictures, known=_known)
 
 def _named(name, look, record):
     "A check whose failure is a finding, too: what it stumbled over was no value it knows."

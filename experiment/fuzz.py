@@ -8,7 +8,7 @@ __all__ = ['ODD', 'STRANGE', 'FREE', 'KINDS', 'BYTES', 'SUMMED', 'SECONDS', 'TIM
            'fields', 'shapes', 'numbers', 'alike', 'Base', 'Case', 'make', 'run_case', 'bases', 'Outcome', 'fuzz']
 
 # %% ../nbs/21_fuzz.ipynb #aced0814
-import io, multiprocessing, os, pickle, random, re, resource, struct, sys, tempfile, time, traceback, warnings, zipfile
+import io, math, multiprocessing, os, pickle, random, re, resource, struct, sys, tempfile, time, traceback, warnings, zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -136,8 +136,8 @@ STRANGE = (None, 0, -1, 2**60, float("nan"), float("inf"), "", "x" * 9, [], {}, 
 FREE = ("tag", "image_path", "image_paths", "meta", "input_speed_mps", "outputs", "text_outputs", "model", "target_info", "mode", "maps", "certificate")  # words and numbers that only a person can judge
 
 def _checked(base):
-    "Fields whose value the schema or a check determines."
-    return [p for p in base.paths if p[0] not in FREE and "notes" not in p and p != ("trace", "rule", "temperature")]
+    "Fields whose value the schema or a check determines; a trace bounds the options of its rule, but does not determine them."
+    return [p for p in base.paths if p[0] not in FREE and "notes" not in p and p not in (("trace", "rule", "temperature"), ("trace", "rule", "residual_alpha"))]
 
 def fields(rng: random.Random, base: "Base") -> bytes:
     "Delete, replace or swap."
@@ -178,11 +178,11 @@ SUMMED = ("bits", "cut", "blocks")   # what the check sums must notice, wherever
 SECONDS, TIMES, ALLOWANCE = 1.0, 2, 12 * 2**20  # processor time; memory: TIMES the file and this
 
 def alike(a: Any, b: Any, tolerance: float) -> bool:
-    "Equal trees; numbers within a relative tolerance."
+    "Equal trees; numbers within a relative tolerance, below it 1e-9."
     if torch.is_tensor(a): return torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict): return isinstance(b, dict) and a.keys() == b.keys() and all(alike(a[k], b[k], tolerance) for k in a)
     if isinstance(a, (list, tuple)): return isinstance(b, (list, tuple)) and len(a) == len(b) and all(alike(x, y, tolerance) for x, y in zip(a, b))
-    if isinstance(a, float) and isinstance(b, (int, float)): return a == b or abs(a - b) <= tolerance * abs(b)
+    if isinstance(a, float) and isinstance(b, (int, float)): return a == b or math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9 * bool(tolerance))
     return a == b and type(a) == type(b)
 
 @dataclass

@@ -373,10 +373,11 @@ def record_bytes(
     detail: str = "trace",
     itemsize: int = 4,    # bytes of an element of A and ∂A: 4 float32, 2 bfloat16 (`full` only)
     pictures: int = 0,    # bytes of the frames as JPEG
+    maps: int = 0,        # maps of methods that need the model
 ) -> int: # bytes of the file
     "The size of a record, to some per cent."
     (V, v, E), (L, h, D), T, P, N, n = dims.vision, dims.language, dims.tiles, dims.patches, dims.length, dims.patches // 4
-    fixed = pictures + 8 * P + 16_000
+    fixed = pictures + 8 * P + maps * (4 * T * P + 1000) + 16_000
     if detail == "trace": return fixed + 4 * ((1 + V) * T * (1 + P) + (1 + L) * N) + 8 * T * (n + P)
     interleaver = 4 * (2 * T * n * (4 * E + D) + 4 * E * (D + 2) + D * (D + 2))
     cells = T * V * (1 + P)**2, L * N**2

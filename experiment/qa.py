@@ -28,6 +28,7 @@ from .payload import CONVERTED, SEVERITIES, Finding, blocks, worst
 from .readout import centred
 from .runs import RunError, command
 from .tiles import Layout, patch_boxes, read_frame, stitch
+from .verification import finite
 
 # %% ../nbs/15_qa.ipynb #8ae00eab
 def examine(
@@ -146,12 +147,7 @@ class Report:
 
     def to_dict(self) -> dict:
         "Plain types for JSON; numbers that are not finite become None."
-        return _finite(asdict(self) | dict(findings=[f._asdict() for f in self.findings]))
-
-def _finite(x):
-    if isinstance(x, dict): return {str(k): _finite(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [_finite(v) for v in x]
-    return None if isinstance(x, float) and not math.isfinite(x) else x
+        return finite(asdict(self) | dict(findings=[f._asdict() for f in self.findings]))
 
 def _target(record):
     info = record["target_info"]
