@@ -1,4 +1,4 @@
-"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, every notebook's cells run."""
+"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, lint, types, every notebook's cells run."""
 import argparse
 import os
 import shutil
@@ -11,13 +11,18 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CHECKS = {
+    "README equals nbs/index.ipynb": ["tools/readme.py"],
+    "lint": ["-m", "ruff", "check", "--quiet", "--output-format", "concise", "experiment", "tools", "setup.py"],
+    "types": ["-m", "mypy", "--no-error-summary", "experiment"],
+}
 
 
 def sync_errors() -> list[str]:
     "Export and clean a copy of the tree; name every file that then differs from the tree."
     with tempfile.TemporaryDirectory() as tmp:
         copy = Path(tmp) / "tree"
-        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints")
+        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints", ".*_cache", "_docs")
         shutil.copytree(ROOT, copy, ignore=ignore)
         for module in (copy / "experiment").glob("*.py"):
             if module.name != "__init__.py":
@@ -88,9 +93,10 @@ def main() -> int:
         for error in errors:
             print(error, file=sys.stderr)
         report("package and notebooks in sync", not errors, time.perf_counter() - start)
-        start = time.perf_counter()
-        code = subprocess.call([sys.executable, str(ROOT / "tools" / "readme.py")])
-        report("README equals nbs/index.ipynb", code == 0, time.perf_counter() - start)
+        for label, command in CHECKS.items():
+            start = time.perf_counter()
+            code = subprocess.call([sys.executable, *command], cwd=ROOT)
+            report(label, code == 0, time.perf_counter() - start)
     notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_") and (not args.names or p.stem in args.names))
     limit = args.limit or (5400 if args.flags else 420)
     with ThreadPoolExecutor(args.workers) as pool:
