@@ -339,14 +339,14 @@ def _above(ax, shown):
     for p, colour in shown:
         for key, mark in (("pred_route", "o-"), ("pred_speed_wps", "D")):
             if (points := p.record["outputs"][key]) is not None: ax.plot(points[0][:, 1], points[0][:, 0], mark, ms=4 if mark == "D" else 2.5, lw=.7, color=colour, mfc="white" if mark == "D" else colour)
-    ax.axhline(0, color="grey", lw=.5); low, high = ax.get_xlim(); ax.set_xlim(min(low, -2), max(high, 2)); ax.set_ylabel("m ahead", size=7, labelpad=1)
+    ax.axhline(0, color="grey", lw=.5); low, high = ax.get_xlim(); ax.set_xlim(min(low, -2), max(high, 2)); ax.locator_params(nbins=4); ax.set_ylabel("m ahead", size=7, labelpad=1)
 
 def _shares(ax, shown, image):
     "Share of every tile."
     for i, (p, colour) in enumerate(shown):
         sums = p.relevance.patches[image].flatten(1).sum(-1); wide = .8 / len(shown)
         ax.bar(np.arange(len(sums)) + wide * (i - (len(shown) - 1) / 2), sums / sums.sum(), wide, color=colour)
-    ax.set_xticks(range(len(sums))); ax.set_ylim(0, 1)
+    ax.set_xticks(range(len(sums))); ax.set_yticks([0, .5, 1]); ax.set_ylim(0, 1)
 
 def _charts(fig, y, shown, state):
     "The row below the maps."
