@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test test-slow truth bench train-demo payload notebooks readme clean
+.PHONY: help setup demo test test-slow truth bench train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -20,7 +20,7 @@ setup: $(VENV)/.ready ## make .venv with pinned versions (1–3 minutes)
 demo: setup ## frames of the bundled scenes → payloads → heatmaps in runs/demo
 	$(PY) tools/demo.py $(OUT)
 
-test: setup ## sync check and all notebooks; closes with "N passed, N failed"
+test: setup ## sync, lint, types, browser and all notebooks; closes with "N passed, N failed"
 	$(PY) tools/run_tests.py
 
 test-slow: setup ## as test, with the slow cells
@@ -45,6 +45,9 @@ payload: setup ## make the bundled payload with the bundled model
 
 notebooks: setup ## every notebook top to bottom in a real kernel
 	$(PY) tools/notebooks.py
+
+browser: setup ## the explorer in JupyterLab and Chromium; screenshots in runs/browser
+	$(PY) tools/browser_test.py
 
 readme: setup ## write README.md from nbs/index.ipynb
 	$(PY) tools/readme.py --write
