@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test test-slow truth bench train-demo payload notebooks readme clean
+.PHONY: help setup demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -20,7 +20,7 @@ setup: $(VENV)/.ready ## make .venv with pinned versions (1–3 minutes)
 demo: setup ## frames of the bundled scenes → payloads → heatmaps in runs/demo
 	$(PY) tools/demo.py $(OUT)
 
-test: setup ## sync check and all notebooks; closes with "N passed, N failed"
+test: setup ## sync, lint, types, browser and all notebooks; closes with "N passed, N failed"
 	$(PY) tools/run_tests.py
 
 test-slow: setup ## as test, with the slow cells
@@ -28,6 +28,13 @@ test-slow: setup ## as test, with the slow cells
 
 truth: setup ## score the maps on fresh scenes with known causes: table and truth/results.json
 	$(PY) -m experiment.truth
+
+truth-full: setup ## as truth, with every method of the catalogue: an hour and more
+	$(PY) -m experiment.truth --full --out truth/full.json
+
+test-fused: setup ## the Triton kernels in Triton's interpreter, on a processor without CUDA
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[triton]'
+	TRITON_INTERPRET=1 $(PY) tools/run_tests.py 10_fused 10_streaming
 
 bench: setup ## time and memory of every way to a map: table, bench/results.json, bench/results.png
 	$(PY) -m experiment.bench --tiles 1 2
@@ -45,6 +52,9 @@ payload: setup ## make the bundled payload with the bundled model
 
 notebooks: setup ## every notebook top to bottom in a real kernel
 	$(PY) tools/notebooks.py
+
+browser: setup ## the explorer in JupyterLab and Chromium; screenshots in runs/browser
+	$(PY) tools/browser_test.py
 
 readme: setup ## write README.md from nbs/index.ipynb
 	$(PY) tools/readme.py --write

@@ -1,4 +1,4 @@
-"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, every notebook's cells run."""
+"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, lint, types, the explorer in a browser, every notebook's cells run."""
 import argparse
 import os
 import shutil
@@ -11,13 +11,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CHECKS = {
+    "README equals nbs/index.ipynb": ["tools/readme.py"],
+    "lint": ["-m", "ruff", "check", "--quiet", "--output-format", "concise", "experiment", "tools", "setup.py"],
+    "types": ["-m", "mypy", "--no-error-summary", "experiment"],
+    "explorer in a browser": ["tools/browser_test.py"],
+}
+SKIPPED = 77    # exit code of a check that cannot run on this machine; it says why
 
 
 def sync_errors() -> list[str]:
     "Export and clean a copy of the tree; name every file that then differs from the tree."
     with tempfile.TemporaryDirectory() as tmp:
         copy = Path(tmp) / "tree"
-        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints")
+        ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints", ".*_cache", "_docs")
         shutil.copytree(ROOT, copy, ignore=ignore)
         for module in (copy / "experiment").glob("*.py"):
             if module.name != "__init__.py":
@@ -46,22 +53,20 @@ def run_notebook(path: Path, flags: list[str]) -> bool:
     return test_nb(path, skip_flags=[f for f in ("slow", "widget") if f not in flags], force_flags=flags, do_print=False, showerr=True)[0]
 
 
-def in_process(path: Path, flags: list[str], limit: float) -> tuple[bool, float]:
-    "One notebook in a process of its own; it and all its children are killed when it outlasts `limit` seconds."
+def limited(command: list[str], limit: float) -> tuple[int, float]:
+    "A python command in a process of its own; it and all its children are killed when it outlasts `limit` seconds. Its exit code, and the seconds it took."
     start = time.perf_counter()
-    child = subprocess.Popen([sys.executable, __file__, "--inside", str(path), *(["--flags", *flags] if flags else [])], stdin=subprocess.DEVNULL, start_new_session=True)
+    child = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        ok = child.wait(limit) == 0
+        child.wait(limit)
     except subprocess.TimeoutExpired:
-        print(f"{path.name}: no end after {limit:.0f} s", file=sys.stderr)
-        ok = False
+        print(f"{command}: no end after {limit:.0f} s", file=sys.stderr)
     finally:
         try:
-            os.killpg(child.pid, signal.SIGKILL)      # what a notebook left running would slow down the next
+            os.killpg(child.pid, signal.SIGKILL)      # what it left running would slow down the next
         except ProcessLookupError:
             pass
-    child.wait()
-    return ok, time.perf_counter() - start
+    return child.wait(), time.perf_counter() - start
 
 
 def main() -> int:
@@ -78,23 +83,24 @@ def main() -> int:
     os.environ.setdefault("MPLBACKEND", "agg")
     results: dict[str, bool] = {}
 
-    def report(name, ok, seconds):
-        results[name] = ok
-        print(f"{'passed' if ok else 'FAILED'}  {name:45s}{seconds:7.1f} s")
+    def report(name, code, seconds):
+        if code != SKIPPED:
+            results[name] = code == 0
+        print(f"{'passed ' if code == 0 else 'skipped' if code == SKIPPED else 'FAILED '} {name:45s}{seconds:7.1f} s")
 
     if not args.names:
         start = time.perf_counter()
         errors = sync_errors()
         for error in errors:
             print(error, file=sys.stderr)
-        report("package and notebooks in sync", not errors, time.perf_counter() - start)
-        start = time.perf_counter()
-        code = subprocess.call([sys.executable, str(ROOT / "tools" / "readme.py")])
-        report("README equals nbs/index.ipynb", code == 0, time.perf_counter() - start)
+        report("package and notebooks in sync", len(errors), time.perf_counter() - start)
+        for label, command in CHECKS.items():
+            report(label, *limited(command, 300))
     notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_") and (not args.names or p.stem in args.names))
     limit = args.limit or (5400 if args.flags else 420)
     with ThreadPoolExecutor(args.workers) as pool:
-        jobs = {pool.submit(in_process, path, args.flags, limit): path.name for path in notebooks}
+        inside = [[__file__, "--inside", str(path), *(["--flags", *args.flags] if args.flags else [])] for path in notebooks]
+        jobs = {pool.submit(limited, command, limit): path.name for command, path in zip(inside, notebooks)}
         for job in as_completed(jobs):
             report(jobs[job], *job.result())
     failed = sum(not ok for ok in results.values())
