@@ -7,7 +7,6 @@ __all__ = ['Attentions', 'attentions_of_record', 'attentions_of', 'vit_raw', 'vi
            'llm_attention', 'generic_attention', 'token_activation', 'transformer_attribution']
 
 # %% ../nbs/11_attention_maps.ipynb #c99c26bb
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch

@@ -22,7 +22,7 @@ import torch
 from .hooks import capture
 from .interleaver import mlp1_input_grad, patch_contributions, positive_share, to_patches, token_patches
 from .language import head_mean
-from .methods import Rule, attention_relevance, trace_of
+from .methods import attention_relevance, trace_of
 from .model import CONFIGS, DrivingVLA, Output, random_model
 from .payload import write_atomic
 from .readout import centred, readout

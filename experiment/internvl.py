@@ -8,11 +8,10 @@ __all__ = ['DECODERS', 'INTERNVL2_1B', 'native_config', 'chat_config', 'vision_w
 
 # %% ../nbs/02_internvl.ipynb #00000002
 import re
-from functools import partial
 from pathlib import Path
 
 import torch
-from transformers import CONFIG_MAPPING, InternVLConfig, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, InternVLConfig
 
 from .model import DrivingVLA, ModelConfig, read_json, empty_model, fill_model, read_tokenizer
 from .weights import ModelError, Weight, safetensors_weights

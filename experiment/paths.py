@@ -43,15 +43,15 @@ def centred_map(
 ) -> Readout:
     "Centred contributions of every patch. Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix."
     x = mlp1_input(question)
-    tokens, total, given = question.tokens.to(x.device), 0, torch.is_tensor(around)
-    if given and around.shape != x.shape: raise ValueError(f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the same size and number of images")
-    start = around.to(x) if given else background(x, tokens, question.inputs.layouts, around) if nodes > 1 else None
+    tokens, total = question.tokens.to(x.device), 0
+    if isinstance(around, torch.Tensor) and around.shape != x.shape: raise ValueError(f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the same size and number of images")
+    start = around.to(x) if isinstance(around, torch.Tensor) else background(x, tokens, question.inputs.layouts, around) if nodes > 1 else None
     for t, weight in nodes_of(nodes):
         at = x if t == 1 else start + t * (x - start)
         with readout(question.model, hold) as r:
             y, _ = question.forward(features=question.model.projector(at))
             total = total + weight * r.gradient(y.value)[1].to(torch.promote_types(x.dtype, torch.float32))
-    if not given: return centred(x, total, tokens, question.inputs.layouts, around)
+    if not isinstance(around, torch.Tensor): return centred(x, total, tokens, question.inputs.layouts, around)
     signed = (patch_vectors(x - start, tokens) * patch_vectors(total, tokens)).sum(-1)
     return Readout(list(signed.split(question.tiles)))
 

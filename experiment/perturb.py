@@ -7,8 +7,6 @@ __all__ = ['BASELINES', 'pixel_gradient', 'gradient_x_input', 'baseline', 'integ
            'spread', 'occlusion']
 
 # %% ../nbs/11_perturb.ipynb #e2b86a0f
-from contextlib import contextmanager
-
 import torch
 import torch.nn.functional as F
 

@@ -7,7 +7,7 @@ __all__ = ['LIMITS', 'LIMITS_64', 'CaseError', 'load_case', 'case_model', 'headi
            'rounding_of', 'limits_of', 'failures', 'check', 'main']
 
 # %% ../nbs/13_simlingo_check.ipynb #00000002
-import argparse, json, sys
+import argparse, json
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from .readout import is_norm
 from .runs import one_line_errors
 from .simlingo import simlingo_model
 from .targets import action_target
-from .weights import ModelError, Weight
+from .weights import Weight
 
 # %% ../nbs/13_simlingo_check.ipynb #00000005
 class CaseError(ValueError):
