@@ -7,7 +7,7 @@ __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Expl
            'maps_beside', 'certified', 'explain']
 
 # %% ../nbs/12_explain.ipynb #9001897d
-import io, re
+import io, re, textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +195,7 @@ class Explanation:
 
     def figure(self, image: int = 0, **options) -> Picture:
         "Overlay with colour bar; options of `experiment.heatmap.figure`."
-        return figure(self.frames[image], self.maps[image].heat, self.title, **options)
+        return figure(self.frames[image], self.maps[image].heat, "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines()), **options)
 
     def save(self, out: str | Path) -> list[Path]:
         "Payload and pictures as the commands lay them out."
