@@ -20,6 +20,7 @@ from .attention_maps import Attentions, attentions_of, attentions_of_record
 from .interleaver import to_patches, uniform_share
 from .methods import RULES, MethodError, Relevance, Rule, attention_relevance
 from .paths import centred_map, mlp1_input
+from .pixels import centred_patches
 from .question import Question
 from .readout import Hold, holding, patch_vectors, readout
 from .streaming import Seed, stream
@@ -66,6 +67,9 @@ class Method:
     claims: str  # one of CLAIMS
     live: Callable[[Question], torch.Tensor]                      # (T, side, side), signed where it knows a sign
     recorded: Callable[[dict], torch.Tensor] | None = None        # from a record, where that is possible
+
+    @property
+    def above(self) -> bool: return "lB" in self.cost   # its backward ends at the interleaver, above InternViT
 
     def __call__(self,
         source: Question | dict,   # a question to a live model, or a record
@@ -137,6 +141,7 @@ def _entries():
     yield Method("centred_row", "as centred, around the row only", "F + l + lB", causal, _centred(around="row"))
     yield Method("centred_path", "as centred, two nodes", "F + 2 (l + lB)", causal, _centred(nodes=2))
     yield Method("units", "Sundararajan et al. 2017 between background and frame, at mlp1's input, 8 nodes", "F + 8 (l + lB)", causal, _centred(hold="plain", nodes=8))
+    yield Method("centred_patches", "as centred, carried on through InternViT to the pixels", "F + B", causal, lambda q: torch.cat(centred_patches(q).signed))
     yield Method("lrp", "Bach et al. 2015, Arras et al. 2019, Ali et al. 2022: gradient × input with norms, softmax, gates and activation held", "F + l + lB", causal, _at_mlp1("lrp"))
     yield Method("cp_lrp", "Ali et al. 2022: gradient × input with norms and softmax held", "F + l + lB", causal, _at_mlp1("softmax"))
     yield Method("ours", f"{ours}, eq. 5–6, both towers, frozen-norm split", "F + B", other, _rule(Rule()), partial(_patches, name="ours"))

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Explanation', 'record_title', 'save_maps',
-           'certified', 'explain']
+           'maps_beside', 'certified', 'explain']
 
 # %% ../nbs/12_explain.ipynb #9001897d
-import io, re
+import io, re, textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from PIL import Image
 
 from . import __version__
 from .certificate import certify as measure, question_of
-from .catalogue import DEFAULT, map_entry, method_of, relevance_of
+from .catalogue import DEFAULT, METHODS, as_shown, map_entry, method_of, relevance_of
 from .heatmap import Picture, figure, normalise, overlay, save_map, save_png
 from .hooks import capture, towers
 from .interleaver import token_patches
@@ -175,7 +175,7 @@ class Explanation:
     relevance: Relevance        # of tokens and patches, with the sum at every stage
     maps: list[FrameMap]        # per image, at the frame's size
     frames: list[Image.Image]
-    findings: list[Finding]     # warnings about the target
+    findings: list[Finding]     # warnings about the target and the map
 
     @property
     def heatmap(self) -> np.ndarray: return self.maps[0].heat            # (H, W) of the first image, not normalised
@@ -195,7 +195,7 @@ class Explanation:
 
     def figure(self, image: int = 0, **options) -> Picture:
         "Overlay with colour bar; options of `experiment.heatmap.figure`."
-        return figure(self.frames[image], self.maps[image].heat, self.title, **options)
+        return figure(self.frames[image], self.maps[image].heat, "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines()), **options)
 
     def save(self, out: str | Path) -> list[Path]:
         "Payload and pictures as the commands lay them out."
@@ -236,14 +236,27 @@ def save_maps(
                     write_atomic(out / "relevance" / f"{name}.npz", lambda file: np.savez_compressed(file, **arrays))]
     return written
 
+def maps_beside(
+    maps: Sequence[str],  # methods of the catalogue that a record shall keep
+    method: Rule | str,   # that is certified
+    certify: bool = True,
+) -> tuple[str, ...]:
+    "A certificate of a map read at the interleaver also needs the one below it."
+    above = isinstance(method, str) and method in METHODS and METHODS[method].above
+    return tuple(maps) + (("centred_patches",) if certify and above and "centred_patches" not in maps else ())
+
 def certified(
     model: DrivingVLA,
-    record: dict,
+    record: dict,         # with the maps of `maps_beside`
     frames,               # the frames it was made from
     relevance: Relevance, # of the map to be certified
+    method: Rule | str = DEFAULT, # that made it
+    show: str = "auto",   # the part of it that is shown
 ) -> dict: # the record's `certificate`
-    "What hiding the map's most relevant pixels does to the target. 82 forwards, in batches."
-    return measure(question_of(model, record, frames), torch.cat(relevance.patches)).plain()
+    "What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share moves below it. 82 forwards, in batches."
+    question = question_of(model, record, frames)
+    below = as_shown(METHODS["centred_patches"](record), question.target, show) if maps_beside((), method) else None
+    return measure(question, torch.cat(relevance.patches), below=below).plain()
 
 def _needed(method):
     "Options of `record_targets` under which the record can answer for a method."
@@ -270,9 +283,11 @@ def explain(
     tag = Path(paths[0]).stem if paths else "frame"
     several, found = not isinstance(target, str), []
     options = _needed(method) | options
+    options["maps"] = maps_beside(options["maps"], method, certify)
     for record, findings in record_targets(model, frames, speed, list(target) if several else [target], detail, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
-        if certify: record["certificate"] = certified(model, record, frames, relevance)
+        if certify: record["certificate"] = certified(model, record, frames, relevance, method, show)
+        if certify and record["certificate"]["unsure"]: findings = [*findings, Finding("moved", record["certificate"]["sentence"].splitlines()[-1])]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     if not several and len(found) != 1: raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")
     return found if several else found[0]

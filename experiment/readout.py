@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GATES', 'HOLDS', 'AROUND', 'CHANNELS', 'ReadoutError', 'is_norm', 'norm_statistics', 'frozen_norm_grad', 'norm_grad',
-           'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'holding', 'readout', 'patch_vectors', 'mosaic',
-           'surroundings', 'Readout', 'patch_background', 'background', 'centred']
+           'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'detach_output', 'secant_slope', 'holding', 'readout',
+           'patch_vectors', 'mosaic', 'surroundings', 'Readout', 'patch_background', 'background', 'centred']
 
 # %% ../nbs/10_readout.ipynb #377fd645
 import weakref
@@ -161,7 +161,10 @@ class _Half(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return grad / 2
 
-def _detach(module, args, out): return out.detach()
+def detach_output(module, args, out):
+    "Forward hook: the output is a constant."
+    return out.detach()
+
 def _halve(module, args, out): return _Half.apply(out)
 def _activation(projector):
     "mlp1's pointwise activation."
@@ -169,7 +172,9 @@ def _activation(projector):
     if len(found) != 1: raise ReadoutError(f"mlp1 has {len(found)} GELU modules, expected 1: use a hold without gelu for this model")
     return found[0]
 
-def _slope(factor): return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
+def secant_slope(factor: float):
+    "Forward hook of a pointwise activation: the gradient is factor·out/x."
+    return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
 
 def _held_parts(model, hold):
     "Modules and the hooks they get."
@@ -178,10 +183,10 @@ def _held_parts(model, hold):
     if len(norms) < len(layers): raise ReadoutError(f"found {len(norms)} LayerNorm or RMSNorm modules for {len(layers)} layers of the language model and mlp1: "
                                                     "its norms are of another kind; use experiment.methods.attention_relevance")
     if hold.norms: yield from ((m, freeze_norm) for m in norms)
-    parts = {"self_attn.q_proj": _detach, "self_attn.k_proj": _detach} if hold.softmax else {}
-    parts |= {"open": {}, "held": {"mlp.act_fn": _detach}, "half": {"mlp.act_fn": _slope(0.5), "mlp.up_proj": _halve}}[hold.gates]
+    parts = {"self_attn.q_proj": detach_output, "self_attn.k_proj": detach_output} if hold.softmax else {}
+    parts |= {"open": {}, "held": {"mlp.act_fn": detach_output}, "half": {"mlp.act_fn": secant_slope(0.5), "mlp.up_proj": _halve}}[hold.gates]
     yield from ((layer.get_submodule(name), hook) for layer in layers for name, hook in parts.items())
-    if hold.gelu: yield _activation(model.projector), _slope(1.0)
+    if hold.gelu: yield _activation(model.projector), secant_slope(1.0)
 
 @contextmanager
 def holding(

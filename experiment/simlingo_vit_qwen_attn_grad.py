@@ -18,7 +18,7 @@ from PIL import Image
 
 from .camera import draw_route, draw_speed
 from .catalogue import DEFAULT, method_of, relevance_of
-from .explain import certified, record_targets
+from .explain import certified, maps_beside, record_targets
 from .check import check
 from .heatmap import save_png
 from .model import DrivingVLA, load
@@ -133,7 +133,7 @@ def simlingo_vit_qwen_attn_grad(
     bf16: bool = False,          # of detail full: keep A and ∂A in bfloat16, half the size
     rule: str = "ours",          # that a trace follows; cam and full serve every rule
     maps: tuple = (DEFAULT,),    # maps of methods that need the model, kept beside; see ours --help for all names
-    certify: bool = False,       # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target
+    certify: bool = False,       # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a backward
     out: str = "runs/payloads",  # folder for everything
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
     images: int = 1,             # consecutive frames in one prompt
@@ -163,16 +163,19 @@ def simlingo_vit_qwen_attn_grad(
         silent = [f.tag for p in prompts for f in p.frames if f.speed_path is None]
         if speed is None and silent: log.warning("%d frames have no speed file (first: %s): 0 m/s is used; give --speed or video_garmin_speed/<frame>.txt", len(silent), silent[0])
 
+        shown = maps[0] if maps else rule
+        kept = maps_beside(maps, shown, certify)
+
         def work(prompt):
             start = time.perf_counter()
             if len(prompt.frames) < images: log.warning("%s: the last group of its scene has %d of %d images", prompt.tag, len(prompt.frames), images)
             pictures = [read_frame(f.path) for f in prompt.frames]
             now = prompt.frames[-1].speed_path
             v = speed if speed is not None else read_speed(now) if now else 0.0
-            found = record_targets(vla, pictures, v, target, detail, rule, maps, rows, max_new_tokens=max_new_tokens, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames])
+            found = record_targets(vla, pictures, v, target, detail, rule, kept, rows, max_new_tokens=max_new_tokens, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames])
             for i, (record, _) in enumerate(found):
                 if bf16: record = half(record)
-                if certify: record["certificate"] = certified(vla, record, pictures, relevance_of(record, maps[0] if maps else rule))
+                if certify: record["certificate"] = certified(vla, record, pictures, relevance_of(record, shown), shown)
                 path = save_record(record, Path(out) / "pt" / f"{record['tag']}.pt")
                 beside = save_outputs(record | {"tag": prompt.tag}, pictures, vla, Path(out)) if i == 0 else []
                 findings = check(record)
