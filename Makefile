@@ -56,8 +56,13 @@ notebooks: setup ## every notebook top to bottom in a real kernel
 browser: setup ## the explorer in JupyterLab and Chromium; screenshots in runs/browser
 	$(PY) tools/browser_test.py
 
+docs: setup ## static site with search in _docs, read from the folder; every page is opened in Chromium
+	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(PY) -W ignore tools/docs.py
+	$(PY) tools/docs.py --check
+
 readme: setup ## write README.md from nbs/index.ipynb
 	$(PY) tools/readme.py --write
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) runs build *.egg-info _docs _proc .mypy_cache .ruff_cache

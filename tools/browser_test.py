@@ -20,9 +20,14 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 PICTURE = "img.widget-image"
 
 
+def browser() -> str | None:
+    "Path of an installed Chromium."
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def missing() -> str:
     "Why the test cannot run here; empty when it can."
-    if not any(map(shutil.which, BROWSERS)):
+    if not browser():
         return f"no browser ({', '.join(BROWSERS)}); on Debian: apt-get install chromium"
     try:
         import playwright  # noqa: F401
@@ -141,8 +146,8 @@ def main() -> int:
         try:
             opened(address, server, 40)
             with sync_playwright() as p:
-                browser = p.chromium.launch(executable_path=next(filter(None, map(shutil.which, BROWSERS))), args=FLAGS)
-                page = browser.new_page(viewport=dict(width=1500, height=1100))
+                chromium = p.chromium.launch(executable_path=browser(), args=FLAGS)
+                page = chromium.new_page(viewport=dict(width=1500, height=1100))
                 page.set_default_timeout(60_000)
                 try:
                     look(page, address, args.shots)
@@ -150,7 +155,7 @@ def main() -> int:
                     page.screenshot(path=str(args.shots / "failed.png"), timeout=5_000)
                     raise
                 finally:
-                    browser.close()
+                    chromium.close()
         except BaseException as error:
             print((Path(tmp) / "server.log").read_text()[-2000:], file=sys.stderr)
             print(f"browser test failed: {error}", file=sys.stderr)
