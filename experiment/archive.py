@@ -7,8 +7,8 @@ __all__ = ['MAX_ENTRIES', 'MAX_DESCRIPTION', 'MAX_OPERATIONS', 'MAX_DEPTH', 'STO
            'verify', 'Stored', 'read_description', 'leaves', 'part', 'inspect', 'read_archive']
 
 # %% ../nbs/05_archive.ipynb #ddd515c8
-import math, os, pickletools, shutil, struct, tempfile, zipfile, zlib
-from collections.abc import Callable, Iterator
+import math, os, pickletools, struct, zipfile, zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO

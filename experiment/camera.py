@@ -66,7 +66,7 @@ def visible(
     frame: tuple[int, int], # (H, W), px
 ) -> np.ndarray:            # (K,) bool
     "Which projected points lie inside the frame; NaN never does."
-    return ((pixels >= 0) & (pixels < [frame[1], frame[0]])).all(1)
+    return np.logical_and.reduce((pixels >= 0) & (pixels < [frame[1], frame[0]]), axis=1)
 
 def _points(points):
     "Finite (K, 2) float64 metres on the CPU."

@@ -16,8 +16,7 @@ import torch
 
 from . import attention_maps as maps_of
 from . import perturb
-from .attention_maps import Attentions, attentions_of, attentions_of_record
-from .interleaver import to_patches, uniform_share
+from .attention_maps import attentions_of, attentions_of_record
 from .methods import RULES, MethodError, Relevance, Rule, attention_relevance
 from .paths import centred_map, mlp1_input
 from .pixels import centred_patches

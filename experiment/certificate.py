@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .catalogue import DEFAULT, as_shown, relevance_of
 from .model import DrivingVLA
 from .pixels import moved
 from .question import Question, infill

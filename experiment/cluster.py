@@ -10,7 +10,7 @@ __all__ = ['Event', 'Pool', 'attempt', 'serve', 'Inside', 'environment', 'thread
 import logging, os, threading, time, traceback
 import multiprocessing as mp
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait

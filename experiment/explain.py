@@ -23,8 +23,8 @@ from .catalogue import DEFAULT, METHODS, as_shown, map_entry, method_of, relevan
 from .heatmap import Picture, figure, normalise, overlay, save_map, save_png
 from .hooks import capture, towers
 from .interleaver import token_patches
-from .methods import RULES, MethodError, Relevance, Rule, attention_relevance, frame_maps, trace_of
-from .model import DrivingVLA, Inputs, Output
+from .methods import RULES, MethodError, Relevance, Rule, frame_maps, trace_of
+from .model import DrivingVLA
 from .payload import DETAILS, SCHEMA, save_record, write_atomic
 from .question import ExplainError, Question, answerable, answered, read_target, spoken_ids
 from .streaming import Seed, stream
@@ -223,10 +223,10 @@ def save_maps(
     temperature: float = 1.0, # of the display values
 ) -> list[Path]:
     "Overlay, greyscale map and arrays of every image; several images get `_img{i}`."
-    written, rows, start = [], record["rows"], 0
+    written, rows = [], record["rows"]
     for i, (frame, m) in enumerate(zip(frames, maps, strict=True)):
         name = record["tag"] + (f"_img{i}" if len(maps) > 1 else "")
-        scale = dict(how=normalisation, high=clamp)
+        scale: dict = dict(how=normalisation, high=clamp)
         for folder in ("final_heatmap", "raw_heatmap"): (out / folder).mkdir(parents=True, exist_ok=True)
         arrays = dict(token_relevance=relevance.tokens[i].flatten().numpy(), patch_relevance=relevance.patches[i].numpy(), heatmap=m.heat,
                       tile_boxes=np.asarray(record["tiles"][i]["boxes"], np.float64), seed_rows=np.asarray(rows["positions"]), seed_weights=np.asarray(rows["weights"]))
@@ -284,7 +284,7 @@ def explain(
     several, found = not isinstance(target, str), []
     options = _needed(method) | options
     options["maps"] = maps_beside(options["maps"], method, certify)
-    for record, findings in record_targets(model, frames, speed, list(target) if several else [target], detail, tag=tag, paths=paths, **options):
+    for record, findings in record_targets(model, frames, speed, [target] if isinstance(target, str) else list(target), detail, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
         if certify: record["certificate"] = certified(model, record, frames, relevance, method, show)
         if certify and record["certificate"]["unsure"]: findings = [*findings, Finding("moved", record["certificate"]["sentence"].splitlines()[-1])]

@@ -7,13 +7,12 @@ __all__ = ['NAMES', 'is_legacy', 'candidates', 'tile_layout', 'convert', 'load_a
 
 # %% ../nbs/05_legacy.ipynb #5254e574
 import math, re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .archive import PayloadError, leaves, read_archive
+from .archive import PayloadError, read_archive
 from .payload import CONVERTED, SCHEMA, Finding
 from .tiles import Layout, internvl_layout, simlingo_layout
 
@@ -64,7 +63,7 @@ def tile_layout(
 ) -> tuple[Layout | None, list[Finding]]:
     "The layout that gives so many tiles, and how sure that is."
     if side < 2 or 448 % side: return None, [Finding("warning", "no_tile_layout", f"{side} patches a side do not divide a tile of 448 px: relevance of tiles cannot be put on the frame")]
-    size = dict(tile=448, patch=448 // side)
+    size: dict = dict(tile=448, patch=448 // side)
     kinds = {"SimLingo's crop and tiling": simlingo_layout(height, width, max_tiles=12, **size), "SimLingo's crop and at most 2 tiles": simlingo_layout(height, width, **size),
              "InternVL's tiling with a thumbnail": internvl_layout(height, width, **size), "InternVL's tiling": internvl_layout(height, width, thumbnail=False, **size)}
     fitting = {name: layout for name, layout in kinds.items() if layout.n_tiles == tiles}

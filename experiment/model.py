@@ -11,6 +11,7 @@ __all__ = ['SPECIAL', 'SIMLINGO', 'PROMPTS', 'CONFIGS', 'FORMAT', 'DATA', 'build
 import json, re
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -117,7 +118,7 @@ def internvl2_1b_config(
     return _config("InternVL2-1B", 448, (1024, vision_layers, 16, 4096), (896, language_layers, 14, 4864, 2), 151_655,
                    layer_scale=0.1, target_points=kw.pop("target_points", True), **kw)
 
-CONFIGS = {"tiny": tiny_config, "demo": demo_config, "InternVL2-1B": internvl2_1b_config}
+CONFIGS: dict[str, Callable[..., ModelConfig]] = {"tiny": tiny_config, "demo": demo_config, "InternVL2-1B": internvl2_1b_config}
 
 # %% ../nbs/01_model.ipynb #d82e19a9
 class WideMLP(nn.Sequential):

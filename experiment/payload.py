@@ -9,7 +9,7 @@ __all__ = ['SCHEMA', 'DETAILS', 'MAX_PIXELS', 'DENSE', 'FULL', 'CAM', 'TRACE', '
 
 # %% ../nbs/05_payload.ipynb #7b61c9a3
 import math, os, shutil, tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -385,9 +385,10 @@ def record_bytes(
 
 def human(size: float) -> str:
     "Bytes as a person reads them."
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB": return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024: return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
+    return f"{size:.1f} GiB"
 
 def require_space(
     folder: Path | str,  # where the records go; need not exist yet

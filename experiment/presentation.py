@@ -175,7 +175,7 @@ def present_scene(
 ) -> list[Path]:
     "Write `animation.*` and `sheet.png` beside every map's folders, and `time_<target>.png`."
     marks, written = list(read_marks(folder)), []
-    for number, (target, s) in enumerate(series(marks).items()):
+    for target, s in series(marks).items():
         for method in s["maps"]:
             files = {name: Path(images[-1]["file"]) for name, mark in marks if (images := mark["targets"].get(target, {"maps": {}})["maps"].get(method))}
             maps = folder / next(iter(files.values())).parents[1]

@@ -12,7 +12,6 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from json import dumps
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch

@@ -310,7 +310,7 @@ def centred(
     if x.shape != grad.shape or sum(counts) != len(x):
         raise ValueError(f"input {tuple(x.shape)}, gradient {tuple(grad.shape)} and layouts of {counts} tiles do not belong together: take all from one forward")
     parts = zip(*(t.unflatten(-1, (4, -1)).split(CHANNELS, -1) for t in (x, grad)))
-    total = 0
+    total: torch.Tensor = 0
     for part in parts:
         xp, gp = (patch_vectors(t.flatten(2), tokens) for t in part)
         total = total + (xp - patch_background(xp, layouts, around)).mul_(gp).sum(-1)

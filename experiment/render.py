@@ -549,7 +549,7 @@ def drives(
     frames: int = 24,              # per drive, 0.25 s apart
 ) -> Summary:
     "Write the bundled drives (approach, light, bend) as folders of frames with speeds."
-    return Summary([str(write_drive(kind, out, frames)) for kind in DRIVES])
+    return Summary([str(write_drive(kind, Path(out), frames)) for kind in DRIVES])
 
 
 main = command(drives)

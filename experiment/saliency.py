@@ -10,7 +10,7 @@ __all__ = ['WIDTH', 'POINT_BLUR', 'EPS', 'Metric', 'METRICS', 'BLOCK', 'DRAWS', 
 # %% ../nbs/15_saliency.ipynb #1d42a45a
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +203,7 @@ BLOCK = 8       # frames drawn together, 2 s at 4 frames a second
 DRAWS = 2000    # resamples
 
 def interval(
-    scenes: Sequence[np.ndarray], # one value a frame, per scene, in order of time
+    scenes: Sequence[Sequence[float] | np.ndarray], # one value a frame, per scene, in order of time
     block: int = BLOCK,           # frames drawn together when there is one scene
     draws: int = DRAWS,
     seed: int = 0,

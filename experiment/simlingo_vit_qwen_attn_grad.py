@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -119,7 +118,7 @@ def needed(
     for alike in groups.values():
         sizes = next((s for p in alike if None not in (s := [frame_size(f.path) for f in p.frames])), None)
         if sizes: total = [t + len(alike) * part for t, part in zip(total, one(sizes))]
-    return tuple(total)
+    return total[0], total[1]
 
 # %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #669e5de4
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -145,7 +144,7 @@ def simlingo_vit_qwen_attn_grad(
     revision: str | None = None, # of a hub id
 ) -> Summary:
     "Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients) of both towers, outputs."
-    target = target or ["max" if mode == "text" else "forward_speed"]
+    target = tuple(target) or ("max" if mode == "text" else "forward_speed",)
     kinds = {parse(t).kind for t in expand(target, 1)}
     if mode not in kinds: raise RunError(f"--target {' '.join(target)} is a {min(kinds)} target, --mode is {mode}; add --mode {min(kinds)}")
     for name in maps: method_of(name)

@@ -208,7 +208,8 @@ class stream:
     ):
         if signed and rule.temperature != 1: raise StreamingError(f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance")
         self.model, self.rule, self.signed, self.fused, self.gradient_norm = model, rule, signed, fused, None
-        self._towers, self._leaves, self._pass = towers(model), Leaves(), None
+        self._towers, self._leaves = towers(model), Leaves()
+        self._pass: _Pass | None = None
         to_bottom = rule.readout == "patches"
         self._order = [("language", i) for i in used_layers(len(self._towers.language), rule.language_layers)] + [("interleaver", None)]
         if to_bottom: self._order += [("vision", i) for i in used_layers(len(self._towers.vision), rule.vision_layers)]

@@ -268,7 +268,7 @@ def frame_boxes(
     "Where the pictures of a row lie."
     each = (WIDTH - PAD * (len(sizes) + 1)) / len(sizes)
     wide = [min(each, 440 * w / h) for w, h in sizes]
-    boxes = [(PAD + i * (each + PAD), 24, across, across * h / w) for i, ((w, h), across) in enumerate(zip(sizes, wide))]
+    boxes = [(PAD + i * (each + PAD), 24.0, across, across * h / w) for i, ((w, h), across) in enumerate(zip(sizes, wide))]
     return boxes, max(y + h for _, y, _, h in boxes)
 
 def _axes(fig, x, y, w, h):
