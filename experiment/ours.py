@@ -79,9 +79,9 @@ def ours(
     vision_layers: str | None = None,   # likewise
     thumbnail: str = "apart",     # InternVL's thumbnail tile: apart from the tiles' map or blended in
     normalisation: str = "percentile", # of the pictures: percentile, minmax or none
-    propagation_mode: str = PROPAGATION[0], # direction; no other exists
     clamp: float = 99.5,          # percentile shown as full colour
     contrast: float = 1.0,        # temperature of the display values: above 1 lifts small values
+    propagation_mode: str = PROPAGATION[0], # direction; no other exists
 ) -> Summary:
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
     _direction(propagation_mode)
