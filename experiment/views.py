@@ -315,8 +315,8 @@ def _picture(fig, box, p, values, top, state, camera):
     _mark(ax, p, state)
     ax.set(xticks=[], yticks=[], xlim=(0, p.frame.width), ylim=(p.frame.height, 0)); ax.set_title(_cut(p.title, w), size=8, pad=3, loc="left", y=1)   # a given y: matplotlib need not search for it
     if p.refused: ax.text(.5, .5, _wrap(p.refused, w), transform=ax.transAxes, ha="center", va="center", size=8, color="white", bbox=dict(fc="black", alpha=.75)); return
-    _legend(fig, x, y + h + 12, w * .6, top, f"{_unit(p)} = full colour", state.palette)
-    fig.text((x + w) / WIDTH, 1 - (y + h + 20) / (fig.get_size_inches()[1] * DPI), f"raw sum {p.heat.sum():.4g}" + (f" · drawn from {100 * state.threshold:.0f} % of full colour" if state.threshold else ""), size=7, ha="right")
+    _legend(fig, x, y + h + 12, w * .8, top, f"{_unit(p)} = full colour", state.palette)
+    fig.text(x / WIDTH, 1 - (y + h + 31) / (fig.get_size_inches()[1] * DPI), f"raw sum {p.heat.sum():.4g}" + (f" · drawn from {100 * state.threshold:.0f} % of full colour" if state.threshold else ""), size=7)
 
 def _cut(text, width): return text if len(text) <= (n := int(width / 5.2)) else text[:n - 1] + "…"
 def _wrap(text, width): return "\n".join(textwrap.wrap(text, int(width / 6)))
@@ -389,5 +389,5 @@ def draw(
     if tiles: _tiles(fig, boxes, shown[0], state)
     else:
         for box, p, v, top in zip(boxes, shown, values, tops): _picture(fig, box, p, v, top, state, source.camera)
-    _charts(fig, end + 55, list(zip(shown, COLOURS)), state)
+    _charts(fig, end + 58, list(zip(shown, COLOURS)), state)
     return fig
