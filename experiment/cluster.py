@@ -146,7 +146,7 @@ def connect(
     try: import ray
     except ImportError: raise RunError("--ray needs Ray: pip install 'vla-relevance[ray]' (or use --workers N for the processes of this machine)") from None
     if ray.is_initialized(): return ray
-    try: ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if address == "local" else None,
+    try: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if address == "local" else None,
                   runtime_env={"env_vars": thread_variables(threads) | ({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})})
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(f"--ray {address}: no cluster there ({reason_of(error)[:160]}); start one with 'ray start --head', or use --ray local") from None

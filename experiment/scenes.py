@@ -504,5 +504,7 @@ examples:
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json), 2 when it could not start."""
 main = command(scenes, EPILOG, show=list(SHOWN), thumbnail=["apart", "blend"], dtype=list(DTYPES), animation=list(ANIMATIONS))
 
-# %% ../nbs/16_scenes.ipynb #f86aa66d
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+# %% ../nbs/16_scenes.ipynb #94c8690a
+if __name__ == "__main__" and "__file__" in globals():
+    from experiment.scenes import main as command_of_package   # workers import what they run, by this name
+    raise SystemExit(command_of_package())
