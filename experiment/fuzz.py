@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .archive import PayloadError
 from .explain import explain
-from .legacy import is_legacy, load_any
+from .legacy import is_legacy
 from .model import random_model
 from .payload import save_record
 from .qa import inspect_payload
@@ -185,7 +184,7 @@ def alike(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, dict): return isinstance(b, dict) and a.keys() == b.keys() and all(alike(a[k], b[k], tolerance) for k in a)
     if isinstance(a, (list, tuple)): return isinstance(b, (list, tuple)) and len(a) == len(b) and all(alike(x, y, tolerance) for x, y in zip(a, b))
     if float in (types := {type(a), type(b)}) and types <= {int, float}: return a == b or math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9 * bool(tolerance))
-    return a == b and type(a) == type(b)
+    return a == b and type(a) is type(b)
 
 def _judged(record):
     "What the schema or a check determines."

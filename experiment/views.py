@@ -188,7 +188,7 @@ def panel(
         relevance = relevance_of(one_head(record, state.head), asked(state), state.show)
         return Panel(f"{name} · {state.method} · {record_title(record).splitlines()[0]}", frame, frame_maps(record, relevance)[state.image].heat, record, relevance)
     except OWN_ERRORS as error:
-        frame = record_frames(record)[state.image] if record else source.picture(state.frame)[0] if source.live else Image.new("RGB", (336, 168), "grey")
+        frame = record_frames(record)[state.image] if record else source.picture(state.frame)[0] if isinstance(source, Live) else Image.new("RGB", (336, 168), "grey")
         return Panel(f"{name} · {state.method} · refused", frame, np.zeros((frame.height, frame.width)), record, None, reason_of(error))
 
 def panels(
