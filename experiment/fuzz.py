@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .explain import explain
+from .explain import record_frame
 from .legacy import is_legacy
 from .model import random_model
 from .payload import save_record
@@ -288,7 +288,7 @@ def bases(*paths: str | Path) -> list[tuple[str, bytes]]: # name, file
     "Sound files: records of two images at every detail, the bundled payload, and files given."
     frame = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
     with tempfile.TemporaryDirectory() as tmp:
-        made = [(d, save_record(explain(random_model("tiny"), [frame, frame[:, :90]], 5.0, "lateral", detail=d).record, Path(tmp) / f"{d}.pt").read_bytes()) for d in ("trace", "cam", "full")]
+        made = [(d, save_record(record_frame(random_model("tiny"), [frame, frame[:, :90]], 5.0, "lateral", d)[0], Path(tmp) / f"{d}.pt").read_bytes()) for d in ("trace", "cam", "full")]
     bundled = Path(__file__).parent / "data" / "payload" if "__file__" in globals() else Path("../experiment/data/payload")
     return made + [(p.name, p.read_bytes()) for p in (*sorted(bundled.glob("*.pt")), *map(Path, paths))]
 

@@ -203,7 +203,7 @@ BLOCK = 8       # frames drawn together, 2 s at 4 frames a second
 DRAWS = 2000    # resamples
 
 def interval(
-    scenes: Sequence[Sequence[float] | np.ndarray], # one value a frame, per scene, in order of time
+    scenes: Sequence, # one value a frame, per scene, in order of time
     block: int = BLOCK,           # frames drawn together when there is one scene
     draws: int = DRAWS,
     seed: int = 0,
