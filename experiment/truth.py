@@ -606,7 +606,7 @@ def save_results(
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred", "centred_patches", "centred_denoised", "centred_path", "lrp", "ours", "ours_signed", "generic_attention", "grad_cam", "vit_rollout", "integrated_gradients_background", "units")
+QUICK = ("centred", "centred_patches", "centred_path", "lrp", "ours", "ours_signed", "grad_cam", "vit_rollout", "integrated_gradients_background", "units")
 COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "vit_flow", "units")  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
 
