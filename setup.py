@@ -17,7 +17,7 @@ setup(
     packages=find_packages(include=["experiment", "experiment.*"]), package_dir={"": "."}, include_package_data=True,
     package_data={"experiment": ["data/**/*"]},
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
-    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "triton", "ray")},
+    extras_require={name: cfg[f"{name}_requirements"].split() for name in ("dev", "triton", "ray", "video")},
     entry_points={"console_scripts": [line.strip() for line in cfg["console_scripts"].splitlines() if line.strip()]},
     zip_safe=False,
 )
