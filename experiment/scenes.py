@@ -8,7 +8,7 @@ __all__ = ['OUTPUTS', 'EPILOG', 'main', 'Settings', 'folder_of', 'check_settings
            'survey', 'holds', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish',
            'only_run', 'torch_threads', 'workers_of', 'same_makers', 'summarise', 'scenes', 'finish', 'gaze_rows']
 
-# %% ../nbs/16_scenes.ipynb #dd641aff
+# %% ../nbs/16_scenes.ipynb #89877430
 import fcntl, hashlib, json, math, os, re, shutil, time
 from collections import Counter
 from collections.abc import Sequence
@@ -30,13 +30,14 @@ from .cluster import Inside, Pool, Processes, Ray, connect, spread
 from .explain import record_targets, save_maps
 from .methods import RULES, frame_maps
 from .model import load
-from .presentation import ANIMATIONS, encoder, present_scene, region_shares, write_page
+from .presentation import ANIMATIONS, present_scene, region_shares, write_page
 from .payload import human, require_space, save_record, write_atomic
 from .runs import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER, RunError, Summary, collisions, command, find_frames, frame_folders, pipeline_log, read_speed, reason_of
 from .simlingo_vit_qwen_attn_grad import DTYPES, Prompt, group, save_outputs
 from .saliency import EPS, WIDTH
 from .targets import describe, parse, SHORT
 from .tiles import read_frame
+from .video import RATE, VIDEOS, codec, unpack
 
 # %% ../nbs/16_scenes.ipynb #627a4e19
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def ask(
     found, faults = zip(*(ask(model, frames, speed, *part, **options) for part in parts))
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
-# %% ../nbs/16_scenes.ipynb #7ffb3658
+# %% ../nbs/16_scenes.ipynb #95a5891b
 def scene_name(prompt: Prompt, source: str | Path) -> str:
     "A scene's folder below `scenes/`; of a single scene its own name."
     top = Path(source).resolve()
@@ -142,7 +143,7 @@ def scene_name(prompt: Prompt, source: str | Path) -> str:
 
 def sources(prompt: Prompt) -> list:
     "Files that a prompt is made from, with their sizes; those that are gone have None."
-    paths = [p for f in prompt.frames for p in (f.path, f.speed_path) if p]
+    paths = [p for f in prompt.frames for p in (f.path, f.speed_path, f.gaze_path) if p]
     return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
 
 def fingerprint(model: torch.nn.Module) -> str: # 16 hex digits
@@ -319,7 +320,7 @@ class Finish:
         present_scene(folder, self.camera, self.animation)
         write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults))
 
-# %% ../nbs/16_scenes.ipynb #769a1b9d
+# %% ../nbs/16_scenes.ipynb #164fc8ba
 @contextmanager
 def only_run(out: Path):
     "Holds the run's folder; a second command on it is refused."
@@ -391,7 +392,7 @@ def _found(dataset, settings, gaze_folder, limit):
     return group([f for f in frames if str(f.path) not in late], settings.images)[:limit], late | empty
 
 def scenes(
-    dataset: str,                # a scene (images/ or video_garmin/, speeds and gaze beside it), or a tree of scenes
+    dataset: str,                # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
     out: str = "runs/scenes",    # folder for everything
     model: str = "demo",         # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
     target: tuple = ("forward_speed",), # one or more, action and text alike, see below
@@ -412,6 +413,7 @@ def scenes(
     dtype: str = "float32",      # of the model
     revision: str | None = None, # of a hub id
     animation: str = "webp",     # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
+    rate: float = RATE,          # frames a second taken from a video
     frame_folder: tuple = FRAME_FOLDERS, # names of folders that hold frames
     speed_folder: str = SPEED_FOLDER,    # beside it: <frame>.txt, m/s
     gaze_folder: str = GAZE_FOLDER,      # beside it: gaze maps or points
@@ -420,7 +422,8 @@ def scenes(
     asked = Settings(str(Path(dataset).resolve()), model, revision, dtype, device.split(":")[0], tuple(target), tuple(method), show, thumbnail, speed, images, max_new_tokens, records,
                      tuple(frame_folder), speed_folder, threads)
     check_settings(asked)
-    if animation == "mp4": encoder()
+    if animation == "mp4": codec()
+    if Path(dataset).suffix.lower() in VIDEOS and Path(dataset).is_file(): dataset = str(unpack(Path(dataset), Path(out) / "frames", rate))
     prompts, bad = _found(dataset, asked, gaze_folder, limit)
     root = Path(out)
     with pipeline_log(out) as log, only_run(root), torch_threads(threads):
@@ -461,11 +464,11 @@ def finish(
 ) -> tuple[list[SceneItem], dict[str, str]]: # scenes, and faults of gaze files
     "Scores and pictures of all scenes that are not up to date."
     here, folder = str(root.resolve()), root / "scenes"
-    items = scene_items(done, prompts, source)
-    gazed = [i for i, gaze in items.items() if gaze]
+    known = scene_items(done, prompts, source)
+    gazed = [i for i, gaze in known.items() if gaze]
     failed |= spread_over(GazeMean, (here,), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], "scenes")
     means = hashlib.sha256("".join(i.made_from for i in gazed).encode()).hexdigest()
-    items = [SceneItem(i.tag, f"{animation} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in items.items()]
+    items = [SceneItem(i.tag, f"{animation} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in known.items()]
     late = [i for i in items if read_json(folder / i.tag / "finished.json").get("made_from") != i.made_from]
     camera = read_json(root / "settings.json").get("made_by", {}).get("camera")
     failed |= spread_over(Finish, (here, camera, animation, tuple(i.tag for i in gazed)), late, "scenes")
