@@ -9,7 +9,7 @@ __all__ = ['COVER', 'TARGETS', 'TWIN_OF', 'MapOf', 'PARTS', 'METRICS', 'SHORT', 
            'patch_truth', 'spearman', 'mean_interval', 'median_interval', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'fingerprint', 'save_results', 'main']
+           'evaluate', 'table', 'headline', 'fingerprint', 'save_results', 'main']
 
 # %% ../nbs/17_truth.ipynb #962a0bae
 import argparse
@@ -581,6 +581,19 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 # %% ../nbs/17_truth.ipynb #4fb0a42e
+def headline(
+    rows: list[dict],
+    metrics: tuple = ("pointing", "share", "eshare", "auc"),
+) -> str: # Markdown
+    "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
+    value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
+    targets = list(dict.fromkeys(r["target"] for r in rows))
+    shown = lambda v: "–" if v is None or not np.isfinite(v) else f"{v:.2f}"
+    cell = lambda method, target: " · ".join(shown(value.get((method, target, m))) for m in metrics)
+    lines = [f"| {' · '.join(metrics)} | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    return "\n".join(lines + [f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |" for m in dict.fromkeys(r["method"] for r in rows)])
+
+
 def fingerprint(model: DrivingVLA) -> str: # sha256 of all weights
     "A name for exactly these weights."
     digest = hashlib.sha256()
@@ -606,7 +619,7 @@ def save_results(
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred", "centred_patches", "centred_path", "lrp", "ours", "ours_signed", "grad_cam", "vit_rollout", "integrated_gradients_background", "units")
+QUICK = ("centred", "centred_patches", "centred_path", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
 COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "vit_flow", "units")  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
 
