@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix', 'run_streaming',
-           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'slowness', 'available_gib',
-           'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
+           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'plain_gib', 'slowness',
+           'available_gib', 'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
 
 # %% ../nbs/20_bench.ipynb #1e9bb1b3
 import argparse, ctypes, gc, importlib.util, json, platform, re, time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from .payload import write_atomic
 from .readout import centred, readout
 from .streaming import Seed, stream
 from .tiles import Layout
+from .wide import NARROW, widened
 
 # %% ../nbs/20_bench.ipynb #365795ec
 @dataclass(frozen=True)
@@ -38,8 +40,10 @@ class Case:
     layers: int = 2              # of each tower
     text: int = 0                # tokens added to the prompt
     model: str = "InternVL2-1B"  # one of `CONFIGS`
+    products: str = ""           # dtype that products are computed in; "": the case's own
 
     def __post_init__(self):
+        if not self.products: object.__setattr__(self, "products", self.dtype)
         if self.model == "tiny": object.__setattr__(self, "layers", 3)   # it has three and no other number
 
     def __str__(self): return f"{self.model} {self.layers}+{self.layers} layers, {self.tiles} tile(s), {self.dtype}" + (f", +{self.text} tokens" if self.text else "")
@@ -180,6 +184,16 @@ def dense_gib(case: Case) -> float:
     length = 256 * case.tiles + case.text + 80
     return case.layers * 5 * 4 * (case.tiles * 16 * 1025**2 + 14 * length**2) / 2**30
 
+def plain_gib(
+    case: Case,
+    vision: bool = True, # InternViT with gradients
+) -> float:
+    "What a forward for the backward pass needs at least, in GiB at InternVL2-1B's widths: the layers' weights and what autograd keeps; Qwen2's norms keep float32."
+    size, length = getattr(torch, case.dtype).itemsize, 256 * case.tiles + case.text + 80
+    weights = 12 * 1024**2 + 2 * 896 * (896 + 128) + 3 * 896 * 4864
+    kept = vision * case.tiles * 1025 * 10 * 1024 * size + length * (2 * 4 * 896 + (2 * 896 + 2 * 128 + 3 * 4864) * size)
+    return case.layers * (weights * size + kept) / 2**30
+
 def slowness(
     dtype: str,
     device: str = "cpu",
@@ -219,22 +233,27 @@ def bench(
     repeats: int = 5,
     device: str = "cpu",
     say: Callable[[str], None] = print,
-    slowest: float = 8.0, # of `slowness`: a dtype beyond it is left out
+    slowest: float = 8.0, # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
 ) -> list[dict]: # rows of results.json
     "Warm up once, then `repeats` rounds through all variants, each round starting with another one."
     if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
-        say(f"{case}: left out, this processor multiplies {case.dtype} {slow:.0f} times slower than float32; measure it on one with instructions for it")
-        return []
-    names = [v for v in variants if not v.startswith("dense") or case.model == "tiny" or dense_gib(case) < 0.8 * available_gib()]
-    for v in set(variants) - set(names): say(f"{case}: {v} left out, it needs about {dense_gib(case):.0f} GiB and {available_gib():.0f} GiB are free")
+        reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
+        if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
+            say(f"{reason}; left out, measure it on one with instructions for it")
+            return []
+        say(f"{reason}, so all variants store {case.dtype} and multiply in float32 (experiment.wide)")
+        case = replace(case, products="float32")
+    need = {v: 0 if case.model == "tiny" else dense_gib(case) if v.startswith("dense") else plain_gib(case, not v.startswith("cheap")) for v in variants}
+    names = [v for v in variants if need[v] < 0.8 * available_gib()]
+    for v in set(variants) - set(names): say(f"{case}: {v} left out, it needs about {need[v]:.0f} GiB and {available_gib():.0f} GiB are free")
     if not names: return []
     s = set_up(case)
     if device != "cpu": s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
-    rounds = []
+    rounds, products = [], nullcontext if case.products == case.dtype else widened
     for k in range(-1 if repeats > 1 else 0, repeats):              # round −1 is the warm-up
         order, done = names[k % len(names):] + names[:k % len(names)], {}
         for name in order:
-            (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+            with products(): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
             done[name] = dict(time_s=seconds, memory_above_weights_mib=mib, payload_mib=size / 2**20)
         if k >= 0: rounds.append({name: done[name] for name in names})
     peaks = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
@@ -251,6 +270,8 @@ def table(rows: list[dict]) -> str: # Markdown
     lines = ["| layers | tiles | +text | dtype | variant | time s | time ÷ sdpa | memory MiB | memory ÷ sdpa | payload MiB |", "|" + "---|" * 10]
     for key in dict.fromkeys(k[:-1] for k in value):
         variant, _, layers, tiles, text, dtype = key
+        products = next(r.get("products", dtype) for k, r in value.items() if k[:-1] == key)     # rows of earlier versions do not say
+        if products != dtype: dtype += f", {products} products"
         cells = [cell(key, m, f) for m, f in (("time_s", ".2f"), ("time_vs_sdpa", ".2f"), ("memory_above_weights_mib", ".0f"), ("memory_vs_sdpa", ".2f"), ("payload_mib", ".2f"))]
         lines.append(f"| {layers}+{layers} | {tiles} | {text} | {dtype} | {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
