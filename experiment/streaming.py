@@ -26,6 +26,7 @@ from .model import DrivingVLA, Output
 from .readout import Leaves, cut_vision, frozen_norm_grad, norm_grad, norm_statistics
 from .targets import row_weights
 from .vision import VisionRelevance
+from .wide import factor_dtype
 
 # %% ../nbs/10_streaming.ipynb #ece0597f
 class StreamingError(MethodError):
@@ -65,9 +66,10 @@ def _add_product(total, a, b, factor=1.0):
 
 def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, rows, narrow):
     "`attention_backward` for some KV heads of one sample: q, grad (heads, S, d), k, v (KV heads, S, d); `rows` are taken at once."
-    (heads, s, _), groups, low_keys = q.shape, len(k), k.to(narrow)
+    (heads, s, _), groups = q.shape, len(k)
     wide = torch.promote_types(q.dtype, torch.float32)
     keys, values = k.to(wide), v.to(wide)
+    low_keys = keys.to(narrow)
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(keys), torch.zeros_like(values)
     scratch = torch.empty(3, heads * rows * s, dtype=wide, device=q.device)
     for start in range(0, s, rows):
@@ -102,7 +104,6 @@ def attention_backward(
     "Gradients of attention and, in the same pass, A⊙∂A. Memory: three blocks."
     (batch, heads, s, _), groups = q.shape, k.shape[1]
     repeat = heads // groups
-    narrow = q.dtype if q.dtype == torch.bfloat16 or q.device.type != "cpu" else torch.promote_types(q.dtype, torch.float32)
     n, rows = block_shape(groups, repeat, s, block or BLOCK.get(q.device.type, BLOCK["cuda"]), all_heads)
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     for b in range(batch):
@@ -110,7 +111,7 @@ def attention_backward(
             g, h = slice(first, first + n), slice(first * repeat, (first + n) * repeat)
             allowed = None if mask is None else mask[b if len(mask) > 1 else 0, h if mask.shape[1] > 1 else slice(None)]
             dq[b, h], dk[b, g], dv[b, g] = _heads_backward(q[b, h], k[b, g], v[b, g], allowed, scaling, causal and mask is None, grad[b, h],
-                                                           partial(receive, b), positive, rows, narrow)
+                                                           partial(receive, b), positive, rows, factor_dtype(q))
     return dq, dk, dv
 
 def relevance_backward(
