@@ -56,7 +56,7 @@ class Certificate:
     def sentence(self) -> str:
         i = FRACTIONS.index(0.05)
         what = f"hiding the 5 % most relevant pixels {'lowers' if self.kind == 'drop' else 'changes'} {self.target} by {self.deletion[i]:.2g} {self.unit}, 5 % at random by {np.mean([d[i] for d in self.random_deletion]):.2g}"
-        return ("" if self.better else "NO BETTER THAN CHANCE: ") + what + (f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred_patches)" if self.unsure else "")
+        return ("" if self.better else "NO BETTER THAN CHANCE: ") + what + (f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred)" if self.unsure else "")
 
     @property
     def unsure(self) -> bool: return self.moved is not None and self.moved > UNSURE

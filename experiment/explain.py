@@ -19,7 +19,7 @@ from PIL import Image
 
 from . import __version__
 from .certificate import certify as measure, question_of
-from .catalogue import DEFAULT, METHODS, as_shown, map_entry, method_of, relevance_of
+from .catalogue import DEFAULT, METHODS, as_shown, map_entries, method_of, relevance_of
 from .heatmap import Picture, figure, normalise, overlay, save_map, save_png
 from .hooks import capture, towers
 from .interleaver import token_patches
@@ -139,7 +139,7 @@ def record_targets(
     answer, x = answered(model, inputs, max_new_tokens)
     targets = expand(targets, len(spoken_ids(model, answer)))
     if not targets: raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
-    beside = [{name: map_entry(Question(model, inputs, answer, t, score, x), name) for name in maps} for t in targets]
+    beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
     inputs.pixel_values.requires_grad_(detail != "trace")
     context, evidence = (stream(model, choose_rule(rule)), _streamed) if detail == "trace" else (capture(model, detail), _captured)
     with context:
@@ -243,7 +243,7 @@ def maps_beside(
 ) -> tuple[str, ...]:
     "A certificate of a map read at the interleaver also needs the one below it."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    return tuple(maps) + (("centred_patches",) if certify and above and "centred_patches" not in maps else ())
+    return tuple(maps) + ((DEFAULT,) if certify and above and DEFAULT not in maps else ())
 
 def certified(
     model: DrivingVLA,
@@ -255,7 +255,7 @@ def certified(
 ) -> dict: # the record's `certificate`
     "What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share moves below it. 82 forwards, in batches."
     question = question_of(model, record, frames)
-    below = as_shown(METHODS["centred_patches"](record), question.target, show) if maps_beside((), method) else None
+    below = as_shown(METHODS[DEFAULT](record), question.target, show) if maps_beside((), method) else None
     return measure(question, torch.cat(relevance.patches), below=below).plain()
 
 def _needed(method):

@@ -265,7 +265,7 @@ def evaluate(
         maps = dict(mask=case.cover, truth=caused.clip(0)) | {name: join(as_shown(method_of(name)(asked), ASKED), (1, 1)) for name in methods}
         for name, m in maps.items():
             for k, v in score(case, of, m, caused, prior).items(): found[name][k].append(v)
-        above, below = (as_shown(method_of(name)(asked), ASKED) for name in ("centred", "centred_patches"))
+        above, below = (as_shown(method_of(name)(asked), ASKED) for name in ("centred_interleaver", "centred"))
         found["moved"].append(moved(above, below, asked.inputs.layouts))
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .question import ExplainError, Question
-from .readout import AROUND, Hold, Readout, background, centred, patch_vectors, readout
+from .readout import AROUND, ROUNDS, Hold, Readout, background, centred, patch_vectors, readout
 
 # %% ../nbs/11_paths.ipynb #f341f5d3
 def nodes_of(
@@ -40,6 +40,7 @@ def centred_map(
     hold: Hold | str = "lrp",   # what the backward holds, see `experiment.readout`
     around: int | str | Sequence[int | str] | torch.Tensor = AROUND, # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
     nodes: int = 1,
+    rounds: int = ROUNDS,       # of one node, see `experiment.readout.contributions`; the way of several starts at a background without them
 ) -> Readout:
     "Centred contributions of every patch. Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix."
     x = mlp1_input(question)
@@ -51,7 +52,7 @@ def centred_map(
         with readout(question.model, hold) as r:
             y, _ = question.forward(features=question.model.projector(at))
             total = total + weight * r.gradient(y.value)[1].to(torch.promote_types(x.dtype, torch.float32))
-    if not isinstance(around, torch.Tensor): return centred(x, total, tokens, question.inputs.layouts, around)
+    if not isinstance(around, torch.Tensor): return centred(x, total, tokens, question.inputs.layouts, around, rounds if nodes == 1 else 1)
     signed = (patch_vectors(x - start, tokens) * patch_vectors(total, tokens)).sum(-1)
     return Readout(list(signed.split(question.tiles)))
 

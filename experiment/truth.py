@@ -253,6 +253,10 @@ def _right(scene, prediction, i): # does the model decide as it should
             and prediction.answers[i] == truth.answer)
 
 
+def _says_another(model, case): # does the first word change with the cause
+    return predict(model, [case.twin], [case.scene.speed]).answer_ids[0][0] != case.answer_ids[0]
+
+
 def find_cases(
     model: DrivingVLA,
     target: str,    # one of TARGETS
@@ -284,7 +288,7 @@ def find_cases(
             case.effect = after - case.y
             a, b = labels(scene), labels(other)
             due = b.route[-1, 1] - a.route[-1, 1] if target == "curve" else b.mean_speed - a.mean_speed
-            if abs(case.effect - due) <= 0.3 * abs(due):
+            if abs(case.effect - due) <= 0.3 * abs(due) and (target != "text" or _says_another(model, case)):
                 found.append(case)
         if tried >= patience and len(found) < tried / 10:
             raise ValueError(f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for it. Is it the trained demo model?")
@@ -619,7 +623,7 @@ def save_results(
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred", "centred_patches", "centred_path", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
+QUICK = ("centred", "centred_denoised", "centred_interleaver", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
 COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "vit_flow", "units")  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
 
