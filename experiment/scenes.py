@@ -196,8 +196,9 @@ class FrameWork:
         "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         frames, speed = [read_frame(f.path) for f in prompt.frames], self.speed(prompt)
+        ready = time.perf_counter()
         found, faults = ask(self.model, frames, speed, s.target, s.method, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames], **self.options)
-        spent, folder, told = time.perf_counter() - start, self.out / "scenes" / scene_name(prompt, s.source), {}
+        spent, folder, told = time.perf_counter() - ready, self.out / "scenes" / scene_name(prompt, s.source), {}
         files = []
         for record, methods in found:
             target = record["target_info"]["target"]
