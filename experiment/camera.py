@@ -8,6 +8,7 @@ __all__ = ['NEAR', 'SIMLINGO_CAMERA', 'DT', 'TOP_SPEED', 'Camera', 'visible', 's
 # %% ../nbs/02_camera.ipynb #00000002
 import math
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -105,16 +106,18 @@ def speeds(
     "Speeds that the way-points imply."
     return np.linalg.norm(np.diff(_points(speed_wps), axis=0, prepend=np.zeros((1, 2))), axis=1) / dt
 
-def _colour(speed):
-    "RGB of a speed in m/s: dark violet is standing, yellow is `TOP_SPEED`."
-    return tuple(int(255 * c) for c in colormaps["plasma"](min(speed / TOP_SPEED, 1.0))[:3])
+def _colours(speeds):
+    "RGB of speeds in m/s: dark violet is standing, yellow is `TOP_SPEED`."
+    return [tuple(int(255 * c) for c in colour[:3]) for colour in colormaps["plasma"](np.minimum(np.asarray(speeds) / TOP_SPEED, 1.0))]
+
+_font = cache(ImageFont.load_default)   # reading one takes longer than drawing with it
 
 def _title(draw, size, text, unit):
     "One line of text on a dark bar at the top, made smaller until it fits."
     height = unit
-    while height > 6 and draw.textlength(text, font=ImageFont.load_default(height)) > size[0] - 8: height -= 1
+    while height > 6 and draw.textlength(text, font=_font(height)) > size[0] - 8: height -= 1
     draw.rectangle((0, 0, size[0], height + 6), fill=(0, 0, 0))
-    draw.text((4, 2), text, fill="white", font=ImageFont.load_default(height))
+    draw.text((4, 2), text, fill="white", font=_font(height))
 
 def _draw(image, points, camera, colours, labels, title):
     "The shared part of both overlays: lines, dots, labels, title."
@@ -131,7 +134,7 @@ def _draw(image, points, camera, colours, labels, title):
     last = None
     for (u, v), shown, text in zip(pixels, inside, labels):
         if not (text and shown) or last is not None and abs(v - last) < unit: continue
-        draw.text((u + 3 * r, v), text, fill="white", anchor="lm", font=ImageFont.load_default(unit), stroke_width=1, stroke_fill="black")
+        draw.text((u + 3 * r, v), text, fill="white", anchor="lm", font=_font(unit), stroke_width=1, stroke_fill="black")
         last = v
     hidden = int((~inside).sum())
     _title(draw, image.size, title + (f" · {hidden} of {len(p)} points outside the view" if hidden else ""), unit)
@@ -163,4 +166,4 @@ def draw_speed(
     p, v = _points(speed_wps), speeds(speed_wps, dt)
     labels = [f"{s:.1f} m/s" for s in v]
     text = f"speed {v[0]:.1f} to {v[-1]:.1f} m/s in {len(p) * dt:.1f} s (colour 0 to {TOP_SPEED:g} m/s)" if len(p) else "no speed way-points"
-    return _draw(image, p, camera, [_colour(s) for s in v], labels, text)
+    return _draw(image, p, camera, _colours(v), labels, text)

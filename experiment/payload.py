@@ -311,13 +311,15 @@ def check_record(record: dict) -> None:
 def write_atomic(
     path: Path | str, # destination; its folder is made
     write: Callable[[BinaryIO], Any], # called with an open binary file
+    sync: bool = True, # wait until the bytes are on the disk, so that they outlast a power cut
 ) -> Path:
     "Write through a temporary file in the same folder, fsync, rename."
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file); file.flush(); os.fsync(file.fileno())
+            write(file); file.flush()
+            if sync: os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

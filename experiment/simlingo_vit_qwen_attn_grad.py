@@ -55,13 +55,13 @@ def save_outputs(
 ) -> list[Path]: # what was written
     "Way-points as CSV and overlays on the last image (the present), the answer as text."
     tag = record["tag"]
-    written = [write_atomic(out / "text_output" / f"{tag}.txt", lambda f: f.write((record["text_outputs"]["decoded_text"] + "\n").encode()))]
+    written = [write_atomic(out / "text_output" / f"{tag}.txt", lambda f: f.write((record["text_outputs"]["decoded_text"] + "\n").encode()), sync=False)]
     for key, folder, draw in (("pred_route", "route_overlay", draw_route), ("pred_speed_wps", "speed_overlay", draw_speed)):
         points = record["outputs"][key]
         if points is None: continue
         lines = "x_m,y_m\n" + "".join(f"{x:.4f},{y:.4f}\n" for x, y in points[0].tolist())
         (out / folder).mkdir(parents=True, exist_ok=True)
-        written += [write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode())), save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera))]
+        written += [write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode()), sync=False), save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera))]
     return written
 
 def peak_memory(

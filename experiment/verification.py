@@ -80,6 +80,7 @@ class Verification:
     records: dict[str, dict] = field(default_factory=dict)  # tag → facts
     said: Counter = field(default_factory=Counter)   # lines of the log by level
     summary: Summary | None = None                   # set when the run is through
+    totals: dict = field(default_factory=dict)       # in place of counts over `records`, where those are examples only
     stopped: str = ""                                # why it ended early
 
     def add(self,
@@ -100,7 +101,7 @@ class Verification:
         sizes = [size for r in self.records.values() for files in r["outputs"].values() for size in files.values()]
         return finite(dict(format=FORMAT, command=self.command, finished=self.summary is not None, stopped=self.stopped, exit_code=self.summary.code if self.summary else None, done=len(done), failed=failed,
                            warnings=self.said["warnings"], errors=self.said["errors"], findings=dict(sorted(names.items())), targets=dict(Counter(r["target"]["target"] for r in self.records.values())),
-                           images=sum(r["images"] for r in self.records.values()), files=len(sizes), bytes=sum(sizes), records=self.records))
+                           images=sum(r["images"] for r in self.records.values()), files=len(sizes), bytes=sum(sizes)) | self.totals | dict(records=self.records))
 
     def write(self) -> Path:
         "Atomically, as `verification.json`."
