@@ -318,8 +318,9 @@ def contributions(
         total: torch.Tensor = 0
         mass = 1 if weight is None else patch_background(weight, layouts, around)
         for x, g in parts():
-            mean = patch_background(x if weight is None else x * weight, layouts, around) / mass
-            total = total + (x - mean).mul_(g).sum(-1)
+            away = x - patch_background(x if weight is None else x * weight, layouts, around) / mass
+            away[away.abs() <= 64 * torch.finfo(x.dtype).eps * x.abs().max()] = 0 # rounding is no difference
+            total = total + away.mul_(g).sum(-1)
         level = noise_level(total)
         if not 0 < level < math.inf: break                     # a map without noise has no measure for what stands out
         weight = (1 / (1 + (total / level).square()))[..., None]
