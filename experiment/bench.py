@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix', 'run_streaming',
-           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'plain_gib', 'slowness',
-           'available_gib', 'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
+           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'exact_memory', 'dense_gib', 'plain_gib',
+           'slowness', 'available_gib', 'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
 
 # %% ../nbs/20_bench.ipynb #1e9bb1b3
 import argparse, ctypes, gc, importlib.util, json, platform, re, time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,6 +179,18 @@ def measured(
     if not known: return result, seconds, None
     return result, seconds, (torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _status("VmHWM")) - base
 
+@contextmanager
+def exact_memory(
+    on: bool = True, # else nothing happens
+):
+    "Inside this block the C library gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold; where there is no glibc nothing changes."
+    libc = ctypes.CDLL(None)
+    if not (on and hasattr(libc, "mallopt")): yield; return
+    M_MMAP_THRESHOLD = -3
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
+    try: yield
+    finally: libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)             # where glibc's own threshold settles when large blocks are freed
+
 def dense_gib(case: Case) -> float:
     "What dense capture needs at least, in GiB: A, ∂A and autograd's copies of every layer at InternVL2-1B's widths."
     length = 256 * case.tiles + case.text + 80
@@ -235,7 +247,7 @@ def bench(
     say: Callable[[str], None] = print,
     slowest: float = 8.0, # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
 ) -> list[dict]: # rows of results.json
-    "Warm up once, then `repeats` rounds through all variants, each round starting with another one."
+    "Warm up once, take memory in a round of its own, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round."
     if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
         reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
         if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
@@ -249,12 +261,13 @@ def bench(
     if not names: return []
     s = set_up(case)
     if device != "cpu": s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
-    rounds, products = [], nullcontext if case.products == case.dtype else widened
-    for k in range(-1 if repeats > 1 else 0, repeats):              # round −1 is the warm-up
+    rounds, memory, products = [], {}, nullcontext if case.products == case.dtype else widened
+    for k in range(-2 if repeats > 1 else 0, repeats):              # −2 is the warm-up, −1 takes memory
         order, done = names[k % len(names):] + names[:k % len(names)], {}
         for name in order:
-            with products(): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
-            done[name] = dict(time_s=seconds, memory_above_weights_mib=mib, payload_mib=size / 2**20)
+            with products(), exact_memory(k == -1 or repeats == 1): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+            if k < 0 or repeats == 1: memory[name] = mib
+            done[name] = dict(time_s=seconds, memory_above_weights_mib=memory[name], payload_mib=size / 2**20)
         if k >= 0: rounds.append({name: done[name] for name in names})
     peaks = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
     if None not in peaks: say(f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(peaks):.0f} MiB")

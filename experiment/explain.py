@@ -207,7 +207,7 @@ class Explanation:
 
 def record_title(record: dict) -> str:
     "Target, value, unit, what was said, and whether the weights are random."
-    info, said = record["target_info"], record["text_outputs"]["decoded_text"]
+    info, said = record["target_info"], "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]) # random weights say control characters
     word = f" {info['token_string']!r}" if info.get("token_string") else ""
     return (f"{info['target']}{word} = {info['value']:.3g} {info['unit']}" + (f" · said “{said[:40]}”" if said.strip() else "")
             + (" · RANDOM WEIGHTS" if record["model"]["random"] else "") + (f"\n{record['certificate']['sentence']}" if record["certificate"] else ""))
