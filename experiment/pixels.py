@@ -73,7 +73,7 @@ def centred_patches_of(
     with holding_all(question.model, hold): _, out = question.about(targets[0]).forward(pixels)
     for i, target in enumerate(targets):
         y, = answerable([read_target(question.model, out, question.answer, target, question.score)])
-        grad, = torch.autograd.grad(y.value, pixels, retain_graph=i + 1 < len(targets))
+        with holding_all(question.model, hold): grad, = torch.autograd.grad(y.value, pixels, retain_graph=i + 1 < len(targets)) # a checkpointed layer runs again here
         x, g = (patch_pixels(t.detach(), question.side) for t in (pixels, grad))
         yield Readout(list(contributions(lambda: [(x, g)], question.inputs.layouts, around, rounds).split(question.tiles)))
 
