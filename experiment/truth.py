@@ -6,10 +6,11 @@
 __all__ = ['COVER', 'TARGETS', 'TWIN_OF', 'MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'join',
            'split', 'pointing', 'share', 'equal_entropy', 'auc', 'distractor_density', 'place_scores', 'Prediction',
            'way_speed', 'pixels_of', 'predict', 'Case', 'decide', 'find_cases', 'swapped', 'counterfactual',
-           'patch_truth', 'spearman', 'mean_interval', 'median_interval', 'discrimination', 'prefixes', 'randomised',
-           'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
-           'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'fingerprint', 'save_results', 'main']
+           'patch_values', 'standard_error', 'patch_truth', 'truth_quality', 'spearman', 'mean_interval',
+           'median_interval', 'discrimination', 'prefixes', 'randomised', 'randomised_rho', 'scale_change',
+           'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map', 'random_map', 'place_of_others',
+           'reference', 'score_maps', 'mean_truth_of_others', 'score_method', 'evaluate', 'table', 'headline',
+           'fingerprint', 'save_results', 'main']
 
 # %% ../nbs/17_truth.ipynb #962a0bae
 import argparse
@@ -326,22 +327,54 @@ def counterfactual(
     return float(np.clip(gone, 0, 1).mean()), float(np.clip(back, 0, 1).mean())
 
 
+def patch_values(
+    of: Callable,      # frames -> (n,) deciding numbers
+    case: Case,
+    other: np.ndarray, # (H, W, 3) frame that the patches are taken from, for instance the twin
+    pairs: int = 4,    # permutations, each with its reverse
+):                     # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
+    "What each patch that the two frames do not share does to the decision, as a share of the case's effect; sums to the other frame's effect."
+    game = patch_cover((case.frame != other).any(2)) > 0
+    players, values = np.flatnonzero(game.ravel()), np.zeros((pairs, game.size))
+    if not len(players): return values.reshape(pairs, *game.shape), game
+    rng = np.random.default_rng(case.scene.seed)
+    orders = [o for _ in range(pairs) for p in [rng.permutation(players)] for o in (p, p[::-1])]
+    sets = [np.isin(np.arange(game.size), o[:k]).reshape(game.shape) for o in orders for k in range(1, len(players))]
+    *y, last = of([swapped(case.frame, other, s) for s in sets] + [other])
+    steps = np.diff(np.concatenate([np.full((len(orders), 1), case.y), np.reshape(y, (len(orders), -1)), np.full((len(orders), 1), last)], 1), axis=1)
+    for i, (order, step) in enumerate(zip(orders, steps)):
+        values[i // 2, order] += step / case.effect / 2
+    return values.reshape(pairs, *game.shape), game
+
+
+def standard_error(
+    values: np.ndarray, # (pairs, …) of `patch_values`
+) -> np.ndarray:        # (…)
+    "Of the mean over pairs."
+    return values.std(0, ddof=1) / np.sqrt(len(values))
+
+
 def patch_truth(
     of: Callable,    # frames -> (n,) deciding numbers
     case: Case,
     pairs: int = 4,  # permutations, each with its reverse
 ):                   # (12, 24) Shapley values that sum to 1, and (12, 24) bool: patches in the game
     "How much of the effect each patch of the cause carries."
-    game = patch_cover((case.frame != case.twin).any(2)) > 0
-    players, value = np.flatnonzero(game.ravel()), np.zeros(game.size)
-    rng = np.random.default_rng(case.scene.seed)
-    orders = [o for _ in range(pairs) for p in [rng.permutation(players)] for o in (p, p[::-1])]
-    sets = [np.isin(np.arange(game.size), o[:k]).reshape(game.shape) for o in orders for k in range(1, len(players))]
-    y = of([swapped(case.frame, case.twin, s) for s in sets]).reshape(len(orders), -1) if sets else np.zeros((len(orders), 0))
-    steps = np.diff(np.concatenate([np.full((len(orders), 1), case.y), y, np.full((len(orders), 1), case.y + case.effect)], 1), axis=1)
-    for order, step in zip(orders, steps):
-        value[order] += step / case.effect / len(orders)
-    return value.reshape(game.shape), game
+    values, game = patch_values(of, case, case.twin, pairs)
+    return values.mean(0), game
+
+
+def truth_quality(
+    of: Callable,     # frames -> (n,) deciding numbers
+    case: Case,
+    pairs: int = 4,
+) -> dict:            # error, share, distractor_density
+    "The patchwise truth judged as a map: its standard error as a share of its length, and its scores when the patches of things that are no cause are swapped as well."
+    values, _ = patch_values(of, case, case.twin, pairs)
+    beside, _ = patch_values(of, case, render(twin(case.scene, "no_distractors"))[0], pairs)
+    both = np.maximum(values.mean(0), 0) + np.maximum(beside.mean(0), 0)
+    return dict(error=float(np.linalg.norm(standard_error(values)) / np.linalg.norm(values.mean(0))), share=share(both, case.mask),
+                distractor_density=distractor_density(both, case.distractors))
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float: # −1 … 1, nan when one is constant
@@ -480,8 +513,8 @@ def place_of_others(cases: list[Case]) -> list[np.ndarray]: # one (12, 24) map p
 
 def _rows(method, target, scores: dict) -> list[dict]: # lists of numbers -> rows of the result file
     rows = [dict(method=method, target=target, metric=k) | mean_interval(v) for k, v in scores.items() if len(v)]
-    if "distractor_density" in scores:
-        rows.append(dict(method=method, target=target, metric="distractor_density_median") | median_interval(scores["distractor_density"]))
+    for name in {"distractor_density", "truth_distractor_density"} & set(scores):
+        rows.append(dict(method=method, target=target, metric=f"{name}_median") | median_interval(scores[name]))
     return rows
 
 
@@ -489,6 +522,7 @@ def reference(
     model: DrivingVLA,
     cases: list[Case],
     truths: int = 60,  # cases with a patchwise truth
+    judged: int = 20,  # of them, whose truth is judged itself
 ):                     # Shapley values of the first cases, and scores that belong to no method
     "Patchwise truth, and what the oracle mask and that truth score in deletion and insertion."
     if cases[0].target not in ("brake_lead", "brake_light"):
@@ -499,7 +533,8 @@ def reference(
     for name, maps in (("oracle", [c.cover for c in cases]), ("truth", [v for v, _ in found])):
         both = [counterfactual(partial(decide, model, c), c, m) for c, m in zip(cases, maps)]
         scores |= {f"{name}_cf_deletion": [b[0] for b in both], f"{name}_cf_insertion": [b[1] for b in both]}
-    return found, scores
+    quality = [truth_quality(partial(decide, model, c), c) for c in cases[:min(judged, truths)]]
+    return found, scores | {f"truth_{k}": [q[k] for q in quality] for k in quality[0]}
 
 
 def score_maps(
@@ -577,6 +612,7 @@ def table(rows: list[dict]) -> str:
         of = lambda metric: next((r for r in rows if r["target"] == target and r["metric"] == metric), dict(mean=float("nan"), n=0))
         beside = [f"area {of('area')['mean']:.3f}", f"prior share {of('prior_share')['mean']:.3f}"]
         beside += [f"{who} cf {of(who + '_cf_deletion')['mean']:.2f}/{of(who + '_cf_insertion')['mean']:.2f}" for who in ("oracle", "truth") if of(who + "_cf_deletion")["n"]]
+        if of("truth_share")["n"]: beside.append(f"truth with distractors: share {of('truth_share')['mean']:.2f}, distr~ {of('truth_distractor_density_median')['mean']:.2f}, error {of('truth_error')['mean']:.2f}")
         lines += [f"{target} · n = {of('share')['n']} · " + " · ".join(beside), f"{'':24s}" + "".join(f"{s:>9s}" for s in short.values())]
         for method in dict.fromkeys(r["method"] for r in rows if r["target"] == target):
             cells = [value.get((target, method, metric)) for metric in METRICS]
