@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix', 'run_streaming',
-           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'exact_memory', 'dense_gib', 'plain_gib',
-           'slowness', 'available_gib', 'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
+           'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'measured', 'dense_gib', 'plain_gib', 'slowness',
+           'available_gib', 'products_of', 'peaks', 'summarise', 'bench', 'table', 'plot', 'save_results', 'main']
 
 # %% ../nbs/20_bench.ipynb #1e9bb1b3
-import argparse, ctypes, gc, importlib.util, json, platform, re, time
+import argparse, ctypes, gc, importlib.util, json, os, platform, re, subprocess, sys, time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -179,18 +179,6 @@ def measured(
     if not known: return result, seconds, None
     return result, seconds, (torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _status("VmHWM")) - base
 
-@contextmanager
-def exact_memory(
-    on: bool = True, # else nothing happens
-):
-    "Inside this block the C library gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold; where there is no glibc nothing changes."
-    libc = ctypes.CDLL(None)
-    if not (on and hasattr(libc, "mallopt")): yield; return
-    M_MMAP_THRESHOLD = -3
-    libc.mallopt(M_MMAP_THRESHOLD, 1 << 16)
-    try: yield
-    finally: libc.mallopt(M_MMAP_THRESHOLD, 1 << 25)             # where glibc's own threshold settles when large blocks are freed
-
 def dense_gib(case: Case) -> float:
     "What dense capture needs at least, in GiB: A, ∂A and autograd's copies of every layer at InternVL2-1B's widths."
     length = 256 * case.tiles + case.text + 80
@@ -225,6 +213,29 @@ def available_gib() -> float:
     return int(re.search(r"MemAvailable:\s+(\d+)", info.read_text()).group(1)) / 2**20 if info.exists() else float("inf")
 
 # %% ../nbs/20_bench.ipynb #47c9ec3a
+def products_of(case: Case): # a context
+    "Where this processor has no products of the case's dtype: `experiment.wide.widened`."
+    return nullcontext() if case.products == case.dtype else widened()
+
+def _peaks(case, variants, threads):
+    torch.set_num_threads(threads)
+    case = Case(**case); s, found = set_up(case), {}
+    for name in variants:
+        for _ in range(2):                                            # the first run also pays for what libraries keep for good
+            with products_of(case): found[name] = measured(lambda: VARIANTS[name](s))[2]
+    return found
+
+def peaks(
+    case: Case,
+    variants: Iterable[str],
+) -> dict[str, float | None]: # MiB above the start
+    "Peaks of memory in a process whose C library (glibc) gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold."
+    asked = json.dumps([asdict(case), list(variants), torch.get_num_threads()])
+    program = "import json, sys; from experiment.bench import _peaks; print(json.dumps(_peaks(*json.loads(sys.argv[1]))))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, asked], env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}, capture_output=True, text=True)
+    if done.returncode: raise RuntimeError(f"measuring the memory of {case} failed: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
 def summarise(
     case: Case,
     rounds: list[dict[str, dict]], # per round: variant → time_s, memory_above_weights_mib, payload_mib
@@ -234,7 +245,7 @@ def summarise(
     for variant in rounds[0]:
         values = {metric: [r[variant][metric] for r in rounds] for metric in rounds[0][variant]}
         for metric, ratio in (("time_s", "time_vs_sdpa"), ("memory_above_weights_mib", "memory_vs_sdpa")):
-            if "sdpa" in rounds[0] and None not in values[metric]: values[ratio] = [r[variant][metric] / r["sdpa"][metric] for r in rounds]
+            if "sdpa" in rounds[0] and None not in values.get(metric, [None]): values[ratio] = [r[variant][metric] / r["sdpa"][metric] for r in rounds]
         rows += [dict(variant=variant, **asdict(case), metric=metric, median=float(np.median(v)), lo=float(min(v)), hi=float(max(v)), rounds=len(v))
                  for metric, v in values.items() if None not in v]
     return rows
@@ -247,7 +258,7 @@ def bench(
     say: Callable[[str], None] = print,
     slowest: float = 8.0, # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
 ) -> list[dict]: # rows of results.json
-    "Warm up once, take memory in a round of its own, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round."
+    "Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round; none: memory only."
     if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
         reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
         if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
@@ -261,16 +272,17 @@ def bench(
     if not names: return []
     s = set_up(case)
     if device != "cpu": s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
-    rounds, memory, products = [], {}, nullcontext if case.products == case.dtype else widened
-    for k in range(-2 if repeats > 1 else 0, repeats):              # −2 is the warm-up, −1 takes memory
+    apart = peaks(case, names) if device == "cpu" and repeats != 1 else {}
+    rounds = []
+    for k in range(-1 if repeats > 1 else 0, repeats):              # −1 is the warm-up
         order, done = names[k % len(names):] + names[:k % len(names)], {}
         for name in order:
-            with products(), exact_memory(k == -1 or repeats == 1): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
-            if k < 0 or repeats == 1: memory[name] = mib
-            done[name] = dict(time_s=seconds, memory_above_weights_mib=memory[name], payload_mib=size / 2**20)
+            with products_of(case): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+            done[name] = dict(time_s=seconds, memory_above_weights_mib=apart.get(name, mib), payload_mib=size / 2**20)
         if k >= 0: rounds.append({name: done[name] for name in names})
-    peaks = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
-    if None not in peaks: say(f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(peaks):.0f} MiB")
+    if repeats == 0: rounds = [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
+    highest = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
+    if None not in highest: say(f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(highest):.0f} MiB")
     return summarise(case, rounds)
 
 # %% ../nbs/20_bench.ipynb #434db639
@@ -341,7 +353,7 @@ def main(argv: list[str] | None = None) -> int: # exit status
     parser.add_argument("--text", type=int, nargs="+", default=[0], help="tokens added to the prompt")
     parser.add_argument("--model", default="InternVL2-1B", choices=["InternVL2-1B", "tiny"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds after one to warm up; 1: no warm-up (default: 5)")
+    parser.add_argument("--repeats", type=int, default=5, help="timed rounds after one to warm up; 1: no warm-up; 0: memory only (default: 5)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=Path("bench"))
