@@ -315,7 +315,7 @@ def plot(
                 x, y, lo, hi = zip(*points)
                 ax.plot(x, y, "o-", ms=3, lw=1, label=variant); ax.fill_between(x, lo, hi, alpha=0.2)
         ax.set_xlabel("tiles"); ax.set_title(label, fontsize=9); ax.set_ylim(0)
-    axes[0].legend(fontsize=7)
+    if axes[0].lines: axes[0].legend(fontsize=7)
     return fig
 
 def save_results(
