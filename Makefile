@@ -38,7 +38,7 @@ test-fused: setup ## the Triton kernels in Triton's interpreter, on a processor 
 
 bench: setup ## time and memory of every way to a map: table, bench/results.json, bench/results.png
 	$(PY) -m experiment.bench --tiles 1 2
-	$(PY) -m experiment.bench --tiles 7 13 --repeats 3
+	$(PY) -m experiment.bench --tiles 7 13 --variants sdpa streaming cheap --repeats 2
 	$(PY) -m experiment.bench --tiles 2 --text 512 2048 --dtypes float32 --repeats 3
 	$(PY) -m experiment.bench --tiles 13 --layers 24 --dtypes bfloat16 --variants streaming cheap --repeats 1
 
