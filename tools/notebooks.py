@@ -1,4 +1,4 @@
-"""Execute notebooks top to bottom in a real kernel: `python tools/notebooks.py [--save] [NAME ...]` (default: all)."""
+"""Execute notebooks top to bottom in a real kernel: `python tools/notebooks.py [--save] [--slow] [NAME ...]` (default: all)."""
 import argparse
 import base64
 import io
@@ -43,23 +43,33 @@ def tidy(nb) -> None:
         cell.outputs = [o for o in cell.outputs if o.output_type != "display_data" or o.data]
 
 
-def run(path: Path, save: bool) -> str | None:
-    "Execute one notebook; the error's text if it failed."
+def spare(nb) -> int:
+    "Mark cells that are flagged slow to be skipped; they keep their outputs. How many."
+    slow = [c for c in nb.cells if c.cell_type == "code" and c.source.lstrip().startswith("#| slow")]
+    for cell in slow:
+        cell.metadata["tags"] = ["skip-execution"]
+    return len(slow)
+
+
+def run(path: Path, save: bool, slow: bool) -> tuple[str | None, int]:
+    "Execute one notebook; the error's text if it failed, and how many slow cells were left out."
     nb = nbformat.read(path, as_version=4)
+    left = 0 if slow else spare(nb)
     try:
         NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
     except CellExecutionError as error:
-        return str(error)
+        return str(error), left
     if save:
         tidy(nb)
         nbformat.write(nb, path)
-    return None
+    return None, left
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="notebook names without .ipynb")
     parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook, tidied")
+    parser.add_argument("--slow", action="store_true", help="run the cells that are flagged slow as well; otherwise they keep their outputs")
     args = parser.parse_args()
     known = sorted(p for p in NBS.glob("*.ipynb") if not p.name.startswith("_"))
     paths = [p for p in known if not args.names or p.stem in args.names]
@@ -68,9 +78,9 @@ if __name__ == "__main__":
     failed = 0
     for path in paths:
         start = time.perf_counter()
-        error = run(path, args.save)
+        error, left = run(path, args.save, args.slow)
         failed += error is not None
-        print(f"{path.name:45s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s", flush=True)
+        print(f"{path.name:45s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s{f', {left} slow left out' if left else ''}", flush=True)
         if error:
             print(error, file=sys.stderr)
     print(f"{len(paths) - failed} passed, {failed} failed")
