@@ -170,9 +170,14 @@ def method_of(name: str) -> Method:
 
 def answering(record: dict, asked: str = "") -> list[str]:
     "Methods that can answer from a record, the asked one left out."
-    full, traced = record["detail"] == "full", record["detail"] in ("full", "cam", "trace")
+    full = record["detail"] == "full"
+    def serves(name): # a trace answers for its own rule and those that leave its way earlier
+        if record["detail"] != "trace": return record["detail"] in ("full", "cam")
+        try: attention_relevance(record, RULES[name][0])
+        except MethodError: return False
+        return True
     kept = set(record["maps"]) | ({"centred_denoised"} if DEFAULT in record["maps"] else set())
-    fresh = lambda n, m: m.recorded and n not in (DEFAULT, "centred_denoised") and (traced if n in RULES else full)
+    fresh = lambda n, m: m.recorded and n not in (DEFAULT, "centred_denoised") and (serves(n) if n in RULES else full)
     return [n for n, m in METHODS.items() if n != asked and (n in kept or fresh(n, m))]
 
 def map_entries(
