@@ -2,6 +2,7 @@
 import argparse
 import base64
 import io
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 NBS = Path(__file__).parents[1] / "nbs"
+os.environ.setdefault("OMP_NUM_THREADS", "1")   # of the kernels: models this small only wait for each other on more
 
 
 def _small(png: str) -> str:
