@@ -25,7 +25,7 @@ def _vision_parts(model, hold):
     parts, attention = list(model.vision_tower.modules()), towers(model).vision
     norms, gelus = [m for m in parts if is_norm(m)], [m for m in parts if isinstance(m, (nn.GELU, GELUActivation))]
     for name, found, asked in (("LayerNorm or RMSNorm", norms, hold.norms), ("GELU", gelus, hold.gelu)):
-        if asked and len(found) < len(attention): raise ReadoutError(f"found {len(found)} {name} modules for {len(attention)} layers of the ViT: use a Hold without {'norms' if found is norms else 'gelu'}, or read out at the interleaver")
+        if asked and len(found) < len(attention): raise ReadoutError(f"found {len(found)} {name} modules for {len(attention)} layers of the ViT: use a Hold without {'norms' if found is norms else 'gelu'}, or read out at the interleaver (method centred_interleaver)")
     if hold.norms: yield from ((m, freeze_norm) for m in norms)
     for layer in attention if hold.softmax else ():
         names = [name for name in ("q_proj", "k_proj", "attn_drop") if hasattr(layer, name)]
