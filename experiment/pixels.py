@@ -16,7 +16,7 @@ from transformers.activations import GELUActivation
 from .hooks import towers
 from .model import DrivingVLA
 from .question import Question, answerable, read_target
-from .readout import AROUND, HOLDS, ROUNDS, Hold, Readout, ReadoutError, contributions, detach_output, freeze_norm, holding, is_norm, patch_background, secant_slope
+from .readout import AROUND, HOLDS, ROUNDS, Hold, Readout, ReadoutError, contributions, detach_output, finite, freeze_norm, holding, is_norm, patch_background, secant_slope
 from .tiles import Layout
 
 # %% ../nbs/11_pixels.ipynb #0d0b39cd
@@ -68,13 +68,13 @@ def centred_patches_of(
     around: int | str | Sequence[int | str] = AROUND,
     rounds: int = ROUNDS,
 ) -> Iterator[Readout]:       # one a target, made when it is asked for
-    "Several targets at one forward. Cost: one forward, a backward through both towers a target."
+    "Several targets at one forward. Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite."
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
     with holding_all(question.model, hold): _, out = question.about(targets[0]).forward(pixels)
     for i, target in enumerate(targets):
         y, = answerable([read_target(question.model, out, question.answer, target, question.score)])
         with holding_all(question.model, hold): grad, = torch.autograd.grad(y.value, pixels, retain_graph=i + 1 < len(targets)) # a checkpointed layer runs again here
-        x, g = (patch_pixels(t.detach(), question.side) for t in (pixels, grad))
+        x, g = (patch_pixels(t.detach(), question.side) for t in (pixels, finite(grad, "the pixels")))
         yield Readout(list(contributions(lambda: [(x, g)], question.inputs.layouts, around, rounds).split(question.tiles)))
 
 # %% ../nbs/11_pixels.ipynb #2c53c03f

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GATES', 'HOLDS', 'AROUND', 'CHANNELS', 'ROUNDS', 'ReadoutError', 'is_norm', 'norm_statistics', 'frozen_norm_grad',
            'norm_grad', 'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'detach_output', 'secant_slope', 'holding',
-           'readout', 'patch_vectors', 'mosaic', 'surroundings', 'Readout', 'patch_background', 'background',
+           'finite', 'readout', 'patch_vectors', 'mosaic', 'surroundings', 'Readout', 'patch_background', 'background',
            'noise_level', 'contributions', 'centred']
 
 # %% ../nbs/10_readout.ipynb #377fd645
@@ -201,6 +201,15 @@ def holding(
         for module, hook in _held_parts(model, HOLDS[hold] if isinstance(hold, str) else hold): stack.callback(module.register_forward_hook(hook).remove)
         yield
 
+def finite(
+    grad: torch.Tensor,
+    where: str, # named in the message
+) -> torch.Tensor: # grad
+    "The gradient as it is. Raises ReadoutError when it is not finite."
+    bad = int((~grad.isfinite()).sum())
+    if bad: raise ReadoutError(f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): use bfloat16 or float32 instead of float16, or check the scalar")
+    return grad
+
 class readout:
     "Gradients at mlp1's input: no InternViT backward, no attention matrix. Leaves no hook behind."
     def __init__(self,
@@ -224,9 +233,7 @@ class readout:
     ) -> tuple[torch.Tensor, torch.Tensor]: # x and ∂y/∂x, (T, n, 4·Dv)
         "Raises ReadoutError when y depends on no or several forwards, or its gradient is not finite."
         x, grad = self._leaves.gradient(y, retain_graph)
-        if not grad.isfinite().all(): raise ReadoutError(f"the gradient at mlp1's input is not finite ({int((~grad.isfinite()).sum())} of {grad.numel()} values): "
-                                                         "use bfloat16 or float32 instead of float16, or check the scalar")
-        return x, grad
+        return x, finite(grad, "mlp1's input")
 
 # %% ../nbs/10_readout.ipynb #453e0fcd
 def patch_vectors(
