@@ -19,7 +19,7 @@ from PIL import Image
 
 from . import __version__
 from .certificate import certify as measure, question_of
-from .catalogue import DEFAULT, METHODS, as_shown, map_entries, method_of, relevance_of
+from .catalogue import DEFAULT, METHODS, STORED, as_shown, kept_as, map_entries, method_of, relevance_of
 from .heatmap import Picture, blend, figure, normalise, save_map, save_png, tone
 from .hooks import capture, towers
 from .interleaver import token_patches
@@ -255,7 +255,7 @@ def maps_beside(
 ) -> tuple[str, ...]:
     "A certificate of a map read at the interleaver also needs the one below it."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    return tuple(maps) + ((DEFAULT,) if certify and above and DEFAULT not in maps else ())
+    return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())
 
 def certified(
     model: DrivingVLA,
@@ -267,14 +267,14 @@ def certified(
 ) -> dict: # the record's `certificate`
     "What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share moves below it. 82 forwards, in batches."
     question = question_of(model, record, frames)
-    below = as_shown(METHODS[DEFAULT](record), question.target, show) if maps_beside((), method) else None
+    below = as_shown(METHODS[STORED](record), question.target, show) if maps_beside((), method) else None
     return measure(question, torch.cat(relevance.patches), below=below).plain()
 
 def _needed(method):
     "Options of `record_targets` under which the record can answer for a method."
     if isinstance(method, Rule) or method in RULES: return dict(rule=method, maps=())
     method_of(method)
-    return dict(maps=(DEFAULT if method == "centred_denoised" else method,))
+    return dict(maps=(method,))
 
 def explain(
     model: DrivingVLA,

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'READOUTS', 'RULES', 'HINTS', 'MethodError', 'Rule', 'Relevance', 'tower_cams', 'check_stages',
-           'attention_relevance', 'trace_of', 'traced_relevance', 'frame_maps']
+           'attention_relevance', 'trace_of', 'traced_relevance', 'layouts', 'frame_maps']
 
 # %% ../nbs/11_methods.ipynb #f93f5793
 import math
@@ -182,11 +182,14 @@ def traced_relevance(
 def _options(plain): return ", ".join(f"{k} {v}" for k, v in plain.items())
 
 # %% ../nbs/11_methods.ipynb #a23a4929
+def layouts(record: dict) -> list[Layout]: # one an image
+    "How the tiles of every image lie."
+    return [Layout.from_dict({k: v for k, v in tiles.items() if k != "boxes"}) for tiles in record["tiles"]]
+
 def frame_maps(
     record: dict,
     relevance: Relevance,      # what a rule made of the record
     thumbnail: str = "apart",  # "apart" or "blend", see `experiment.tiles.stitch`
 ) -> list[FrameMap]: # one an image, at the frame's size
     "Patch relevance of every image on its own frame."
-    layouts = [Layout.from_dict({k: v for k, v in tiles.items() if k != "boxes"}) for tiles in record["tiles"]]
-    return [stitch(patches, layout, thumbnail) for patches, layout in zip(relevance.patches, layouts, strict=True)]
+    return [stitch(patches, layout, thumbnail) for patches, layout in zip(relevance.patches, layouts(record), strict=True)]

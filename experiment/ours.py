@@ -117,7 +117,7 @@ examples:
   ours runs/a/pt --out runs/a/ours
   ours runs/a --rule ours interleaver --out runs/a/compare
 
-A record serves the maps that were computed at its capture (simlingo_vit_qwen_attn_grad --maps, by default centred). Detail trace (the default)
+A record serves the maps that were computed at its capture (simlingo_vit_qwen_attn_grad --maps, by default what centred_supported and centred need). Detail trace (the default)
 also serves the attention rule it was captured by and the rules that leave its way earlier, at the interleaver; cam every attention rule and
 option; full every method made of attention. What a record cannot serve is refused with the names of what it can; nothing is replaced silently.
 

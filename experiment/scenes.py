@@ -127,7 +127,7 @@ def plan(
 
 def beside(methods: Sequence[str]) -> tuple[str, ...]:
     "Methods to be computed at capture."
-    return tuple(dict.fromkeys(DEFAULT if m == "centred_denoised" else m for m in methods if m not in RULES))
+    return tuple(m for m in methods if m not in RULES)
 
 def ask(
     model,

@@ -18,6 +18,8 @@ import copy
 import hashlib
 import json
 import multiprocessing
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -659,9 +661,13 @@ def save_results(
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred", "centred_denoised", "centred_interleaver", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
-COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "vit_flow", "units")  # scored on fewer cases
+QUICK = ("centred_supported", "centred", "centred_interleaver", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
+COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "gradient_shap", "shapley_sampling", "vit_flow", "units")  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
+
+
+def _end_with_parent(): # in a worker: no orphan goes on when the command is killed
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _one_target(job): # in a worker: the rows of one target
@@ -685,7 +691,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("truth/results.json"))
     args = parser.parse_args(argv)
     jobs = [(args.model, list(METHODS) if args.full else args.methods, args.n, args.seed, target) for target in args.targets]
-    with ProcessPoolExecutor(args.workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(args.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
         rows = [row for part in pool.map(_one_target, jobs) for row in part]
     print(table(rows))
     print(save_results(rows, args.out, load(args.model), DEFAULT, args.seed))
