@@ -123,7 +123,7 @@ class Explorer(w.VBox):
         self.shown: list[Panel] = panels(source, state)
         first = self.shown[0].record
         if first is None: raise ValueError(f"{source.names[state.frame]}: {self.shown[0].refused}")
-        self.controls = controls(source, state, (first["model"]["language_layers"], first["model"]["vision_layers"]), len(first["attention"]["language_block_0"][0]["attn"][0]) if first["detail"] == "full" else 0)
+        self.controls = controls(source, state, (first["model"]["language_layers"], first["model"]["vision_layers"]), source.heads(state.frame))
         self.picture, self.note = w.Image(format="png", layout=w.Layout(grid_area="1 / 1 / 2 / 2", width=f"{WIDTH}px", max_width="none")), w.HTML(layout=w.Layout(width=f"{WIDTH}px"))
         self.surface = w.GridBox(layout=w.Layout(grid_template_columns=f"{WIDTH}px", width=f"{WIDTH}px", align_items="flex-start"))
         self.words, self.tokens = w.HBox(layout=w.Layout(flex_flow="row wrap", width=f"{SIDE}px")), w.GridBox()
@@ -132,6 +132,7 @@ class Explorer(w.VBox):
         self.path, self.button = w.Text(description="file", value="explorer.png", style=FINE, layout=_form()), w.Button(description="save", layout=w.Layout(width="76px"))
         super().__init__([self.controls["view"], w.HBox([w.VBox([self.surface, self.note], layout=w.Layout(flex="0 0 auto")), self._column()], layout=w.Layout(flex_flow="row wrap"))])
         self._drawn_for, self._grid, self._settling = None, None, False
+        self._spoken: list[w.Button] = []
         for control in self.controls.values(): control.observe(self._changed, "value")
         for s in (self.x, self.y): s.observe(lambda _: self.record and self._point(), "value")
         self.button.on_click(lambda _: self._save())
@@ -208,10 +209,11 @@ class Explorer(w.VBox):
     def _make_words(self):
         "What was said, a button a token."
         strings = self.record["text_outputs"]["token_strings"] if self.record else []
-        if [b.description for b in self.words.children] == [s.strip() or repr(s) for s in strings]: return
-        buttons = [w.Button(description=s.strip() or repr(s), disabled=not self.source.live, layout=w.Layout(width="auto"), tooltip="explain this word" if self.source.live else "a record answers its own target") for s in strings]
-        for i, b in enumerate(buttons): b.on_click(partial(self._ask_word, i))
-        self.words.children = buttons
+        for i in range(len(self._spoken), len(strings)):
+            self._spoken.append(w.Button(disabled=not self.source.live, layout=w.Layout(width="auto"), tooltip="explain this word" if self.source.live else "a record answers its own target"))
+            self._spoken[i].on_click(partial(self._ask_word, i))
+        for button, s in zip(self._spoken, strings): button.description = s.strip() or repr(s)
+        if len(self.words.children) != len(strings): self.words.children = self._spoken[:len(strings)]
 
     def _ask_word(self, index, _): self.controls["target"].value = f"index:{index}"
 
@@ -248,7 +250,7 @@ class Explorer(w.VBox):
         self.pick("patch", place.tile, place.patch[0] * layouts(self.record)[self.state.image].side + place.patch[1])
 
     def _save(self):
-        try: self.note.value = f"saved {save_png(self.path.value, self.picture.value)}"
+        try: self.note.value = f"saved {save_png(self.path.value, bytes(self.picture.value))}"
         except (*OWN_ERRORS, OSError) as error: self.note.value = reason_of(error)
 
     def _repr_png_(self) -> bytes: return self.figure()._repr_png_()

@@ -110,6 +110,10 @@ class Recorded:
     def targets(self, frame: int) -> list[str]: return [self.record(frame)["target_info"]["target"]]
     def methods(self, frame: int) -> list[str]: return answering(self.record(frame))
     def twins(self, frame: int) -> list[str]: return []
+    def heads(self, frame: int) -> int:
+        "Of Qwen2, where the record keeps them apart; else 0."
+        found = self.record(frame)
+        return found["attention"]["language_block_0"][0]["attn"].shape[1] if found["detail"] == "full" else 0
 
 # %% ../nbs/19_views.ipynb #0000000e
 KEPT = 24   # answers of a live model
@@ -126,7 +130,7 @@ class Live:
         model: DrivingVLA,
         frames: str | Path,         # a bundled drive (approach, light, bend) with its twins, or what `experiment.runs.find_frames` takes
         speed: float | None = None, # m/s for every frame, instead of speed files
-        detail: str = "cam",        # of the answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        detail: str = "cam",        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
     ):
         self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
@@ -148,12 +152,13 @@ class Live:
         return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
 
     def record(self, frame: int, target: str = "", method: str = DEFAULT, twin: str = "") -> dict:
-        "The model's answer, with the method's map beside it where the method needs the model."
+        "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
         target = target or self.targets(frame)[0]
         key = (frame, target, "" if method in RULES else method, twin)
         if key not in self.kept:
             picture, speed = self.picture(frame, twin)
-            found, _ = record_frame(self.model, picture, speed, target, self.detail, maps=() if method in RULES else (method,), tag=self.names[frame])
+            rule = method in RULES
+            found, _ = record_frame(self.model, picture, speed, target, self.detail if rule else "trace", rule="ours" if rule else "interleaver", maps=() if rule else (method,), tag=self.names[frame])
             while len(self.kept) >= KEPT: del self.kept[next(iter(self.kept))]
             self.kept[key] = found
         return self.kept[key]
@@ -162,6 +167,7 @@ class Live:
         if not self.model.config.driving: return ["max", "sum", "last"]
         return ["-forward_speed", "forward_speed", *(a for a in ACTIONS if a not in ("forward_speed", "none")), "max", "sum"]
     def methods(self, frame: int) -> list[str]: return list(METHODS)
+    def heads(self, frame: int) -> int: return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
     def twins(self, frame: int) -> list[str]: return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
 
 # %% ../nbs/19_views.ipynb #00000012
@@ -298,10 +304,11 @@ def _coloured(fig, box, frame, values, state):
 def _mark(fig, box, p, state):
     "Boxes of the picked patch and token."
     if state.pick is None or p.record is None: return
-    found, cells = pick(p.record, *state.pick, state.image), patch_boxes(layouts(p.record)[state.image])
-    (x, y, w, _), cells = box, cells[found.tile].reshape(-1, 4) * box[2] / p.frame.width
-    for x0, y0, x1, y1 in cells[list(found.patches)]: fig.rectangle(x + x0, y + y0, x1 - x0, y1 - y0, edge="white", width=1.4)
-    if found.patch is not None: x0, y0, x1, y1 = cells[found.patch]; fig.rectangle(x + x0, y + y0, x1 - x0, y1 - y0, edge="white", width=3.5)
+    found = pick(p.record, *state.pick, state.image)
+    cells = patch_boxes(layouts(p.record)[state.image])[found.tile].reshape(-1, 4) * box[2] / p.frame.width
+    for patch in found.patches:
+        x0, y0, x1, y1 = cells[patch]
+        fig.rectangle(box[0] + x0, box[1] + y0, x1 - x0, y1 - y0, edge="white", width=3.5 if patch == found.patch else 1.4)
 
 def _way(fig, box, p, camera):
     "Way-points where the camera sees them."
