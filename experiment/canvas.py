@@ -73,7 +73,7 @@ class Canvas:
 
     def line(self,
         points,           # (n, 2) x, y in px
-        colour: str,
+        colour: str,      # a matplotlib colour
         width: float = 1, # px
     ) -> None: self._renderer.draw_path(self._pen(colour, width), Outline(np.asarray(points, float)), self._place)
 
@@ -81,18 +81,20 @@ class Canvas:
         points,           # (n, 2) x, y in px
         shape: str,       # a matplotlib marker
         size: float,      # px
-        fill: str, edge: str,
+        fill: str,        # a matplotlib colour
+        edge: str,        # a matplotlib colour
         width: float = 1, # of the edge, px
     ) -> None:
         mark = MarkerStyle(shape); form = mark.get_transform() + Affine2D().scale(size * self.scale)
         self._renderer.draw_markers(self._pen(edge, width), mark.get_path(), form, Outline(np.asarray(points, float)), self._place, matplotlib.colors.to_rgba(fill))
 
     def words(self,
-        x: float, y: float,  # px, of the anchor
-        text: str,           # may have several lines
-        size: float = 10,    # px
-        anchor: str = "ls",  # of Pillow: l, m, r for x; a (top), m, s (base line) for y
-        colour: str = "black",
+        x: float,              # px, of the anchor
+        y: float,              # px, of the anchor
+        text: str,             # may have several lines
+        size: float = 10,      # px
+        anchor: str = "ls",    # of Pillow: l, m, r for x; a (top), m, s (base line) for y
+        colour: str = "black", # a matplotlib colour
     ) -> None:
         self.said.append(text); self._words.append((x * self.scale, y * self.scale, text, size * self.scale, anchor, colour))
 

@@ -28,8 +28,8 @@ def row_blocks(
     for start in range(0, len(flat), step): yield flat[start:start + step].double()
 
 def tensors(
-    tree: Any,
-    at: str = "",
+    tree: Any,                           # dictionaries, lists and tuples
+    at: str = "",                        # path of the tree itself
 ) -> Iterator[tuple[str, torch.Tensor]]: # path, tensor
     "Every tensor of a record; each storage once."
     seen = set()

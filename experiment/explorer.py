@@ -48,7 +48,7 @@ def click_grid(
     layout: Layout,
     box: tuple[float, float, float, float], # see `place_grid`
     on_click: Callable[[int, int], None],   # called with (tile, patch): row-major patch in the tile, upper left of the button
-) -> w.GridBox:
+) -> w.GridBox:                             # its children are the buttons, row-major
     "Transparent buttons over the tiles of a frame. Raises ValueError for a layout with too many."
     if (size := cell_size(layout)) is None: raise ValueError(f"{layout.grid} tiles of {layout.side}² patches are more than {4 * MOST} patches: pick with the sliders")
     n = layout.side
@@ -99,8 +99,8 @@ def controls(
         one_scale=w.Checkbox(description="one scale", value=state.one_scale, indent=False), image=_slider(w.IntSlider, "image", state.image, 0, max(0, state.image), 1))
 
 def read(
-    found: dict[str, w.Widget], # of `controls`
-    picked: tuple[str, int, int] | None,
+    found: dict[str, w.Widget],          # of `controls`
+    picked: tuple[str, int, int] | None, # see `State.pick`
 ) -> State:
     "The state that controls say. Layers and head that stand at \"all\" are no options."
     v = {name: c.value for name, c in found.items()}
@@ -154,7 +154,7 @@ class Explorer(w.VBox):
 
     def pick(self,
         kind: str,  # "patch" or "token"
-        tile: int,
+        tile: int,  # of the image in view
         index: int, # row-major in the tile
     ) -> None:
         "What a click does. Raises ValueError for something that does not exist."

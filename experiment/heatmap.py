@@ -50,9 +50,9 @@ def limits(
 def normalise(
     heat: np.ndarray,         # (H, W) raw map
     how: str = "percentile",  # see `limits`, as the other options
-    low: float = 0.0,
-    high: float = 99.5,
-    signed: bool = False,
+    low: float = 0.0,         # percentile shown as 0
+    high: float = 99.5,       # percentile shown as 1
+    signed: bool = False,     # negative values are meant
 ) -> np.ndarray:              # float64 (H, W) in [0, 1], or [-1, 1] when signed
     "The map on the display scale; zero stays zero, an empty map stays empty. The raw map is not changed."
     lo, hi = limits(heat, how, low, high, signed)
@@ -125,9 +125,9 @@ def overlay(
 def _chunk(kind: bytes, data: bytes) -> bytes: return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 def encode_png(
-    pixels: np.ndarray, # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
+    pixels: np.ndarray,          # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
     repeats: bool | None = None, # rows resemble the one above: patches, drawn figures; None: greys do, colours do not
-) -> bytes:
+) -> bytes:                      # the file
     "A PNG, fast; its pixels are the array's. ISO/IEC 15948. Raises ValueError for other arrays."
     colour, depth = pixels.ndim == 3 and pixels.shape[2] == 3, 8 * pixels.dtype.itemsize
     if not pixels.size or not (colour and depth == 8 or pixels.ndim == 2) or pixels.dtype not in (np.uint8, np.uint16): raise ValueError(f"a PNG here is uint8 or uint16 (H, W), or uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
@@ -162,9 +162,9 @@ def figure(
     title: str = "",                  # above the picture
     unit: str = "relevance",          # what the map's values are
     palette: str | None = None,       # as the following options: see `overlay`
-    temperature: float = 1.0,
-    signed: bool = False,
-    alpha: float = 0.8,
+    temperature: float = 1.0,         # see `tone`
+    signed: bool = False,             # negative values are meant
+    alpha: float = 0.8,               # opacity at full value
     **scale: Any,                     # how, low, high of `normalise`
 ) -> Picture:                         # a matplotlib Figure; no pyplot state is touched
     "The overlay with a colour bar in raw units and the raw sum."

@@ -42,7 +42,7 @@ def native_config(
 def chat_config(
     chat: dict,          # the original `config.json`
     image_token_id: int, # of <IMG_CONTEXT>
-    name: str,
+    name: str,           # shown in logs and on pictures
     **kw,                # other fields of `ModelConfig`
 ) -> ModelConfig:
     "Network, tiling and pixel shuffle of an original configuration."
@@ -90,22 +90,22 @@ def vision_weights(
 
 def language_weights(
     weights: dict[str, Weight], # `model.…` and `lm_head.…`
-) -> dict[str, Weight]:
+) -> dict[str, Weight]:         # by native parameter name
     "The language model under its native names."
     return {f"vlm.{'model.language_model.' + k[6:] if k.startswith('model.') else k}": w for k, w in weights.items()}
 
 def under(
-    weights: dict[str, Weight],
-    prefix: str,
-) -> dict[str, Weight]: # without the prefix
+    weights: dict[str, Weight], # by parameter name
+    prefix: str,                # with its dot
+) -> dict[str, Weight]:         # without the prefix
     "The weights whose names begin with a prefix."
     return {k[len(prefix):]: w for k, w in weights.items() if k.startswith(prefix)}
 
 # %% ../nbs/02_internvl.ipynb #0000000d
 def load_original(
-    folder: Path, # with config.json, *.safetensors and the tokenizer
-    name: str,    # shown in logs and on pictures
-    dtype: torch.dtype = torch.float32,
+    folder: Path,                       # with config.json, *.safetensors and the tokenizer
+    name: str,                          # shown in logs and on pictures
+    dtype: torch.dtype = torch.float32, # of the parameters
 ) -> DrivingVLA:
     "InternVL from a folder in its original layout; memory: the model and one weight. Raises ModelError with the file's name and the remedy."
     tokenizer = read_tokenizer(folder)

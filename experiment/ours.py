@@ -24,9 +24,9 @@ from .verification import verification
 @dataclass(frozen=True)
 class RecordFile:
     "One record on disk."
-    path: Path
+    path: Path # `.pt`
     @property
-    def tag(self) -> str: return self.path.stem
+    def tag(self) -> str: return self.path.stem # names output files
 
 def find_records(
     source: str | Path, # a record or a folder of records
@@ -41,7 +41,7 @@ def find_records(
     return found
 
 def record_frames(
-    record: dict,
+    record: dict,       # see `experiment.payload`
 ) -> list[Image.Image]: # RGB, one an image
     "The frames a record carries, their sizes verified against its tiles before they are decoded."
     frames = []

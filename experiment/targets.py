@@ -137,10 +137,10 @@ def none(
 @dataclass(frozen=True)
 class Action:
     "What is known about one action target."
-    name: str
+    name: str             # as it is asked for
     head: str             # "route" | "speed"
-    unit: str
-    meaning: str
+    unit: str             # of the value
+    meaning: str          # in words
     fn: Callable[[torch.Tensor], torch.Tensor] # (N, 2) → 0-d
     differences: int      # order of the finite differences
     zero: str             # when its gradient vanishes
@@ -174,12 +174,12 @@ TEXTS: dict[str, str] = {
 @dataclass(frozen=True)
 class TargetSpec:
     "A parsed target name; `str(spec)` is the string it came from."
-    text: str
-    kind: str             # "action" | "text"
-    name: str
-    arg: str | None = None
-    contrast: str | None = None
-    sign: int = 1
+    text: str                   # as it was asked for
+    kind: str                   # "action" | "text"
+    name: str                   # of `ACTIONS` or `TEXTS`
+    arg: str | None = None      # what follows the colon
+    contrast: str | None = None # what follows ~: the token that is subtracted
+    sign: int = 1               # −1 after a leading -
 
     def __str__(self) -> str: return self.text
 
@@ -232,22 +232,22 @@ class Target:
     spec: TargetSpec
     head: str                # "route" | "speed" | "text"
     value: torch.Tensor      # 0-d, with graph, sign applied
-    unit: str
-    description: str
+    unit: str                # of the value
+    description: str         # in words
     rows: torch.Tensor       # (n,) int64 sequence positions
     dtype: torch.dtype       # of the head's output as it arrived
     score: str | None = None                # text: "logit" | "logprob"
     token_index: tuple[int, ...] = ()       # text: which spoken tokens
-    token_id: tuple[int, ...] = ()
-    token_string: tuple[str, ...] = ()
-    contrast_id: tuple[int, ...] = ()
+    token_id: tuple[int, ...] = ()          # text: their ids
+    token_string: tuple[str, ...] = ()      # text: as they read
+    contrast_id: tuple[int, ...] = ()       # text: ids that are subtracted
 
     @property
-    def name(self) -> str: return self.spec.name
+    def name(self) -> str: return self.spec.name # of `ACTIONS` or `TEXTS`
     @property
-    def kind(self) -> str: return self.spec.kind
+    def kind(self) -> str: return self.spec.kind # "action" or "text"
 
-    def info(self) -> dict:
+    def info(self) -> dict: # by field
         "Plain types for the record's `target_info`; token fields are single values for one token and lists for several."
         several = len(self.token_index) > 1
         pick = lambda values: list(values) if several else (values[0] if values else None)
@@ -256,7 +256,9 @@ class Target:
                     token_index=pick(self.token_index), token_id=pick(self.token_id), token_string=pick(self.token_string),
                     contrast=self.spec.contrast, contrast_id=pick(self.contrast_id), rows=self.rows.tolist())
 
-    def line(self, grad_norm: float | None = None) -> str:
+    def line(self,
+        grad_norm: float | None = None, # of ∂y/∂(whatever is explained), when known
+    ) -> str:                           # without a line break
         "One line for a log."
         rows = f"rows {int(self.rows[0])}…{int(self.rows[-1])} ({len(self.rows)})" if len(self.rows) else "no rows"
         spoken = f" on {', '.join(f'{i}:{s!r}' for i, s in zip(self.token_index, self.token_string))}" if self.token_index else ""
@@ -373,8 +375,8 @@ def row_weights(
 # %% ../nbs/03_targets.ipynb #e56f0d80
 class Finding(NamedTuple):
     "A named warning."
-    name: str
-    message: str
+    name: str    # the kind, for programs
+    message: str # one line, for people
 
 def diagnose(
     target: Target,

@@ -69,7 +69,7 @@ def asked(
 
 # %% ../nbs/19_views.ipynb #00000008
 def one_head(
-    record: dict,
+    record: dict,     # see `experiment.payload`
     head: int | None, # None leaves the record as it is
 ) -> dict:            # the same record with one head of Qwen2
     "Raises MethodError where the record keeps no heads, or not that one."
@@ -95,10 +95,11 @@ class Recorded:
         self.names, self.kept = [f.tag for f in self.files], {}
 
     def record(self,
-        frame: int,       # of `names`
-        target: str = "", # its own or ""
-        method: str = DEFAULT, twin: str = "", # for a live model
-    ) -> dict:
+        frame: int,            # of `names`
+        target: str = "",      # its own or ""
+        method: str = DEFAULT, # for a live model
+        twin: str = "",        # for a live model
+    ) -> dict:                 # see `experiment.payload`
         "The record of one file. Raises MethodError for a target or a twin, which need the model."
         if frame not in self.kept: self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_record(self.files[frame].path)}   # two, to be compared
         found = self.kept[frame]
@@ -107,10 +108,21 @@ class Recorded:
         if twin: raise MethodError("a twin is another frame: open a live model on a bundled drive")
         return found
 
-    def targets(self, frame: int) -> list[str]: return [self.record(frame)["target_info"]["target"]]
-    def methods(self, frame: int) -> list[str]: return answering(self.record(frame))
-    def twins(self, frame: int) -> list[str]: return []
-    def heads(self, frame: int) -> int:
+    def targets(self,
+        frame: int, # of `names`
+    ) -> list[str]: # its own
+        return [self.record(frame)["target_info"]["target"]]
+    def methods(self,
+        frame: int, # of `names`
+    ) -> list[str]: # that can answer from it
+        return answering(self.record(frame))
+    def twins(self,
+        frame: int, # of `names`
+    ) -> list[str]: # none
+        return []
+    def heads(self,
+        frame: int, # of `names`
+    ) -> int:       # of Qwen2; 0 where they are not told apart
         "Of Qwen2, where the record keeps them apart; else 0."
         found = self.record(frame)
         return found["attention"]["language_block_0"][0]["attn"].shape[1] if found["detail"] == "full" else 0
@@ -139,8 +151,8 @@ class Live:
         self.files, self.speed = files, speed
 
     def picture(self,
-        frame: int,
-        twin_kind: str = "",
+        frame: int,                 # of `names`
+        twin_kind: str = "",        # of `experiment.render.TWINS`; "": the frame itself
     ) -> tuple[Image.Image, float]: # RGB, and m/s
         "What the model gets to see. Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered."
         if self.scenes:
@@ -151,7 +163,12 @@ class Live:
         if self.speed is None and file.speed_path is None: raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
         return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
 
-    def record(self, frame: int, target: str = "", method: str = DEFAULT, twin: str = "") -> dict:
+    def record(self,
+        frame: int,            # of `names`
+        target: str = "",      # see `experiment.targets.describe`; "": the first
+        method: str = DEFAULT, # of the catalogue
+        twin: str = "",        # as in `picture`
+    ) -> dict:                 # see `experiment.payload`
         "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
         target = target or self.targets(frame)[0]
         key = (frame, target, "" if method in RULES else method, twin)
@@ -163,23 +180,34 @@ class Live:
             self.kept[key] = found
         return self.kept[key]
 
-    def targets(self, frame: int) -> list[str]:
+    def targets(self,
+        frame: int, # of `names`
+    ) -> list[str]: # to choose from; more can be asked
         if not self.model.config.driving: return ["max", "sum", "last"]
         return ["-forward_speed", "forward_speed", *(a for a in ACTIONS if a not in ("forward_speed", "none")), "max", "sum"]
-    def methods(self, frame: int) -> list[str]: return list(METHODS)
-    def heads(self, frame: int) -> int: return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
-    def twins(self, frame: int) -> list[str]: return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
+    def methods(self,
+        frame: int, # of `names`
+    ) -> list[str]: # the catalogue
+        return list(METHODS)
+    def heads(self,
+        frame: int, # of `names`
+    ) -> int:       # of Qwen2; 0 where they are not told apart
+        return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
+    def twins(self,
+        frame: int, # of `names`
+    ) -> list[str]: # kinds that fit the scene
+        return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
 
 # %% ../nbs/19_views.ipynb #00000012
 @dataclass
 class Panel:
     "One map on one frame, or the reason why there is none."
-    title: str
+    title: str                      # one line
     frame: Image.Image              # RGB
     heat: np.ndarray                # (H, W) raw; zero where it was refused
-    record: dict | None = None
+    record: dict | None = None      # see `experiment.payload`; None where there is none
     relevance: Relevance | None = None
-    refused: str = ""
+    refused: str = ""               # the reason, in one line
 
 def panel(
     source: Recorded | Live,
@@ -214,18 +242,18 @@ def panels(
 class Pick:
     "A patch or a token with its partners."
     kind: str               # what was clicked: "patch" or "token"
-    tile: int
+    tile: int               # of the image
     patch: int | None       # the clicked patch; None for a token
     token: int              # in the tile
     patches: tuple[int, ...]# the four patches of that token, in the order of mlp1's channel blocks
     position: int | None    # of the token in the sequence, where the record knows it
 
 def pick(
-    record: dict,
+    record: dict,   # see `experiment.payload`
     kind: str,      # "patch" or "token"
     tile: int,      # of the image
     index: int,     # row-major in the tile
-    image: int = 0,
+    image: int = 0, # of several in one prompt
 ) -> Pick:
     "Raises ValueError for something that does not exist, with what does."
     tokens, (tiles, n) = record["interleaver"]["token_patches"], (record["interleaver"]["num_patches_list"][image], record["interleaver"]["tokens_per_patch"])
@@ -241,8 +269,8 @@ def pick_text(
     found: Pick,
     relevance: Relevance | None, # None: no numbers
     side: int,                   # patches along a tile
-    image: int = 0,
-) -> str:
+    image: int = 0,              # of several in one prompt
+) -> str:                        # one line
     "A pick in words, with its relevance and its share of the map."
     at = lambda patch: f"({patch // side}, {patch % side})"
     number = lambda values, i: "" if relevance is None else f" = {values[image][found.tile].flatten()[i]:.3g}"
@@ -254,9 +282,9 @@ def pick_text(
 
 # %% ../nbs/19_views.ipynb #00000019
 def display(
-    heats: list[np.ndarray],  # raw maps ≥ 0
-    threshold: float = 0.0,   # of full colour
-    one_scale: bool = False,
+    heats: list[np.ndarray],               # raw maps ≥ 0
+    threshold: float = 0.0,                # of full colour
+    one_scale: bool = False,               # the maps share their full colour
 ) -> tuple[list[np.ndarray], list[float]]: # values in [0, 1], and the raw value of full colour of each
     "The maps on the display scale. An empty map stays empty."
     if not 0 <= threshold <= 1: raise ValueError(f"the threshold is a share of full colour in [0, 1], got {threshold}")
