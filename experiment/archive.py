@@ -222,7 +222,7 @@ def read_description(
 def leaves(
     tree: Any, # dictionaries, lists and tuples
     kind: type | None = None, # only leaves of this type
-) -> Iterator[Any]: # in the tree's order
+) -> Iterator[Any]: # in no order of their own
     "Every leaf of a tree. Raises PayloadError when it is nested deeper than MAX_DEPTH or longer than MAX_OPERATIONS."
     left, count = [(tree, 0)], 0
     while left:

@@ -31,7 +31,7 @@ class RecordFile:
 def find_records(
     source: str | Path, # a record or a folder of records
 ) -> list[RecordFile]: # in natural order
-    "The `.pt` files of a run."
+    "The `.pt` files of a run. Raises RunError when there are none."
     source = Path(source)
     if source.is_file(): return [RecordFile(source)]
     folder = source / "pt" if (source / "pt").is_dir() else source
@@ -43,7 +43,7 @@ def find_records(
 def record_frames(
     record: dict,       # see `experiment.payload`
 ) -> list[Image.Image]: # RGB, one an image
-    "The frames a record carries, their sizes verified against its tiles before they are decoded."
+    "The frames a record carries, their sizes verified against its tiles before they are decoded. Raises PayloadError with both sizes."
     frames = []
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"], strict=True)):
         try: image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])

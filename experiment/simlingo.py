@@ -75,7 +75,6 @@ def check_settings(
 
 # %% ../nbs/02_simlingo.ipynb #0000000a
 _V, _L, _BARE = "vision_model.image_encoder.model.", "language_model.model.base_model.model.", "language_model.model."
-_HEADS = {"route_head": (0, 2, 4), "speed_wps_head": (0, 2)}
 
 def _linear(name, out, inn, bias=True):
     return {f"{name}.weight": (out, inn)} | ({f"{name}.bias": (out,)} if bias else {})

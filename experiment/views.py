@@ -359,6 +359,7 @@ def _picture(fig, box, p, values, top, state, camera):
     _legend(fig, x, y + h + 14, w * .8, top, f"{_unit(p)} = full colour", state.palette)
     fig.words(x, y + h + 34, f"raw sum {p.heat.sum():.4g}" + (f" · drawn from {100 * state.threshold:.0f} % of full colour" if state.threshold else ""), SMALL)
 
+# %% ../nbs/19_views.ipynb #c4a27501
 def _chart(fig, box, title, left=True):
     "A chart's title and its two lines."
     x, y, w, h = box
@@ -412,6 +413,7 @@ def _charts(fig, y, shown, state):
     if known: _above(fig, (PAD + len(shown) * width + 30, y, width - 45, 130), known)
     if answered: _shares(fig, (PAD + (len(shown) + 1) * width + 25, y, width - 40, 130), answered, state.image)
 
+# %% ../nbs/19_views.ipynb #c4a27505
 def _tiles(fig, boxes, p, state):
     "Every tile as the vision encoder sees it, with the relevance of its patches."
     parts, sums = p.relevance.patches[state.image].numpy(), p.relevance.patches[state.image].flatten(1).sum(-1)
