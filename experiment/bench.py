@@ -303,7 +303,9 @@ def bench(
     return summarise(case, rounds)
 
 # %% ../nbs/20_bench.ipynb #434db639
-def table(rows: list[dict]) -> str: # Markdown
+def table(
+    rows: list[dict], # of results.json
+) -> str:             # Markdown
     "One line per case and variant."
     value = {(r["variant"], r["model"], r["layers"], r["tiles"], r["text"], r["dtype"], r["metric"]): r for r in rows}
     def cell(key, metric, form):
@@ -361,7 +363,9 @@ def _processor():
     return found.group(1) if found else platform.processor()
 
 # %% ../nbs/20_bench.ipynb #7a9f38bf
-def main(argv: list[str] | None = None) -> int: # exit status
+def main(
+    argv: list[str] | None = None, # arguments; the command line's when None
+) -> int:                          # exit status
     "Measure all asked cases, print the table, keep the results."
     parser = argparse.ArgumentParser(prog="python -m experiment.bench", description="Time, memory and payload of every way to a map.")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 2, 7, 13])

@@ -8,6 +8,7 @@ __all__ = ['nearest', 'Canvas']
 # %% ../nbs/19_canvas.ipynb #5ca1ab12
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -63,28 +64,35 @@ class Canvas:
         self._renderer.draw_image(self._pen(None, 0), left, self._renderer.height - bottom, seen[::-1])
 
     def rectangle(self,
-        x: float, y: float, w: float, h: float, # px
+        x: float,                        # left, px
+        y: float,                        # top, px
+        w: float,                        # px
+        h: float,                        # px
         fill: str | tuple | None = None, # matplotlib colour; None: no filling
         edge: str | None = None,         # matplotlib colour; None: no edge
         width: float = 1,                # of the edge, px
     ) -> None:
+        "A box."
         corners = Outline([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)], closed=True)
         self._renderer.draw_path(self._pen(edge, width), corners, self._place, None if fill is None else matplotlib.colors.to_rgba(fill))
 
     def line(self,
-        points,           # (n, 2) x, y in px
+        points: Any,      # (n, 2) x, y in px
         colour: str,      # a matplotlib colour
         width: float = 1, # px
-    ) -> None: self._renderer.draw_path(self._pen(colour, width), Outline(np.asarray(points, float)), self._place)
+    ) -> None:
+        "A line through points."
+        self._renderer.draw_path(self._pen(colour, width), Outline(np.asarray(points, float)), self._place)
 
     def marks(self,
-        points,           # (n, 2) x, y in px
+        points: Any,      # (n, 2) x, y in px
         shape: str,       # a matplotlib marker
         size: float,      # px
         fill: str,        # a matplotlib colour
         edge: str,        # a matplotlib colour
         width: float = 1, # of the edge, px
     ) -> None:
+        "A marker on every point."
         mark = MarkerStyle(shape); form = mark.get_transform() + Affine2D().scale(size * self.scale)
         self._renderer.draw_markers(self._pen(edge, width), mark.get_path(), form, Outline(np.asarray(points, float)), self._place, matplotlib.colors.to_rgba(fill))
 
@@ -96,6 +104,7 @@ class Canvas:
         anchor: str = "ls",    # of Pillow: l, m, r for x; a (top), m, s (base line) for y
         colour: str = "black", # a matplotlib colour
     ) -> None:
+        "Words beside a place."
         self.said.append(text); self._words.append((x * self.scale, y * self.scale, text, size * self.scale, anchor, colour))
 
     def image(self) -> Image.Image: # RGB

@@ -184,7 +184,9 @@ class Recipe:
     route: tuple = (3.0, 12.0)       # weight of the route, first and last
     speed: tuple = (2.0, 4.0)        # weight of the speed, first and last
 
-    def at(self, step: int) -> dict: # factor on the learning rates, weight of the questions, (route, speed) weights
+    def at(self,
+        step: int, # from 0
+    ) -> dict:     # factor on the learning rates, weight of the questions, (route, speed) weights
         "What holds at one step."
         done = step / self.steps
         mix = lambda pair: pair[0] + (pair[1] - pair[0]) * done

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as w
 
@@ -261,7 +262,7 @@ def explore(
     camera: Camera | None = None,     # of records: where way-points are drawn
     speed: float | None = None,       # of a live model: m/s for every frame, instead of speed files
     detail: str = "cam",              # of a live model's answers: "trace", "cam" (layers) or "full" (layers and heads)
-    **state,                          # what is shown first, see `experiment.views.State`
+    **state: Any,                     # what is shown first, see `experiment.views.State`
 ) -> Explorer:
     "Open something to look around in. Raises ValueError when source and frames do not fit each other."
     if isinstance(source, DrivingVLA):

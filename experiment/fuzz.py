@@ -92,7 +92,9 @@ def rezipped(rng: random.Random, base: "Base") -> bytes: # the broken file
     return bytes(packed)
 
 # %% ../nbs/21_fuzz.ipynb #3f973c04
-def programs(canary: str) -> list[bytes]: # bodies of pickles; each would leave the file `canary`, or take memory or time
+def programs(
+    canary: str,  # a path
+) -> list[bytes]: # bodies of pickles; each would leave the file `canary`, or take memory or time
     "What a file could try."
     word = lambda s: b"X" + struct.pack("<I", len(s.encode())) + s.encode()
     touch, laugh = f"open({canary!r}, 'w').close()", b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8))
@@ -116,7 +118,10 @@ def hostile(rng: random.Random, base: "Base") -> bytes: # the broken file
     return rng.choice((packed, packed, packed, body))                                   # a bare pickle, too
 
 # %% ../nbs/21_fuzz.ipynb #94892dc3
-def places(tree: Any, at: tuple = ()) -> list[tuple]: # paths of everything in a record
+def places(
+    tree: Any,      # dictionaries, lists and tuples
+    at: tuple = (), # keys of the tree itself
+) -> list[tuple]:   # paths of everything in a record
     "Every path of a tree."
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [p for k, v in items for p in [(*at, k), *places(v, (*at, k))]]
@@ -247,7 +252,11 @@ def _peak(reset=False):
         return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     except (OSError, TypeError): return 0
 
-def make(number: int, bases: list[Base], seed: int = 0) -> tuple[str, Base, bytes]: # kind, base, file
+def make(
+    number: int,              # of the file
+    bases: list[Base],        # sound files to start from
+    seed: int = 0,            # another seed, other files
+) -> tuple[str, Base, bytes]: # kind, base, file
     "The broken file with this number."
     rng = random.Random(f"{seed} {number}")
     base = rng.choice(bases); kind = rng.choice(base.kinds)
@@ -301,7 +310,9 @@ def _chunk(numbers):
     if _HEARD: cases[-1].fault = f"called {_HEARD[:3]}"
     return cases
 
-def bases(*paths: str | Path) -> list[tuple[str, bytes]]: # name, file
+def bases(
+    *paths: str | Path,       # of more payloads
+) -> list[tuple[str, bytes]]: # name, file
     "Sound files: records of two images at every detail, the bundled payload, and files given."
     frame = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
     with tempfile.TemporaryDirectory() as tmp:

@@ -184,7 +184,9 @@ def training(
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
         yield model, step + 1, smooth
 
-def train_mixing(out: Path = MIXING) -> list[dict]: # the curve, every 50 steps
+def train_mixing(
+    out: Path = MIXING, # gets weights and curve
+) -> list[dict]:        # the curve, every 50 steps
     "Train the shipped model again and put it where `load` finds it."
     curve = []
     for model, step, log in training():
@@ -198,7 +200,7 @@ def find_matches(
     model: DrivingVLA,
     n: int,        # cases
     seed: int = 0, # of the pictures
-) -> list[Case]:
+) -> list[Case]:   # that the model answers rightly
     "Matching pictures that the model gets right, and right again when either disc or both are taken out. The twin is the picture without both."
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
     go = model.tokenizer.convert_tokens_to_ids("go")
@@ -269,7 +271,9 @@ def evaluate(
         found["moved"].append(moved(above, below, asked.inputs.layouts))
     return found
 
-def table(found: dict) -> str: # of `evaluate`
+def table(
+    found: dict, # of `evaluate`
+) -> str:        # plain text
     "Means with half the width of the normal 95 % interval."
     lines = [f"{'':32s}" + "".join(f"{k:>14s}" for k in MEASURES)]
     for name, scores in found.items():

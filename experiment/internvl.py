@@ -9,6 +9,7 @@ __all__ = ['DECODERS', 'INTERNVL2_1B', 'native_config', 'chat_config', 'vision_w
 # %% ../nbs/02_internvl.ipynb #00000002
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
@@ -43,7 +44,7 @@ def chat_config(
     chat: dict,          # the original `config.json`
     image_token_id: int, # of <IMG_CONTEXT>
     name: str,           # shown in logs and on pictures
-    **kw,                # other fields of `ModelConfig`
+    **kw: Any,           # other fields of `ModelConfig`
 ) -> ModelConfig:
     "Network, tiling and pixel shuffle of an original configuration."
     tiling = dict(driving=False, layout="internvl", max_tiles=chat.get("max_dynamic_patch", 12), thumbnail=bool(chat.get("use_thumbnail", False)),

@@ -100,11 +100,15 @@ def _config(name, tile, vision, text, vocab, **kw):
         image_token_id=len(build_tokenizer()) - len(SIMLINGO) - 1, image_seq_length=(side // 2) ** 2, tie_word_embeddings=False)
     return ModelConfig(name=name, vlm=vlm.to_dict(), **kw)
 
-def tiny_config(**kw) -> ModelConfig: # tiles of 56 px, 3+3 layers, grouped KV heads
+def tiny_config(
+    **kw: Any,    # other fields of `ModelConfig`
+) -> ModelConfig: # tiles of 56 px, 3+3 layers, grouped KV heads
     "The smallest model with every part: for tests."
     return _config("tiny", 56, (32, 3, 4, 64), (48, 3, 4, 96, 2), len(build_tokenizer()), max_new_tokens=kw.pop("max_new_tokens", 6), **kw)
 
-def demo_config(**kw) -> ModelConfig: # frame 336×168 px, two tiles of 168 px, 4+4 layers
+def demo_config(
+    **kw: Any,    # other fields of `ModelConfig`
+) -> ModelConfig: # frame 336×168 px, two tiles of 168 px, 4+4 layers
     "The bundled driving model's size."
     camera = Camera(336, 168, focal=200.0, cx=168.0, cy=66.0, x=0.0, z=1.5).to_dict()
     return _config("demo", 168, (64, 4, 4, 256), (96, 4, 4, 256, 2), len(build_tokenizer()), crop=False,

@@ -136,14 +136,20 @@ def kld(
     used = q > 0
     return float((q[used] * np.log(q[used] / _smooth(p, eps)[used])).sum())
 
-def cc(s: np.ndarray, q: np.ndarray) -> float: # −1 … 1
+def cc(
+    s: np.ndarray, # (h, w) map
+    q: np.ndarray, # (h, w) gaze density
+) -> float:        # −1 … 1
     "Pearson correlation over the cells. Raises SaliencyError when one is constant."
     a, b = s - s.mean(), q - q.mean()
     size = np.linalg.norm(a) * np.linalg.norm(b)
     if not size > 1e-12 * np.linalg.norm(s) * np.linalg.norm(q): raise SaliencyError("a map that is the same everywhere has no correlation")
     return float((a * b).sum() / size)
 
-def sim(p: np.ndarray, q: np.ndarray) -> float: # 0 … 1
+def sim(
+    p: np.ndarray, # (h, w) map's density
+    q: np.ndarray, # (h, w) gaze density
+) -> float:        # 0 … 1
     "Probability that both share."
     return float(np.minimum(p, q).sum())
 
