@@ -21,12 +21,14 @@ from .saliency import EPS, METRICS, WIDTH, Gaze, SaliencyError, agreement, elsew
 @dataclass(frozen=True)
 class Case:
     "A frame with gaze and its maps."
-    name: str
-    gaze_path: Path
+    name: str               # of the frame
+    gaze_path: Path         # a map or points, see `experiment.saliency.read_gaze`
     size: tuple[int, int]   # (H, W) of the frame, px
     maps: dict[str, Path]   # target/method → arrays
 
-    def gaze(self, width: int = WIDTH) -> Gaze:
+    def gaze(self,
+        width: int = WIDTH, # cells of the grid along the frame's width
+    ) -> Gaze:              # on that grid
         "On the grid of the frame. Raises SaliencyError."
         return read_gaze(self.gaze_path, self.size, grid_of(self.size, width))
 
@@ -36,15 +38,17 @@ def read_marks(
     "The marks of a scene, one after the other."
     for path in sorted((p for p in (folder / "done").glob("*.json") if not p.name.startswith(".")), key=natural): yield path.stem, json.loads(path.read_text(encoding="utf-8"))
 
-def cases(folder: Path) -> list[Case]:
+def cases(
+    folder: Path, # a scene's
+) -> list[Case]:  # in natural order
     "Frames of a scene that have gaze."
     return [Case(name, Path(mark["gaze"][-1]), tuple(mark["sizes"][-1]), {f"{t}/{m}": folder / images[-1]["file"] for t, e in mark["targets"].items() for m, images in e["maps"].items()})
             for name, mark in read_marks(folder) if mark["gaze"][-1]]
 
 def mean_gaze(
-    given: Iterable[Case],
-    width: int = WIDTH,
-) -> np.ndarray | None: # (h, w) sums to 1, on the first frame's grid; None without readable gaze
+    given: Iterable[Case], # frames of one scene
+    width: int = WIDTH,    # cells of the grid along the frame's width
+) -> np.ndarray | None:    # (h, w) sums to 1, on the first frame's grid; None without readable gaze
     "Where people looked in a scene. Files that cannot be read are left to `score_scene` to report."
     total = None
     for case in given:
@@ -60,8 +64,8 @@ def score_case(
     case: Case,
     means: dict[str, np.ndarray], # scene → mean gaze
     scene: str,                   # the case's own, left out of the baseline
-    width: int = WIDTH,
-    eps: float = EPS,
+    width: int = WIDTH,           # cells of the grid along the frame's width
+    eps: float = EPS,             # see `experiment.saliency.EPS`
 ) -> dict[str, dict[str, float]]: # map, or baseline → metric → value
     "All maps of a frame and both baselines. Raises SaliencyError with the file's name."
     gaze = case.gaze(width)
@@ -73,10 +77,10 @@ def score_case(
     return {name: agreement(m, gaze, other, eps) for name, m in maps.items()}
 
 def score_scene(
-    folder: Path,
-    means: dict[str, np.ndarray],
-    scene: str,
-    width: int = WIDTH,
+    folder: Path,                 # a scene's
+    means: dict[str, np.ndarray], # scene → mean gaze
+    scene: str,                   # its name in `means`
+    width: int = WIDTH,           # cells of the grid along the frame's width
 ) -> dict[str, str]: # frames without scores and why
     "Write `gaze.csv`: frame, map, and a column a metric."
     text, faults = io.StringIO(), {}
@@ -89,7 +93,7 @@ def score_scene(
     return faults
 
 def read_scores(
-    folder: Path,
+    folder: Path,                            # a scene's
 ) -> dict[str, dict[str, dict[str, float]]]: # map → frame → metric → value
     "What `score_scene` wrote; empty when the scene has no gaze."
     found: dict = {}
@@ -119,7 +123,9 @@ def table(
             rows.append(dict(map=name, metric=metric, unit=unit, best="high" if sign > 0 else "low", **interval([list(s.values()) for s in series.values()]), over=over))
     return rows
 
-def shown(row: dict) -> str:
+def shown(
+    row: dict, # of `compare`
+) -> str:      # Markdown
     "A cell: mean, interval, and an arrow where it is better (▲) or worse (▼) than `elsewhere` beyond its interval."
     text = f"{row['mean']:.3f}" + ("" if math.isnan(row["lo"]) else f" [{row['lo']:.3f}, {row['hi']:.3f}]")
     d, sign = row["over"].get("elsewhere"), 1 if row["best"] == "high" else -1

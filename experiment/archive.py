@@ -18,7 +18,10 @@ import torch
 # %% ../nbs/05_archive.ipynb #f597daca
 class PayloadError(ValueError):
     "A file that cannot be read or does not hold together; the message names file, field and remedy, `name` the kind."
-    def __init__(self, message: str, name: str = "unreadable"):
+    def __init__(self,
+        message: str,             # one line
+        name: str = "unreadable", # of the finding
+    ):
         super().__init__(message)
         self.name = name
 
@@ -36,7 +39,7 @@ class Entry:
     "One entry of the zip."
     offset: int # of its first byte of data in the file
     size: int   # bytes
-    crc: int
+    crc: int    # CRC-32 of its data
 
 def _data_offset(file, info):
     "Where an entry's bytes begin, from its own header."
@@ -72,7 +75,7 @@ def zip_entries(
     return entries
 
 def verify(
-    file: BinaryIO,
+    file: BinaryIO,      # the archive, open
     entry: Entry,
     name: str = "entry", # for the error
 ) -> None:
@@ -90,14 +93,14 @@ def verify(
 class Stored:
     "A tensor as the file describes it."
     key: str                 # of its storage
-    dtype: torch.dtype
+    dtype: torch.dtype       # of the elements
     numel: int               # of the storage
     offset: int              # elements
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
+    size: tuple[int, ...]    # the tensor's shape
+    stride: tuple[int, ...]  # elements
 
     @property
-    def nbytes(self) -> int: return math.prod(self.size) * self.dtype.itemsize
+    def nbytes(self) -> int: return math.prod(self.size) * self.dtype.itemsize # of the tensor, not of its storage
 
 STORAGES = {f"torch {k}Storage": v for k, v in dict(Float=torch.float32, Double=torch.float64, Half=torch.float16, BFloat16=torch.bfloat16, Long=torch.int64,
             Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool).items()}
@@ -219,7 +222,7 @@ def read_description(
 def leaves(
     tree: Any, # dictionaries, lists and tuples
     kind: type | None = None, # only leaves of this type
-) -> Iterator[Any]:
+) -> Iterator[Any]: # in no order of their own
     "Every leaf of a tree. Raises PayloadError when it is nested deeper than MAX_DEPTH or longer than MAX_OPERATIONS."
     left, count = [(tree, 0)], 0
     while left:
@@ -231,9 +234,9 @@ def leaves(
         elif kind is None or isinstance(node, kind): yield node
 
 def part(
-    tree: Any,
+    tree: Any,   # dictionaries, lists and tuples
     keys: tuple, # names and indices, from the outside in
-) -> Any:
+) -> Any:        # a leaf or a branch
     "What lies under the keys. Raises PayloadError naming the first that is missing."
     for i, key in enumerate(keys):
         try: tree = tree[key]
@@ -251,7 +254,7 @@ def _fits(stored, entries, size):
     _require(total <= 2 * size, "tensor_size", f"the tensors ask for {total} bytes, the file has {size}")
 
 def inspect(
-    path: Path | str,
+    path: Path | str, # `.pt`
     *keys: str | int, # only what lies under these
 ) -> Any: # plain types and `Stored`; the check sums of their storages are verified
     "What a torch file declares and whether it holds that. Reads no tensor into memory. Raises PayloadError."
@@ -277,7 +280,7 @@ def inspect(
     return tree
 
 def read_archive(
-    path: Path | str,
+    path: Path | str, # `.pt`
     *keys: str | int, # only what lies under these, e.g. "attention", "language_block_3"
 ) -> Any: # plain types and tensors that stay on the disk until they are used
     "Inspect, then load. What is not under `keys` is neither verified nor touched. Raises PayloadError."

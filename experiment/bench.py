@@ -11,7 +11,7 @@ __all__ = ['VARIANTS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector'
 import argparse, ctypes, gc, importlib.util, json, os, platform, re, subprocess, sys, time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,8 +35,8 @@ from .wide import NARROW, widened
 @dataclass(frozen=True)
 class Case:
     "What is measured."
-    tiles: int = 2
-    dtype: str = "float32"
+    tiles: int = 2               # of the frame
+    dtype: str = "float32"       # of the weights, a name in torch
     layers: int = 2              # of each tower
     text: int = 0                # tokens added to the prompt
     model: str = "InternVL2-1B"  # one of `CONFIGS`
@@ -80,7 +80,9 @@ def set_up(case: Case) -> Setup:
 # %% ../nbs/20_bench.ipynb #c775d388
 def _bytes(tensors): return sum(t.numel() * t.element_size() for t in tensors)
 
-def run_sdpa(s: Setup):
+def run_sdpa(
+    s: Setup,
+) -> tuple[None, int]: # no map, 0 bytes
     "The floor."
     pixels = s.pixels.requires_grad_()
     torch.autograd.grad(s.forward()[1], pixels)
@@ -101,7 +103,9 @@ def _dense(s):
                                    mlp1_input=value(seen.mlp1_input), mlp1_output=value(seen.mlp1_output)))
     return record, _bytes(t for l in seen.vision + seen.language for t in (l.attn, l.grad))
 
-def run_dense_vector(s: Setup):
+def run_dense_vector(
+    s: Setup,
+) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
     "Stored matrices, one row followed down."
     record, size = _dense(s)
     return torch.cat(attention_relevance(record).patches), size
@@ -113,7 +117,9 @@ def _rollout(record, tower):
     for cam in cams: R = R + cam @ R
     return R
 
-def run_dense_matrix(s: Setup):
+def run_dense_matrix(
+    s: Setup,
+) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
     "Stored matrices, multiplied."
     record, size = _dense(s)
     inter = record["interleaver"]
@@ -125,14 +131,18 @@ def run_dense_matrix(s: Setup):
     bottom = (torch.cat([torch.zeros_like(top[:, :1]), top], 1)[:, None].to(R.dtype) @ R)[:, 0, 1:]
     return bottom.unflatten(1, (s.layout.side,) * 2), size
 
-def run_streaming(s: Setup):
+def run_streaming(
+    s: Setup,
+) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
     "Nothing stored."
     with stream(s.model) as context:
         out, y = s.forward()
         found, = context.backward(y, out, [Seed([s.row], [len(s.pixels)])])
     return torch.cat(found.patches), _bytes(v for v in trace_of(found, {}).values() if torch.is_tensor(v))
 
-def run_streaming_2(s: Setup):
+def run_streaming_2(
+    s: Setup,
+) -> tuple[torch.Tensor, int]: # patches (2T, side, side), bytes kept
     "Two scalars, one forward."
     with stream(s.model) as context:
         out, y = s.forward()
@@ -141,13 +151,18 @@ def run_streaming_2(s: Setup):
         second, = context.backward(out.route[0, -1, 0], out, seeds)
     return torch.cat(first.patches + second.patches), _bytes(v for found in (first, second) for v in trace_of(found, {}).values() if torch.is_tensor(v))
 
-def run_cheap(s: Setup, hold: str = "norms"):
+def run_cheap(
+    s: Setup,
+    hold: str = "norms",       # see `experiment.readout.HOLDS`
+) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
     "Read out at the interleaver."
     with readout(s.model, hold) as context: x, grad = context.gradient(s.forward()[1])
     found = centred(x, grad, token_patches(s.model.pixel_shuffle, s.layout.side), [s.layout])
     return torch.cat(found.patches), _bytes(found.signed)
 
-def run_captum_ig8(s: Setup):
+def run_captum_ig8(
+    s: Setup,
+) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
     "Integrated gradients from a grey frame."
     from captum.attr import IntegratedGradients
     def scalar(pixels): return s.model(pixels[0], s.ids).route[0, -1:, 1]
@@ -163,8 +178,8 @@ if importlib.util.find_spec("captum"): VARIANTS["captum_ig8"] = run_captum_ig8
 def _status(key): return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
 def measured(
-    run: Callable[[], object],
-    device: str = "cpu",
+    run: Callable[[], object],           # what is measured
+    device: str = "cpu",                 # where it runs: "cpu" or "cuda"
 ) -> tuple[object, float, float | None]: # result, seconds, peak MiB above the start (None where the system does not tell)
     "Run once."
     gc.collect()
@@ -179,7 +194,7 @@ def measured(
     if not known: return result, seconds, None
     return result, seconds, (torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _status("VmHWM")) - base
 
-def dense_gib(case: Case) -> float:
+def dense_gib(case: Case) -> float: # GiB
     "What dense capture needs at least, in GiB: A, ∂A and autograd's copies of every layer at InternVL2-1B's widths."
     length = 256 * case.tiles + case.text + 80
     return case.layers * 5 * 4 * (case.tiles * 16 * 1025**2 + 14 * length**2) / 2**30
@@ -187,7 +202,7 @@ def dense_gib(case: Case) -> float:
 def plain_gib(
     case: Case,
     vision: bool = True, # InternViT with gradients
-) -> float:
+) -> float:              # GiB
     "What a forward for the backward pass needs at least, in GiB at InternVL2-1B's widths: the layers' weights and what autograd keeps; Qwen2's norms keep float32."
     size, length = getattr(torch, case.dtype).itemsize, 256 * case.tiles + case.text + 80
     weights = 12 * 1024**2 + 2 * 896 * (896 + 128) + 3 * 896 * 4864
@@ -195,9 +210,9 @@ def plain_gib(
     return case.layers * (weights * size + kept) / 2**30
 
 def slowness(
-    dtype: str,
-    device: str = "cpu",
-    size: int = 256,
+    dtype: str,          # a name in torch
+    device: str = "cpu", # where the product runs
+    size: int = 256,     # of the square matrices
 ) -> float: # time of a matrix product ÷ that of float32
     "Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs say nothing about the method."
     def seconds(kind):
@@ -207,13 +222,15 @@ def slowness(
         return min(times)
     return seconds(getattr(torch, dtype)) / seconds(torch.float32)
 
-def available_gib() -> float:
+def available_gib() -> float: # GiB
     "Memory that is free now; infinite where the system does not tell."
     info = Path("/proc/meminfo")
     return int(re.search(r"MemAvailable:\s+(\d+)", info.read_text()).group(1)) / 2**20 if info.exists() else float("inf")
 
 # %% ../nbs/20_bench.ipynb #47c9ec3a
-def products_of(case: Case): # a context
+def products_of(
+    case: Case,
+) -> AbstractContextManager: # a context
     "Where this processor has no products of the case's dtype: `experiment.wide.widened`."
     return nullcontext() if case.products == case.dtype else widened()
 
@@ -227,7 +244,7 @@ def _peaks(case, variants, threads):
 
 def peaks(
     case: Case,
-    variants: Iterable[str],
+    variants: Iterable[str],  # names in `VARIANTS`
 ) -> dict[str, float | None]: # MiB above the start
     "Peaks of memory in a process whose C library (glibc) gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold."
     asked = json.dumps([asdict(case), list(variants), torch.get_num_threads()])
@@ -252,10 +269,10 @@ def summarise(
 
 def bench(
     case: Case,
-    variants: Iterable[str] = tuple(VARIANTS),
-    repeats: int = 5,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
+    variants: Iterable[str] = tuple(VARIANTS), # names in `VARIANTS`
+    repeats: int = 5, # timed rounds
+    device: str = "cpu", # "cpu" or "cuda"
+    say: Callable[[str], None] = print, # called with one line for a person
     slowest: float = 8.0, # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
 ) -> list[dict]: # rows of results.json
     "Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round; none: memory only."
@@ -286,7 +303,9 @@ def bench(
     return summarise(case, rounds)
 
 # %% ../nbs/20_bench.ipynb #434db639
-def table(rows: list[dict]) -> str: # Markdown
+def table(
+    rows: list[dict], # of results.json
+) -> str:             # Markdown
     "One line per case and variant."
     value = {(r["variant"], r["model"], r["layers"], r["tiles"], r["text"], r["dtype"], r["metric"]): r for r in rows}
     def cell(key, metric, form):
@@ -302,10 +321,10 @@ def table(rows: list[dict]) -> str: # Markdown
     return "\n".join(lines)
 
 def plot(
-    rows: list[dict],
-    dtype: str,
-    layers: int,
-):
+    rows: list[dict], # of results.json
+    dtype: str,       # which rows: a name in torch
+    layers: int,      # which rows: of each tower
+) -> plt.Figure:      # of pyplot
     "Time and memory over the floor, by tiles."
     fig, axes = plt.subplots(1, 2, figsize=(7, 2.6), dpi=72, layout="constrained")
     for ax, metric, label in zip(axes, ("time_vs_sdpa", "memory_vs_sdpa"), ("time ÷ plain attention", "memory ÷ plain attention")):
@@ -319,10 +338,10 @@ def plot(
     return fig
 
 def save_results(
-    rows: list[dict],
+    rows: list[dict],   # of `summarise`
     folder: Path | str, # gets results.json and results.png
-    threads: int = 1,
-) -> Path:
+    threads: int = 1,   # of torch, noted in the file
+) -> Path:              # results.json
     "Merge into `results.json`, redraw `results.png`."
     folder, name = Path(folder), lambda r: tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric"))
     path = folder / "results.json"
@@ -344,7 +363,9 @@ def _processor():
     return found.group(1) if found else platform.processor()
 
 # %% ../nbs/20_bench.ipynb #7a9f38bf
-def main(argv: list[str] | None = None) -> int: # exit status
+def main(
+    argv: list[str] | None = None, # arguments; the command line's when None
+) -> int:                          # exit status
     "Measure all asked cases, print the table, keep the results."
     parser = argparse.ArgumentParser(prog="python -m experiment.bench", description="Time, memory and payload of every way to a map.")
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 2, 7, 13])

@@ -48,7 +48,7 @@ class Camera:
         if not 0 < fov < 180: raise ValueError(f"field of view {fov}° must lie between 0 and 180")
         return cls(width, height, width / (2 * math.tan(math.radians(fov) / 2)), width / 2, height / 2, x, z)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]: # by field
         "Plain numbers; `Camera(**d)` is the inverse."
         return asdict(self)
 

@@ -28,8 +28,8 @@ def row_blocks(
     for start in range(0, len(flat), step): yield flat[start:start + step].double()
 
 def tensors(
-    tree: Any,
-    at: str = "",
+    tree: Any,                           # dictionaries, lists and tuples
+    at: str = "",                        # path of the tree itself
 ) -> Iterator[tuple[str, torch.Tensor]]: # path, tensor
     "Every tensor of a record; each storage once."
     seen = set()
@@ -43,7 +43,9 @@ def tensors(
             for i, v in enumerate(node): yield from walk(v, f"{at}.{i}")
     yield from walk(tree, at)
 
-def largest(tensor: torch.Tensor) -> float: # 0 for an empty one
+def largest(
+    tensor: torch.Tensor, # any shape
+) -> float:               # 0 for an empty one
     "The largest magnitude."
     return max((block.abs().max().item() for block in row_blocks(tensor) if block.numel()), default=0.0)
 

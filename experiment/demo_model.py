@@ -11,6 +11,7 @@ import json
 import math
 import multiprocessing
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,11 @@ def _produce(queue, seed, steps, size): # the renderer's process
         queue.put(make_batch(seed, index, size))
 
 
-def stream(seed: int, steps: int, size: int): # yields `steps` batches
+def stream(
+    seed: int,       # of the scenes
+    steps: int,      # batches
+    size: int,       # frames a batch
+) -> Iterator[dict]: # of `make_batch`
     "Batches 0 … steps−1, rendered by a process of their own, at most 8 ahead."
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=8)
@@ -139,12 +144,12 @@ def mean_speed(
 
 def step_loss(
     model: DrivingVLA,
-    questions: torch.nn.Linear, # from image tokens to the 10 facts
-    batch: dict,                # from `make_batch`
-    gen: np.random.Generator,   # draws what the queries see
-    fade: float,                # weight of the questions
-    weights: tuple = (3.0, 2.0), # of route and speed; the words weigh 1
-):                              # loss, and errors in metres and m/s for the log
+    questions: torch.nn.Linear,             # from image tokens to the 10 facts
+    batch: dict,                            # from `make_batch`
+    gen: np.random.Generator,               # draws what the queries see
+    fade: float,                            # weight of the questions
+    weights: tuple = (3.0, 2.0),            # of route and speed; the words weigh 1
+) -> tuple[torch.Tensor, dict[str, float]]: # loss, and errors in metres and m/s for the log
     "Loss of one batch."
     b, draw = len(batch["speed"]), gen.random(len(batch["speed"]))
     wrong = draw < 0.18
@@ -179,7 +184,9 @@ class Recipe:
     route: tuple = (3.0, 12.0)       # weight of the route, first and last
     speed: tuple = (2.0, 4.0)        # weight of the speed, first and last
 
-    def at(self, step: int) -> dict: # factor on the learning rates, weight of the questions, (route, speed) weights
+    def at(self,
+        step: int, # from 0
+    ) -> dict:     # factor on the learning rates, weight of the questions, (route, speed) weights
         "What holds at one step."
         done = step / self.steps
         mix = lambda pair: pair[0] + (pair[1] - pair[0]) * done
@@ -189,7 +196,7 @@ class Recipe:
 
 def optimizers(
     model: DrivingVLA,
-    questions: torch.nn.Linear,
+    questions: torch.nn.Linear,   # from image tokens to the 10 facts
     recipe: Recipe,
 ) -> list[torch.optim.Optimizer]: # Muon for the inner matrices, AdamW for the rest
     "Optimizers that share all weights between them."
@@ -204,12 +211,12 @@ def optimizers(
 
 
 def run(
-    model: DrivingVLA,          # trained in place
-    questions: torch.nn.Linear, # trained in place
+    model: DrivingVLA,                       # trained in place
+    questions: torch.nn.Linear,              # trained in place
     recipe: Recipe,
-    batches,                    # iterable of `recipe.steps` batches
-    gen: np.random.Generator,   # draws what the queries see
-):                              # yields (steps done, smoothed errors)
+    batches: Iterable[dict],                 # `recipe.steps` of `make_batch`
+    gen: np.random.Generator,                # draws what the queries see
+) -> Iterator[tuple[int, dict[str, float]]]: # steps done, smoothed errors
     "The training's steps."
     both, smooth = optimizers(model, questions, recipe), {}
     highest = [optimizer.param_groups[0]["lr"] for optimizer in both]
@@ -229,7 +236,9 @@ def run(
         yield step + 1, smooth
 
 
-def learner(seed: int = 0): # a model ready to be trained
+def learner(
+    seed: int = 0, # of the weights
+) -> DrivingVLA:   # ready to be trained
     "The demo model with seeded random weights, all of them trainable."
     config = demo_config()
     config.random = False
@@ -240,10 +249,10 @@ def learner(seed: int = 0): # a model ready to be trained
 
 def train(
     recipe: Recipe = Recipe(),
-    seed: int = 0,            # of weights, scenes and everything else
-    out: Path | None = None,  # weights and curves are written there, every 1000 steps and at the end
-    threads: int = 1,         # of torch
-):                            # the model, and its curves: one dict every 20 steps
+    seed: int = 0,                  # of weights, scenes and everything else
+    out: Path | None = None,        # weights and curves are written there, every 1000 steps and at the end
+    threads: int = 1,               # of torch
+) -> tuple[DrivingVLA, list[dict]]: # the model, and its curves: one dict every 20 steps
     "Train the demo model from nothing. Deterministic for a given machine and number of threads."
     torch.set_num_threads(threads)
     torch.manual_seed(seed)

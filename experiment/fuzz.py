@@ -28,31 +28,34 @@ from .qa import inspect_payload
 from .runs import RunError, command
 
 # %% ../nbs/21_fuzz.ipynb #441e7771
-def bits(rng: random.Random, base: "Base") -> bytes:
+def bits(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Flip 1–64 bits."
     data = bytearray(base.data)
     for _ in range(rng.choice((1, 1, 1, 2, 8, 64))): data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
 
-def cut(rng: random.Random, base: "Base") -> bytes:
+def cut(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Truncate."
     return base.data[:rng.choice((rng.randrange(len(base.data)), rng.randrange(200), len(base.data) - rng.randrange(1, 200)))]
 
-def moved_blocks(rng: random.Random, base: "Base") -> bytes:
+def moved_blocks(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Overwrite, remove, repeat or move a block."
     data, n = base.data, rng.choice((1, 4, 30, 1000))
     a, b = sorted(rng.randrange(len(data)) for _ in range(2))
     return rng.choice((lambda: data[:a] + rng.choice((bytes(n), b"\xff" * n, rng.randbytes(n))) + data[a + n:], lambda: data[:a] + data[a + n:], lambda: data[:b] + data[a:b][:50_000] + data[b:],
                        lambda: data[:a] + data[b:b + n] + data[a:b] + data[b + n:]))()
 
-def pack(entries: dict[str, bytes], **compression: Any) -> bytes:
+def pack(
+    entries: dict[str, bytes], # name in the archive → content
+    **compression: Any,        # of `zipfile.ZipFile`
+) -> bytes:                    # the file
     "A zip as torch writes it, with right check sums."
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", **compression) as z:
         for name, data in entries.items(): z.writestr(f"archive/{name}", data)
     return out.getvalue()
 
-def description(rng: random.Random, base: "Base") -> bytes:
+def description(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Change bytes of the pickle."
     data = bytearray(base.entries["data.pkl"])
     for _ in range(rng.choice((1, 1, 2, 5))):
@@ -62,7 +65,7 @@ def description(rng: random.Random, base: "Base") -> bytes:
 
 ODD = (0, 1, 255, 256, 65535, 2**31 - 1, -1, -2**31)
 
-def sizes(rng: random.Random, base: "Base") -> bytes:
+def sizes(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Replace whole numbers of the description (K, M, J of pickle protocol 2) by odd ones of any width."
     data = base.entries["data.pkl"]
     def odd(match):
@@ -72,7 +75,7 @@ def sizes(rng: random.Random, base: "Base") -> bytes:
     chance = rng.choice((0.003, 0.01, 0.1))
     return pack(base.entries | {"data.pkl": re.sub(rb"(?<=[\x00-\xff](?=[KMJ]))(K[\x00-\xff]|M[\x00-\xff]{2}|J[\x00-\xff]{4})", odd, data, flags=re.S)})
 
-def rezipped(rng: random.Random, base: "Base") -> bytes:
+def rezipped(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Entries renamed, repeated, compressed, emptied, swapped, or padded with a bomb."
     entries, a, b = dict(base.entries), *rng.sample(list(base.entries), 2)
     kind = rng.randrange(7)
@@ -89,7 +92,9 @@ def rezipped(rng: random.Random, base: "Base") -> bytes:
     return bytes(packed)
 
 # %% ../nbs/21_fuzz.ipynb #3f973c04
-def programs(canary: str) -> list[bytes]: # bodies of pickles; each would leave the file `canary`, or take memory or time
+def programs(
+    canary: str,  # a path
+) -> list[bytes]: # bodies of pickles; each would leave the file `canary`, or take memory or time
     "What a file could try."
     word = lambda s: b"X" + struct.pack("<I", len(s.encode())) + s.encode()
     touch, laugh = f"open({canary!r}, 'w').close()", b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8))
@@ -104,7 +109,7 @@ def programs(canary: str) -> list[bytes]: # bodies of pickles; each would leave 
             b"]" * 50_000 + b"a" * 49_999 + b".", b"]q\x00h\x00a.", b"}q\x00" + word("a") + b"h\x00s.", b"(}q\x00" + laugh + b"t.", b"(" * 100_000 + b".", b"N" * 1_000_000 + b".",
             b"0" * 10 + b".", b"a.", b"Q.", b"R.", b"b.", b"\x81.", b"\x93.", b".", b"", b"Vx\n.", b"h\x07.", b"\x82\x01.", word("text") + b"."]
 
-def hostile(rng: random.Random, base: "Base") -> bytes:
+def hostile(rng: random.Random, base: "Base") -> bytes: # the broken file
     "A program in place of the description, or spliced into it."
     body, data = rng.choice(programs(base.canary)), base.entries["data.pkl"]
     if rng.random() < 0.15: body = bytes(rng.choice(b"(.0123FGIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x80\x81\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95") for _ in range(rng.randrange(1, 400)))
@@ -113,7 +118,10 @@ def hostile(rng: random.Random, base: "Base") -> bytes:
     return rng.choice((packed, packed, packed, body))                                   # a bare pickle, too
 
 # %% ../nbs/21_fuzz.ipynb #94892dc3
-def places(tree: Any, at: tuple = ()) -> list[tuple]: # paths of everything in a record
+def places(
+    tree: Any,      # dictionaries, lists and tuples
+    at: tuple = (), # keys of the tree itself
+) -> list[tuple]:   # paths of everything in a record
     "Every path of a tree."
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [p for k, v in items for p in [(*at, k), *places(v, (*at, k))]]
@@ -126,7 +134,9 @@ def _copied(tree):
     "Containers copied, tensors shared."
     return {k: _copied(v) for k, v in tree.items()} if isinstance(tree, dict) else [_copied(v) for v in tree] if isinstance(tree, list) else tree
 
-def saved(record: Any) -> bytes:
+def saved(
+    record: Any, # what torch can save
+) -> bytes:      # the file
     out = io.BytesIO(); torch.save(record, out)
     return out.getvalue()
 
@@ -140,7 +150,7 @@ def _checked(base):
     "Fields whose value the schema or a check determines."
     return [p for p in base.paths if p[0] not in FREE and "notes" not in p and not (p[:2] == ("trace", "rule") and p[-1] in BOUNDED)]
 
-def fields(rng: random.Random, base: "Base") -> bytes:
+def fields(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Delete, replace or swap."
     record, (a, b) = _copied(base.record), rng.sample(_checked(base), 2)
     if (kind := rng.randrange(3)) == 0 and isinstance(_at(record, a[:-1]), dict): del _at(record, a[:-1])[a[-1]]
@@ -157,13 +167,13 @@ def _reshaped(rng, t):
                        lambda: t.flatten()[:1].expand(2**40) if t.numel() else t[None], lambda: t.flatten()[:1].as_strided((2**20, 2**20), (0, 0)) if t.numel() else t[None], lambda: t.to_sparse(), lambda: torch.quantize_per_tensor(t.float(), 1., 0, torch.qint8),
                        lambda: t.to(torch.complex64), lambda: t.new_empty(0), lambda: t.numpy(force=True), lambda: torch.empty(2**40, device="meta")))()
 
-def shapes(rng: random.Random, base: "Base") -> bytes:
+def shapes(rng: random.Random, base: "Base") -> bytes: # the broken file
     "A tensor in another shape, type or layout."
     record = _copied(base.record); a = rng.choice([p for p in base.tensors if p in base.checked])
     _at(record, a[:-1])[a[-1]] = _reshaped(rng, _at(record, a))
     return saved(record)
 
-def numbers(rng: random.Random, base: "Base") -> bytes:
+def numbers(rng: random.Random, base: "Base") -> bytes: # the broken file
     "Values in a float tensor that cannot be."
     record = _copied(base.record); a = rng.choice([p for p in base.tensors if _at(record, p).is_floating_point()])
     t = _at(record, a).clone(); value = rng.choice((torch.nan, torch.inf, -torch.inf))
@@ -178,7 +188,11 @@ BYTES = ("bits", "cut", "blocks", "description", "sizes", "zip", "hostile")  # a
 SUMMED = ("bits", "cut", "blocks")   # what the check sums must notice, wherever it is
 SECONDS, TIMES, ALLOWANCE = 1.0, 2, 12 * 2**20  # processor time; memory: TIMES the file and this
 
-def alike(a: Any, b: Any, tolerance: float) -> bool:
+def alike(
+    a: Any,           # dictionaries, lists, tuples, tensors
+    b: Any,           # the same
+    tolerance: float, # relative; 0: to the last bit
+) -> bool:
     "Equal trees; numbers within a relative tolerance, below it 1e-9."
     if torch.is_tensor(a): return torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict): return isinstance(b, dict) and a.keys() == b.keys() and all(alike(a[k], b[k], tolerance) for k in a)
@@ -196,9 +210,9 @@ def _judged(record):
 @dataclass
 class Base:
     "A sound file that others are made from."
-    name: str
-    data: bytes
-    canary: str = "/nonexistent/canary"
+    name: str                           # for errors
+    data: bytes                         # the file
+    canary: str = "/nonexistent/canary" # a file that a program in the payload would make
 
     def __post_init__(self):
         with zipfile.ZipFile(io.BytesIO(self.data)) as z: self.entries = {n.split("/", 1)[1]: z.read(n) for n in z.namelist()}
@@ -212,7 +226,10 @@ class Base:
         if record is None: raise RunError(f"{self.name}: not a sound payload to start from ({report.findings[0]})")
         self.loaded = torch.load(io.BytesIO(saved(record)), weights_only=True)
 
-    def same(self, record, everywhere):
+    def same(self,
+        record: dict,     # of the broken file
+        everywhere: bool, # compare everything
+    ) -> bool:            # True: nothing was missed
         "Whether nothing changed that had to be noticed: everything to the last bit, or what is checked within its tolerance."
         if everywhere: return alike(record, self.loaded, 0)
         return alike(_judged(record), _judged(self.loaded), 2e-3)
@@ -220,8 +237,8 @@ class Base:
 @dataclass
 class Case:
     "What became of one broken file."
-    number: int
-    kind: str
+    number: int         # of the file, with the seed all there is to know
+    kind: str           # of damage, see `KINDS`
     outcome: str        # name of the first new finding, or "unchanged"
     size: int           # bytes of the file
     seconds: float      # processor time
@@ -235,7 +252,11 @@ def _peak(reset=False):
         return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
     except (OSError, TypeError): return 0
 
-def make(number: int, bases: list[Base], seed: int = 0) -> tuple[str, Base, bytes]: # kind, base, file
+def make(
+    number: int,              # of the file
+    bases: list[Base],        # sound files to start from
+    seed: int = 0,            # another seed, other files
+) -> tuple[str, Base, bytes]: # kind, base, file
     "The broken file with this number."
     rng = random.Random(f"{seed} {number}")
     base = rng.choice(bases); kind = rng.choice(base.kinds)
@@ -244,7 +265,12 @@ def make(number: int, bases: list[Base], seed: int = 0) -> tuple[str, Base, byte
             with warnings.catch_warnings(action="ignore"): return kind, base, KINDS[kind](rng, base)
         except (TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, pickle.PicklingError, IndexError): pass  # this change cannot be written: another one
 
-def run_case(number: int, bases: list[Base], folder: Path, seed: int = 0) -> Case:
+def run_case(
+    number: int,       # of the file
+    bases: list[Base], # sound files to start from
+    folder: Path,      # gets the broken file
+    seed: int = 0,     # another seed, other files
+) -> Case:
     "Make the file, look into it, judge."
     kind, base, data = make(number, bases, seed)
     path = folder / f"{os.getpid()}.pt"; path.write_bytes(data)
@@ -284,7 +310,9 @@ def _chunk(numbers):
     if _HEARD: cases[-1].fault = f"called {_HEARD[:3]}"
     return cases
 
-def bases(*paths: str | Path) -> list[tuple[str, bytes]]: # name, file
+def bases(
+    *paths: str | Path,       # of more payloads
+) -> list[tuple[str, bytes]]: # name, file
     "Sound files: records of two images at every detail, the bundled payload, and files given."
     frame = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
     with tempfile.TemporaryDirectory() as tmp:
@@ -295,13 +323,13 @@ def bases(*paths: str | Path) -> list[tuple[str, bytes]]: # name, file
 @dataclass
 class Outcome:
     "What became of all cases."
-    cases: list[Case] = field(default_factory=list)
-    crash: str = ""
+    cases: list[Case] = field(default_factory=list) # in the order of their numbers
+    crash: str = ""                                 # that a process died, or that a file's code was run
 
     @property
-    def faults(self) -> list[Case]: return [c for c in self.cases if c.fault]
+    def faults(self) -> list[Case]: return [c for c in self.cases if c.fault] # cases that failed
     @property
-    def code(self) -> int: return int(bool(self.faults or self.crash))
+    def code(self) -> int: return int(bool(self.faults or self.crash)) # exit status
 
     def __str__(self):
         lines = [f"{'kind':13s}{'files':>7s}{'unchanged':>11s}{'slowest s':>11s}{'memory/file':>13s}{'MiB':>7s}  most frequent findings"]

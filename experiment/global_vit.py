@@ -9,7 +9,7 @@ __all__ = ['SIZE', 'SKY', 'COLOURS', 'ANSWERS', 'STORE', 'MIXING', 'ASKED', 'MEA
 
 # %% ../nbs/93_global_vit.ipynb #cc11950e
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,7 @@ class Cues:
     seed: int            # of background, tint and noise
 
     @property
-    def match(self) -> bool: return self.discs == 2 and bool(self.colours[0] == self.colours[1])
+    def match(self) -> bool: return self.discs == 2 and bool(self.colours[0] == self.colours[1]) # two discs of one colour
 
 def _places(rng, radii, discs): # centres of things that do not touch, discs far apart; None when they do not fit
     centres = []
@@ -119,7 +119,7 @@ def mixing_config() -> ModelConfig: # 0.19 M parameters
 def exchange(
     module: torch.nn.Module, # mlp1, called by torch as a forward pre-hook
     args: tuple,             # its input (B, 16, 4·Dv)
-) -> tuple:
+) -> tuple:                  # mlp1's input as it goes on
     "Every image token but those of STORE comes from another picture of the batch."
     x = args[0]
     other = x.roll(torch.randint(1, len(x), (1,)).item(), 0)
@@ -129,8 +129,8 @@ def exchange(
 # %% ../nbs/93_global_vit.ipynb #e6fc27d8
 def make_batch(
     rng: np.random.Generator,
-    size: int,
-): # pixels (B, 3, 112, 112) normalised, match (B,) bool, facts (B, 6): discs of each colour ≥ 1, then ≥ 2
+    size: int,                                        # pictures
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # pixels (B, 3, 112, 112) normalised, match (B,) bool, facts (B, 6): discs of each colour ≥ 1, then ≥ 2
     "Fresh pictures."
     several = [sample_cues(rng) for _ in range(size)]
     pixels = torch.from_numpy(np.stack([draw(c) for c in several])).permute(0, 3, 1, 2).float() / 255
@@ -140,11 +140,11 @@ def make_batch(
     return (pixels - mean) / std, torch.tensor([c.match for c in several]), torch.from_numpy(facts)
 
 def step_loss(
-    model: DrivingVLA,          # with `exchange` on its projector
-    questions: torch.nn.Linear, # from the tokens of STORE to the six facts
-    batch: tuple,               # from `make_batch`
-    fade: float,                # weight of the questions
-):                              # loss, and numbers for the log
+    model: DrivingVLA,                      # with `exchange` on its projector
+    questions: torch.nn.Linear,             # from the tokens of STORE to the six facts
+    batch: tuple,                           # from `make_batch`
+    fade: float,                            # weight of the questions
+) -> tuple[torch.Tensor, dict[str, float]]: # loss, and numbers for the log
     "Cross-entropy of the answer and its end, and the questions."
     pixels, match, facts = batch
     stop, go, end = (model.tokenizer.convert_tokens_to_ids(t) for t in (*ANSWERS, "<|im_end|>"))
@@ -159,10 +159,10 @@ def step_loss(
     return loss + fade * asked, dict(loss=loss.item(), questions=asked.item(), right=right.item())
 
 def training(
-    steps: int = 1600,
-    size: int = 32,     # pictures a step
-    seed: int = 0,
-):                      # yields (model, steps done, smoothed log)
+    steps: int = 1600,                                   # batches
+    size: int = 32,                                      # pictures a step
+    seed: int = 0,                                       # of weights and pictures
+) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]: # model, steps done, smoothed log
     "Muon for inner matrices, AdamW for the rest, as in `experiment.demo_model`. The model is given back plain, without the hook, at every step."
     torch.manual_seed(seed)
     model = random_model(mixing_config(), seed=seed, std=0.06).requires_grad_(True).train()
@@ -184,7 +184,9 @@ def training(
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
         yield model, step + 1, smooth
 
-def train_mixing(out: Path = MIXING) -> list[dict]: # the curve, every 50 steps
+def train_mixing(
+    out: Path = MIXING, # gets weights and curve
+) -> list[dict]:        # the curve, every 50 steps
     "Train the shipped model again and put it where `load` finds it."
     curve = []
     for model, step, log in training():
@@ -196,9 +198,9 @@ def train_mixing(out: Path = MIXING) -> list[dict]: # the curve, every 50 steps
 # %% ../nbs/93_global_vit.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
-    n: int,
-    seed: int = 0,
-) -> list[Case]:
+    n: int,        # cases
+    seed: int = 0, # of the pictures
+) -> list[Case]:   # that the model answers rightly
     "Matching pictures that the model gets right, and right again when either disc or both are taken out. The twin is the picture without both."
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
     go = model.tokenizer.convert_tokens_to_ids("go")
@@ -252,7 +254,7 @@ def score(
 
 def evaluate(
     model: DrivingVLA,
-    cases: list[Case],
+    cases: list[Case],      # of `find_matches`
     methods: Sequence[str], # names in the catalogue
     pairs: int = 4,         # of `patch_truth`
 ) -> dict:                  # {method: {measure: one number a case}}; "mask" and "truth" for comparison, "moved" beside
@@ -269,7 +271,9 @@ def evaluate(
         found["moved"].append(moved(above, below, asked.inputs.layouts))
     return found
 
-def table(found: dict) -> str: # of `evaluate`
+def table(
+    found: dict, # of `evaluate`
+) -> str:        # plain text
     "Means with half the width of the normal 95 % interval."
     lines = [f"{'':32s}" + "".join(f"{k:>14s}" for k in MEASURES)]
     for name, scores in found.items():

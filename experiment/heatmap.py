@@ -50,9 +50,9 @@ def limits(
 def normalise(
     heat: np.ndarray,         # (H, W) raw map
     how: str = "percentile",  # see `limits`, as the other options
-    low: float = 0.0,
-    high: float = 99.5,
-    signed: bool = False,
+    low: float = 0.0,         # percentile shown as 0
+    high: float = 99.5,       # percentile shown as 1
+    signed: bool = False,     # negative values are meant
 ) -> np.ndarray:              # float64 (H, W) in [0, 1], or [-1, 1] when signed
     "The map on the display scale; zero stays zero, an empty map stays empty. The raw map is not changed."
     lo, hi = limits(heat, how, low, high, signed)
@@ -125,24 +125,27 @@ def overlay(
 def _chunk(kind: bytes, data: bytes) -> bytes: return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
 def encode_png(
-    pixels: np.ndarray, # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
-) -> bytes:
+    pixels: np.ndarray,          # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
+    repeats: bool | None = None, # rows resemble the one above: patches, drawn figures; None: greys do, colours do not
+) -> bytes:                      # the file
     "A PNG, fast; its pixels are the array's. ISO/IEC 15948. Raises ValueError for other arrays."
     colour, depth = pixels.ndim == 3 and pixels.shape[2] == 3, 8 * pixels.dtype.itemsize
     if not pixels.size or not (colour and depth == 8 or pixels.ndim == 2) or pixels.dtype not in (np.uint8, np.uint16): raise ValueError(f"a PNG here is uint8 or uint16 (H, W), or uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
     (height, width), step = pixels.shape[:2], 3 if colour else depth // 8
     rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width * step)
     lines = np.empty((height, 1 + width * step), np.uint8)
-    lines[:, 0], lines[:, 1:] = 1 if colour else 2, rows
-    if colour: lines[:, 1 + step:] -= rows[:, :-step]
-    else: lines[1:, 1:] -= rows[:-1]
-    deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE if colour else zlib.Z_DEFAULT_STRATEGY)
+    above = not colour if repeats is None else repeats
+    lines[:, 0], lines[:, 1:] = 2 if above else 1, rows
+    if above: lines[1:, 1:] -= rows[:-1]
+    else: lines[:, 1 + step:] -= rows[:, :-step]
+    deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_DEFAULT_STRATEGY if above else zlib.Z_RLE)
     head = struct.pack(">IIBBBBB", width, height, depth, 2 if colour else 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", deflate.compress(lines.data) + deflate.flush()) + _chunk(b"IEND", b"")
 
 # %% ../nbs/09_heatmap.ipynb #00000019
-def _png(picture: Image.Image | Figure) -> bytes:
+def _png(picture: Image.Image | Figure | bytes) -> bytes:
     "PNG bytes without metadata."
+    if isinstance(picture, bytes): return picture
     if not isinstance(picture, Figure): return encode_png(np.asarray(picture if picture.mode in ("L", "I;16") else as_rgb(picture)))
     data = io.BytesIO(); picture.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
@@ -159,9 +162,9 @@ def figure(
     title: str = "",                  # above the picture
     unit: str = "relevance",          # what the map's values are
     palette: str | None = None,       # as the following options: see `overlay`
-    temperature: float = 1.0,
-    signed: bool = False,
-    alpha: float = 0.8,
+    temperature: float = 1.0,         # see `tone`
+    signed: bool = False,             # negative values are meant
+    alpha: float = 0.8,               # opacity at full value
     **scale: Any,                     # how, low, high of `normalise`
 ) -> Picture:                         # a matplotlib Figure; no pyplot state is touched
     "The overlay with a colour bar in raw units and the raw sum."
@@ -184,7 +187,7 @@ def figure(
 # %% ../nbs/09_heatmap.ipynb #0000001c
 def save_png(
     path: str | Path,               # ends in .png; the folder exists
-    picture: Image.Image | Figure,  # what to write
+    picture: Image.Image | Figure | bytes, # what to write; bytes are a PNG already
 ) -> Path:                          # the same path
     "Write a PNG atomically and without metadata. Raises ValueError for another ending, OSError when the folder cannot be written."
     path = Path(path)

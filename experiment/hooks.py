@@ -106,8 +106,8 @@ class Seen:
 @dataclass
 class Value:
     "A tensor and the gradient that reached it."
-    value: torch.Tensor
-    grad: torch.Tensor | None = None
+    value: torch.Tensor              # in the module's dtype
+    grad: torch.Tensor | None = None # ∂y/∂value, the same shape; None before a backward
 
 DETAILS = ("full", "cam")
 
@@ -194,13 +194,13 @@ class capture:
             for seen in self.vision + self.language: seen.attn = None
         if kind is None: self.check()
 
-    def forget(self):
+    def forget(self) -> None:
         "Drop recorded gradients, before another backward through the same forward."
         for s in self.vision + self.language: s.grad, s.cam, s.backwards = None, None, 0
         for v in (self.mlp1_input, self.mlp1_output):
             if v is not None: v.grad = None
 
-    def check(self):
+    def check(self) -> None:
         "Raise CaptureError unless every layer of both towers was recorded once and got a gradient."
         for name in ("vision", "language"):
             layers = getattr(self, name)

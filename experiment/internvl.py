@@ -9,6 +9,7 @@ __all__ = ['DECODERS', 'INTERNVL2_1B', 'native_config', 'chat_config', 'vision_w
 # %% ../nbs/02_internvl.ipynb #00000002
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
@@ -42,8 +43,8 @@ def native_config(
 def chat_config(
     chat: dict,          # the original `config.json`
     image_token_id: int, # of <IMG_CONTEXT>
-    name: str,
-    **kw,                # other fields of `ModelConfig`
+    name: str,           # shown in logs and on pictures
+    **kw: Any,           # other fields of `ModelConfig`
 ) -> ModelConfig:
     "Network, tiling and pixel shuffle of an original configuration."
     tiling = dict(driving=False, layout="internvl", max_tiles=chat.get("max_dynamic_patch", 12), thumbnail=bool(chat.get("use_thumbnail", False)),
@@ -90,22 +91,22 @@ def vision_weights(
 
 def language_weights(
     weights: dict[str, Weight], # `model.…` and `lm_head.…`
-) -> dict[str, Weight]:
+) -> dict[str, Weight]:         # by native parameter name
     "The language model under its native names."
     return {f"vlm.{'model.language_model.' + k[6:] if k.startswith('model.') else k}": w for k, w in weights.items()}
 
 def under(
-    weights: dict[str, Weight],
-    prefix: str,
-) -> dict[str, Weight]: # without the prefix
+    weights: dict[str, Weight], # by parameter name
+    prefix: str,                # with its dot
+) -> dict[str, Weight]:         # without the prefix
     "The weights whose names begin with a prefix."
     return {k[len(prefix):]: w for k, w in weights.items() if k.startswith(prefix)}
 
 # %% ../nbs/02_internvl.ipynb #0000000d
 def load_original(
-    folder: Path, # with config.json, *.safetensors and the tokenizer
-    name: str,    # shown in logs and on pictures
-    dtype: torch.dtype = torch.float32,
+    folder: Path,                       # with config.json, *.safetensors and the tokenizer
+    name: str,                          # shown in logs and on pictures
+    dtype: torch.dtype = torch.float32, # of the parameters
 ) -> DrivingVLA:
     "InternVL from a folder in its original layout; memory: the model and one weight. Raises ModelError with the file's name and the remedy."
     tokenizer = read_tokenizer(folder)

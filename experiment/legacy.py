@@ -56,11 +56,11 @@ def _tower(attention, tower, shape):
 
 # %% ../nbs/05_legacy.ipynb #612b8ac0
 def tile_layout(
-    height: int,  # frame, px
-    width: int,
-    tiles: int,   # in the file
-    side: int,    # patches along a tile
-) -> tuple[Layout | None, list[Finding]]:
+    height: int,                          # frame, px
+    width: int,                           # frame, px
+    tiles: int,                           # in the file
+    side: int,                            # patches along a tile
+) -> tuple[Layout | None, list[Finding]]: # None when no layout has so many
     "The layout that gives so many tiles, and how sure that is."
     if side < 2 or 448 % side: return None, [Finding("warning", "no_tile_layout", f"{side} patches a side do not divide a tile of 448 px: relevance of tiles cannot be put on the frame")]
     size: dict = dict(tile=448, patch=448 // side)
@@ -187,9 +187,9 @@ def convert(
 
 # %% ../nbs/05_legacy.ipynb #bac5857a
 def load_any(
-    path: Path | str,
+    path: Path | str,               # `.pt`
     image_start: int | None = None, # for files of the earlier chain: position of the first image token
-) -> dict: # a record, not checked; a file of the earlier chain is converted
+) -> dict:                          # a record, not checked; a file of the earlier chain is converted
     "Read a payload of any known layout safely. Raises PayloadError with the file's name."
     payload = read_archive(path)
     if not is_legacy(payload): return payload

@@ -182,7 +182,9 @@ def traced_relevance(
 def _options(plain): return ", ".join(f"{k} {v}" for k, v in plain.items())
 
 # %% ../nbs/11_methods.ipynb #a23a4929
-def layouts(record: dict) -> list[Layout]: # one an image
+def layouts(
+    record: dict,  # see `experiment.payload`
+) -> list[Layout]: # one an image
     "How the tiles of every image lie."
     return [Layout.from_dict({k: v for k, v in tiles.items() if k != "boxes"}) for tiles in record["tiles"]]
 

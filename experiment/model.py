@@ -12,6 +12,7 @@ import json, re
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from collections.abc import Callable
+from typing import Any
 from pathlib import Path
 
 import torch
@@ -72,19 +73,19 @@ class ModelConfig:
     max_tiles: int = 2           # most tiles a frame is cut into
     thumbnail: bool = False      # extra tile with the complete frame (InternVL; SimLingo's use_global_img)
     ps_version: str = "v2"       # pixel shuffle; "v1" leaves the grid of image tokens transposed
-    prompt: str = PROMPTS["plain"]
+    prompt: str = PROMPTS["plain"] # wording, see `PROMPTS`
     max_new_tokens: int = 100    # longest answer
     camera: dict = field(default_factory=SIMLINGO_CAMERA.to_dict) # `Camera(**camera)`: where way-points are drawn
     random: bool = True          # weights were never trained
 
     @property
-    def tile(self) -> int: return self.vlm["vision_config"]["image_size"][0]
+    def tile(self) -> int: return self.vlm["vision_config"]["image_size"][0] # px
     @property
-    def patch(self) -> int: return self.vlm["vision_config"]["patch_size"][0]
+    def patch(self) -> int: return self.vlm["vision_config"]["patch_size"][0] # px of a tile
     @property
-    def tokens_per_tile(self) -> int: return round((self.tile // self.patch * self.vlm["downsample_ratio"]) ** 2)
+    def tokens_per_tile(self) -> int: return round((self.tile // self.patch * self.vlm["downsample_ratio"]) ** 2) # image tokens
     @property
-    def image_token_id(self) -> int: return self.vlm["image_token_id"]
+    def image_token_id(self) -> int: return self.vlm["image_token_id"] # of <IMG_CONTEXT>
 
 # %% ../nbs/01_model.ipynb #ba4f5cfa
 def _config(name, tile, vision, text, vocab, **kw):
@@ -99,20 +100,24 @@ def _config(name, tile, vision, text, vocab, **kw):
         image_token_id=len(build_tokenizer()) - len(SIMLINGO) - 1, image_seq_length=(side // 2) ** 2, tie_word_embeddings=False)
     return ModelConfig(name=name, vlm=vlm.to_dict(), **kw)
 
-def tiny_config(**kw) -> ModelConfig: # tiles of 56 px, 3+3 layers, grouped KV heads
+def tiny_config(
+    **kw: Any,    # other fields of `ModelConfig`
+) -> ModelConfig: # tiles of 56 px, 3+3 layers, grouped KV heads
     "The smallest model with every part: for tests."
     return _config("tiny", 56, (32, 3, 4, 64), (48, 3, 4, 96, 2), len(build_tokenizer()), max_new_tokens=kw.pop("max_new_tokens", 6), **kw)
 
-def demo_config(**kw) -> ModelConfig: # frame 336×168 px, two tiles of 168 px, 4+4 layers
+def demo_config(
+    **kw: Any,    # other fields of `ModelConfig`
+) -> ModelConfig: # frame 336×168 px, two tiles of 168 px, 4+4 layers
     "The bundled driving model's size."
     camera = Camera(336, 168, focal=200.0, cx=168.0, cy=66.0, x=0.0, z=1.5).to_dict()
     return _config("demo", 168, (64, 4, 4, 256), (96, 4, 4, 256, 2), len(build_tokenizer()), crop=False,
                    max_new_tokens=kw.pop("max_new_tokens", 8), camera=kw.pop("camera", camera), **kw)
 
 def internvl2_1b_config(
-    vision_layers: int = 24,  # cut for quick measurements
-    language_layers: int = 24,
-    **kw,
+    vision_layers: int = 24,   # of InternViT, cut for quick measurements
+    language_layers: int = 24, # of Qwen2
+    **kw: Any,                 # other fields of `ModelConfig`
 ) -> ModelConfig:
     "The widths of InternVL2-1B (InternViT-300M, Qwen2-0.5B) as SimLingo uses them: two tiles of 448 px, 256 image tokens each."
     return _config("InternVL2-1B", 448, (1024, vision_layers, 16, 4096), (896, language_layers, 14, 4864, 2), 151_655,
@@ -123,7 +128,9 @@ CONFIGS: dict[str, Callable[..., ModelConfig]] = {"tiny": tiny_config, "demo": d
 # %% ../nbs/01_model.ipynb #d82e19a9
 class WideMLP(nn.Sequential):
     "Linear layers and activations evaluated in float32 or wider, whatever the weights' dtype."
-    def forward(self, x):
+    def forward(self,
+        x: torch.Tensor, # (…, in)
+    ) -> torch.Tensor:   # (…, out) float32 or wider
         wide = torch.promote_types(x.dtype, torch.float32)
         x = x.to(wide)
         with torch.autocast(x.device.type, enabled=False):
@@ -149,7 +156,7 @@ class DrivingHeads(nn.Module):
                            if target_points else None)
 
     def queries(self,
-        batch: int,
+        batch: int,    # samples
     ) -> torch.Tensor: # (batch, n_route + n_speed, H)
         "The rows appended to every sequence."
         return torch.cat([self.query_embeds_wps, self.query_embeds_speed], 1).expand(batch, -1, -1)
@@ -167,7 +174,9 @@ class _TransposedModel(InternVLModel):
 
 class InternVLv1(InternVLForConditionalGeneration):
     "InternVL with the first version of the pixel shuffle: image tokens run down the columns of a tile."
-    def __init__(self, config):
+    def __init__(self,
+        config: InternVLConfig, # of transformers
+    ):
         super().__init__(config)
         self.model = _TransposedModel(config)
         self.post_init()
@@ -185,7 +194,7 @@ class Inputs:
     target_points: torch.Tensor | None = None # (1, 2, 2) metres, for prompts with <TARGET_POINT>
 
     @property
-    def num_patches_list(self) -> list[int]: return [layout.n_tiles for layout in self.layouts]
+    def num_patches_list(self) -> list[int]: return [layout.n_tiles for layout in self.layouts] # tiles of every image
 
 @dataclass
 class Output:
@@ -218,23 +227,23 @@ class DrivingVLA(nn.Module):
         self.eval()
 
     @property
-    def device(self) -> torch.device: return self.vlm.device
+    def device(self) -> torch.device: return self.vlm.device # of the parameters
     @property
-    def dtype(self) -> torch.dtype: return self.vlm.dtype
+    def dtype(self) -> torch.dtype: return self.vlm.dtype # of the parameters
     @property
     def camera(self) -> Camera: return Camera(**self.config.camera)
     @property
-    def vision_tower(self) -> nn.Module: return self.vlm.model.vision_tower
+    def vision_tower(self) -> nn.Module: return self.vlm.model.vision_tower # InternViT
     @property
-    def language_model(self) -> nn.Module: return self.vlm.model.language_model
+    def language_model(self) -> nn.Module: return self.vlm.model.language_model # Qwen2 without its head
     @property
-    def projector(self) -> nn.Module: return self.vlm.model.multi_modal_projector
+    def projector(self) -> nn.Module: return self.vlm.model.multi_modal_projector # mlp1
     @property
-    def lm_head(self) -> nn.Module: return self.vlm.lm_head
+    def lm_head(self) -> nn.Module: return self.vlm.lm_head # from hidden rows to the vocabulary
     @property
-    def embedding(self) -> nn.Embedding: return self.vlm.get_input_embeddings()
+    def embedding(self) -> nn.Embedding: return self.vlm.get_input_embeddings() # of words
     @property
-    def eos_token_id(self) -> int: return self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    def eos_token_id(self) -> int: return self.tokenizer.convert_tokens_to_ids("<|im_end|>") # of <|im_end|>
 
     def pixel_shuffle(self,
         x: torch.Tensor, # (tiles, side, side, C)
@@ -273,11 +282,11 @@ class DrivingVLA(nn.Module):
         return internvl_layout(height, width, c.tile, c.patch, max_tiles=c.max_tiles, thumbnail=c.thumbnail)
 
     def prompt(self,
-        speed: float,        # m/s
-        n_tiles: list[int],  # tiles of every image in the prompt
-        text: str | None = None, # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
+        speed: float,               # m/s
+        n_tiles: list[int],         # tiles of every image in the prompt
+        text: str | None = None,    # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
         command: str | None = None, # for wordings with `{command}`
-    ) -> str:
+    ) -> str:                       # before the tokenizer
         "The complete prompt with one `<IMG_CONTEXT>` per image token; several images are numbered as InternVL does."
         text = PROMPTS.get(text, text) or self.config.prompt
         if ("{command}" in text) != (command is not None):
@@ -389,9 +398,9 @@ class DrivingVLA(nn.Module):
         return torch.cat(ids, 1)
 
     def save(self,
-        folder: str | Path,  # made when missing
+        folder: str | Path,               # made when missing
         dtype: torch.dtype | None = None, # store floats in this dtype
-    ) -> Path:
+    ) -> Path:                            # the folder
         "Write `config.json`, `model.safetensors` and `tokenizer.json`."
         folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
         tied = self.config.vlm["tie_word_embeddings"]
@@ -413,7 +422,7 @@ FORMAT = "vla-relevance/model-1"
 # %% ../nbs/01_model.ipynb #aaf408be
 def empty_model(
     config: ModelConfig,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32,               # of the parameters
     tokenizer: PreTrainedTokenizerFast | None = None, # the small one when None
 ) -> DrivingVLA:
     "A model whose parameters have no memory yet (device `meta`); everything else is ready."
@@ -427,7 +436,7 @@ def fill_model(
     model: DrivingVLA,            # of `empty_model`
     weights: dict[str, Weight],   # by parameter name
     where: str,                   # what errors call the source
-    dtype: torch.dtype,
+    dtype: torch.dtype,           # of the parameters
 ) -> DrivingVLA:
     "Read weights into the model one by one, then tie what the configuration ties."
     tied = ("vlm.lm_head.weight",) if model.config.vlm["tie_word_embeddings"] else ()
@@ -437,9 +446,9 @@ def fill_model(
 
 def random_model(
     config: ModelConfig | str = "tiny", # a configuration or one of `CONFIGS`
-    seed: int = 0,
-    dtype: torch.dtype = torch.float32,
-    std: float | None = None, # of the weights; None: 0.02 for the full size, 1/√fan-in for the small ones
+    seed: int = 0,                      # of the weights
+    dtype: torch.dtype = torch.float32, # of the parameters
+    std: float | None = None,           # of the weights; None: 0.02 for the full size, 1/√fan-in for the small ones
 ) -> DrivingVLA:
     "A seeded untrained model; memory: its parameters once."
     if isinstance(config, str): config = CONFIGS[config]()
@@ -457,8 +466,8 @@ def random_model(
 DATA = Path(__file__).parent / "data" if "__file__" in globals() else Path("../experiment/data")
 
 def read_tokenizer(
-    folder: Path | str, # with tokenizer.json, or vocab.json and merges.txt
-) -> PreTrainedTokenizerFast:
+    folder: Path | str,       # with tokenizer.json, or vocab.json and merges.txt
+) -> PreTrainedTokenizerFast: # with InternVL's special tokens
     "The tokenizer of a model's folder. Raises ModelError when its files are missing, damaged or lack InternVL's special tokens."
     folder = Path(folder)
     if not (folder / "tokenizer.json").is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
@@ -504,14 +513,17 @@ def download(
     name: str,                   # hub id
     revision: str | None = None, # branch, tag or commit
     weights: bool = True,        # False: only configuration and tokenizer
-) -> Path:
+) -> Path:                       # the folder
     "A hub model's folder, from the cache or the network; no code files. Raises ModelError with the reason."
     kinds = ["*.json", "*.txt", "*.model"] + ["*.safetensors"] * weights
     try: return Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise ModelError(f"{name}: not available from the hub ({' '.join(str(error).split())[:160]}); check the id and the revision, or give a local folder") from None
 
-def read_json(path):
+def read_json(
+    path: Path,      # a file
+) -> dict[str, Any]: # its object
+    "Settings from disk. Raises ModelError with the file's name."
     try: found = json.loads(path.read_text())
     except (OSError, ValueError) as error: raise ModelError(f"{path}: not valid JSON ({error})") from None
     if not isinstance(found, dict): raise ModelError(f"{path}: holds a {type(found).__name__}, expected a JSON object with the model's settings")
@@ -529,12 +541,12 @@ def _load_folder(folder, name, dtype):
     return _load_hf(folder, name, raw, dtype)
 
 def load(
-    source: str | Path = "demo", # see the table above
-    dtype: torch.dtype = torch.float32,
-    device: str | torch.device = "cpu",
-    revision: str | None = None, # of a hub id
+    source: str | Path = "demo",         # see the table above
+    dtype: torch.dtype = torch.float32,  # of the parameters
+    device: str | torch.device = "cpu",  # of the parameters
+    revision: str | None = None,         # of a hub id
     tokenizer: str | Path | None = None, # SimLingo: folder or hub id with the tokenizer's files, when they are not beside the checkpoint
-    tile: int | None = None,     # px of a tile, when not the checkpoint's own
+    tile: int | None = None,             # px of a tile, when not the checkpoint's own
 ) -> DrivingVLA:
     "A model ready to be explained: frozen, in evaluation mode. Raises ModelError with the name and the remedy."
     folder, name = Path(source), str(source)

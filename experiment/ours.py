@@ -24,14 +24,14 @@ from .verification import verification
 @dataclass(frozen=True)
 class RecordFile:
     "One record on disk."
-    path: Path
+    path: Path # `.pt`
     @property
-    def tag(self) -> str: return self.path.stem
+    def tag(self) -> str: return self.path.stem # names output files
 
 def find_records(
     source: str | Path, # a record or a folder of records
 ) -> list[RecordFile]: # in natural order
-    "The `.pt` files of a run."
+    "The `.pt` files of a run. Raises RunError when there are none."
     source = Path(source)
     if source.is_file(): return [RecordFile(source)]
     folder = source / "pt" if (source / "pt").is_dir() else source
@@ -41,9 +41,9 @@ def find_records(
     return found
 
 def record_frames(
-    record: dict,
+    record: dict,       # see `experiment.payload`
 ) -> list[Image.Image]: # RGB, one an image
-    "The frames a record carries, their sizes verified against its tiles before they are decoded."
+    "The frames a record carries, their sizes verified against its tiles before they are decoded. Raises PayloadError with both sizes."
     frames = []
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"], strict=True)):
         try: image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])

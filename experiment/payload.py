@@ -29,8 +29,8 @@ class Field(NamedTuple):
     key: str      # path in the record
     kind: str     # str, int, float, bool, dict, list, none, "list of …", or a tensor's element type
     shape: str    # letters, `_` for any number, "" when it is no tensor
-    unit: str
-    meaning: str
+    unit: str     # of the values, "" when they have none
+    meaning: str  # in words
     details: tuple[str, ...] = DETAILS # where it is required
 
 DENSE, FULL, CAM, TRACE = ("cam", "full"), ("full",), ("cam",), ("trace",)
@@ -113,14 +113,14 @@ SEVERITIES = ("error", "warning", "note")
 class Finding(NamedTuple):
     "One thing to know about a record."
     severity: str # one of SEVERITIES
-    name: str
-    message: str
+    name: str     # the kind, for programs
+    message: str  # one line, for people
 
     def __str__(self): return f"{self.severity}: {self.name}: {self.message}"
 
 def worst(
-    findings: list[Finding],
-) -> str | None: # None when there is nothing to say
+    findings: list[Finding], # of one file or several
+) -> str | None:             # None when there is nothing to say
     "The highest severity."
     return min((f.severity for f in findings), key=SEVERITIES.index, default=None)
 
@@ -207,9 +207,9 @@ def _told(record):
             yield Finding("error", "wrong_shape", f"{name}: its shape says {str(entry.get('shape'))[:60]}, the tensor has {list(kept.shape)}")
 
 def blocks(
-    record: dict,
-    tower: str, # "vision" or "language"
-) -> list[dict]: # layers bottom to top
+    record: dict, # see the table above
+    tower: str,   # "vision" or "language"
+) -> list[dict]:  # layers bottom to top
     "The attention entries of one tower in order. Raises PayloadError when there are none, or one is missing."
     names = [k for k in record["attention"] if k.startswith(f"{tower}_block_")]
     if not names: raise PayloadError(f"attention: no {tower}_block_i in the record; capture again with detail 'full' or 'cam'", "no_attention")
@@ -290,7 +290,7 @@ def _rows(record, known):
 
 # %% ../nbs/05_payload.ipynb #d36af230
 def structure(
-    record: Any,
+    record: Any,    # see the table above
 ) -> list[Finding]: # errors only; empty when everything fits
     "Compare a record with the schema and its counts with each other. Looks at no value that could be large."
     if not isinstance(record, dict): return [Finding("error", "wrong_type", f"holds a {_kind(record)}, expected a dictionary")]
@@ -303,16 +303,18 @@ def structure(
     found = [*_grid(record, known), *_tokens(record, known), *_tile_layouts(record, known), *_rows(record, known), *_layers(record), *_told(record)]
     return found
 
-def check_record(record: dict) -> None:
+def check_record(
+    record: dict, # see the table above
+) -> None:
     "Raise PayloadError with the first error of `structure`."
     for finding in structure(record): raise PayloadError(finding.message, finding.name)
 
 # %% ../nbs/05_payload.ipynb #27d559b5
 def write_atomic(
-    path: Path | str, # destination; its folder is made
+    path: Path | str,                 # destination; its folder is made
     write: Callable[[BinaryIO], Any], # called with an open binary file
-    sync: bool = True, # wait until the bytes are on the disk, so that they outlast a power cut
-) -> Path:
+    sync: bool = True,                # wait until the bytes are on the disk, so that they outlast a power cut
+) -> Path:                            # the destination
     "Write through a temporary file in the same folder, fsync, rename."
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -337,15 +339,15 @@ def half(
 def save_record(
     record: dict,     # see the table above
     path: Path | str, # `.pt`
-) -> Path:
+) -> Path:            # the destination
     "Check the record and write it atomically."
     check_record(record)
     return write_atomic(path, lambda file: torch.save(record, file))
 
 # %% ../nbs/05_payload.ipynb #af9a78d8
 def load_record(
-    path: Path | str,
-) -> dict: # a checked record, tensors on the CPU, read from the disk when they are used
+    path: Path | str, # `.pt`
+) -> dict:            # a checked record, tensors on the CPU, read from the disk when they are used
     "Read a record safely. Raises PayloadError with the file's name and the reason in one line."
     record = read_archive(path)
     try: check_record(record)
@@ -353,10 +355,10 @@ def load_record(
     return record
 
 def load_layer(
-    path: Path | str,
-    tower: str, # "vision" or "language"
-    layer: int, # 0 is the lowest
-) -> dict: # {attn, grad, cam, shape} of this layer
+    path: Path | str, # `.pt`
+    tower: str,       # "vision" or "language"
+    layer: int,       # 0 is the lowest
+) -> dict:            # {attn, grad, cam, shape} of this layer
     "One layer of a record without reading the others. Raises PayloadError when it is not there."
     return read_archive(path, "attention", f"{tower}_block_{layer}", 0)
 
@@ -372,11 +374,11 @@ class Dims:
 
 def record_bytes(
     dims: Dims,
-    detail: str = "trace",
-    itemsize: int = 4,    # bytes of an element of A and ∂A: 4 float32, 2 bfloat16 (`full` only)
-    pictures: int = 0,    # bytes of the frames as JPEG
-    maps: int = 0,        # maps of methods that need the model
-) -> int: # bytes of the file
+    detail: str = "trace", # one of DETAILS
+    itemsize: int = 4,     # bytes of an element of A and ∂A: 4 float32, 2 bfloat16 (`full` only)
+    pictures: int = 0,     # bytes of the frames as JPEG
+    maps: int = 0,         # maps of methods that need the model
+) -> int:                  # bytes of the file
     "The size of a record, to some per cent."
     (V, v, E), (L, h, D), T, P, N, n = dims.vision, dims.language, dims.tiles, dims.patches, dims.length, dims.patches // 4
     fixed = pictures + 8 * P + maps * (4 * T * P + 1000) + 16_000
@@ -385,7 +387,9 @@ def record_bytes(
     cells = T * V * (1 + P)**2, L * N**2
     return fixed + interleaver + 300 * (L + V) + (4 * sum(cells) if detail == "cam" else 2 * itemsize * (v * cells[0] + h * cells[1]))
 
-def human(size: float) -> str:
+def human(
+    size: float, # bytes
+) -> str:        # such as 1.5 MiB
     "Bytes as a person reads them."
     for unit in ("B", "KiB", "MiB"):
         if size < 1024: return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -393,10 +397,10 @@ def human(size: float) -> str:
     return f"{size:.1f} GiB"
 
 def require_space(
-    folder: Path | str,  # where the records go; need not exist yet
-    needed: int,         # bytes
-    what: str = "the records",
-) -> int: # free bytes
+    folder: Path | str,        # where the records go; need not exist yet
+    needed: int,               # bytes
+    what: str = "the records", # what errors call it
+) -> int:                      # free bytes
     "Raise PayloadError when the disk cannot hold what is about to be written."
     folder = Path(folder).absolute()
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free

@@ -31,8 +31,8 @@ from .verification import finite
 
 # %% ../nbs/15_qa.ipynb #8ae00eab
 def examine(
-    path: Path | str,
-    image_start: int | None = None, # for files of the earlier chain: position of the first image token
+    path: Path | str,                   # `.pt`
+    image_start: int | None = None,     # for files of the earlier chain: position of the first image token
 ) -> tuple[dict | None, list[Finding]]: # the record when it can be worked with, errors first
     "Read safely, convert an older layout, check everything. Never raises for what is in the file."
     try: record = load_any(path, image_start)
@@ -77,8 +77,8 @@ def look(
 
 # %% ../nbs/15_qa.ipynb #32d042a7
 def moments(
-    r: torch.Tensor, # relevance, any shape
-) -> dict[str, float]:
+    r: torch.Tensor,   # relevance, any shape
+) -> dict[str, float]: # by name
     "Sum, max, mean, var, entropy (nats) of the positive part's distribution, and e to the entropy."
     r = r.double().flatten(); p = r.clamp_min(0); p = p / p.sum().clamp_min(1e-300)
     entropy = -torch.special.xlogy(p, p).sum().item()
@@ -96,7 +96,7 @@ def _layer_names(record, tower, count):
     return [f"{tower}_block_{i}" for i in used]
 
 def stages(
-    record: dict,
+    record: dict,     # see `experiment.payload`
     seen: Look,
 ) -> dict[str, dict]: # stage → numbers, from the seed down
     "Statistics of relevance at every stage and layer."
@@ -113,7 +113,7 @@ def stages(
     return out
 
 def attention_numbers(
-    record: dict,
+    record: dict,     # see `experiment.payload`
 ) -> dict[str, dict]: # layer → numbers; empty at `trace`
     "Sanity of attention: at `full` mean entropy of A's rows and largest |∂y/∂A|, at `cam` sum and largest value of Ā."
     out = {}
@@ -129,8 +129,8 @@ CODES = {None: 0, "note": 0, "warning": 3, "error": 1}
 @dataclass
 class Report:
     "What there is to say about one payload."
-    path: str
-    findings: list[Finding]
+    path: str                                      # of the file
+    findings: list[Finding]                        # errors first
     target: dict = field(default_factory=dict)     # what was asked and what it was
     record: dict = field(default_factory=dict)     # detail, counts, model
     map: dict = field(default_factory=dict)        # how it was made, where it is largest
@@ -138,9 +138,9 @@ class Report:
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
 
     @property
-    def code(self) -> int: return CODES[worst(self.findings)]
+    def code(self) -> int: return CODES[worst(self.findings)] # exit status
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict: # what `--json` prints
         "Plain types for JSON; numbers that are not finite become None."
         return finite(asdict(self) | dict(findings=[f._asdict() for f in self.findings]))
 
@@ -162,9 +162,9 @@ def _peak(record, patches):
     return dict(image=image, tile=tile, patch=[row, col], box_px=[round(v, 1) for v in patch_boxes(layouts(record)[image])[tile, row, col].tolist()])
 
 def inspect_payload(
-    path: Path | str,
-    image_start: int | None = None, # see `examine`
-) -> tuple[Report, dict | None, Look | None]:
+    path: Path | str,                         # `.pt`
+    image_start: int | None = None,           # see `examine`
+) -> tuple[Report, dict | None, Look | None]: # the report; the record; its map
     "Everything about one file; record and map are None when they cannot be used."
     record, found = examine(path, image_start)
     report = Report(str(path), found)
@@ -192,7 +192,7 @@ def _attention_table(report):
     shown = lambda v: f"{v:.4g}" if isinstance(v, float) else "none"
     return ["", "attention", *(f"  {name:20s}" + "   ".join(f"{k} {shown(v)}" for k, v in numbers.items()) for name, numbers in report.attention.items())]
 
-def text(report: Report) -> str:
+def text(report: Report) -> str: # several lines
     "The report for a person."
     t, r, m = report.target, report.record, report.map
     lines = [report.path]
@@ -211,7 +211,7 @@ def _counted(findings):
     counts = Counter(f.severity for f in findings)
     return ", ".join(f"{counts[s]} {s}{'s' * (counts[s] > 1)}" for s in SEVERITIES if counts[s])
 
-def line(report: Report) -> str:
+def line(report: Report) -> str: # file, severity, what it holds
     "The report in one line."
     t, r = report.target, report.record
     about = f"{r['detail']:5s} tiles {r['tiles']} · {t.get('target')} = {t.get('value', math.nan):.4g} {t.get('unit', '')}" if t else "not usable"
@@ -239,7 +239,7 @@ def _shrunk(frame, heat, most=640):
 
 def picture(
     report: Report,
-    record: dict,
+    record: dict,                    # see `experiment.payload`
     seen: Look,
     frame: str | Path | None = None, # drawn on when the record has no picture
 ) -> Picture:
@@ -266,12 +266,12 @@ def picture(
 @dataclass
 class Overview:
     "Reports of one file or of a folder."
-    reports: list[Report]
+    reports: list[Report] # one a payload
 
     @property
-    def code(self) -> int: return CODES[worst([f for r in self.reports for f in r.findings])]
+    def code(self) -> int: return CODES[worst([f for r in self.reports for f in r.findings])] # exit status
 
-    def summary(self) -> dict:
+    def summary(self) -> dict: # plain types for JSON
         "Counts over the payloads."
         names = Counter(n for r in self.reports for n in {f"{f.severity}: {f.name}" for f in r.findings})
         return dict(payloads=len(self.reports), **{k: sum((worst(r.findings) or "note") == s for r in self.reports) for k, s in (("sound", "note"), ("with_warnings", "warning"), ("with_errors", "error"))},

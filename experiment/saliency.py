@@ -83,16 +83,16 @@ class Gaze:
 
 def gaze_from_map(
     m: np.ndarray,          # (H, W) density, any scale
-    grid: tuple[int, int],
+    grid: tuple[int, int],  # (h, w) cells
 ) -> Gaze:
     "A density map on the grid."
     q = density(resample(m, grid))
     return Gaze(q, q)
 
 def gaze_from_points(
-    points: np.ndarray,      # (K, 2) x, y in px of the frame; the centre of the first pixel is (0.5, 0.5)
-    frame: tuple[int, int],  # (H, W), px
-    grid: tuple[int, int],
+    points: np.ndarray,       # (K, 2) x, y in px of the frame; the centre of the first pixel is (0.5, 0.5)
+    frame: tuple[int, int],   # (H, W), px
+    grid: tuple[int, int],    # (h, w) cells
     blur: float = POINT_BLUR, # widths
 ) -> Gaze:
     "Fixation points on the grid. Raises SaliencyError for none, or for points outside the frame."
@@ -106,9 +106,9 @@ def gaze_from_points(
     return Gaze(q, blurred(q, blur * grid[1]), len(p))
 
 def read_gaze(
-    path: Path | str,        # a greyscale picture, or text with x y in px of the frame on every line
-    frame: tuple[int, int],  # (H, W) of the frame, px
-    grid: tuple[int, int],
+    path: Path | str,         # a greyscale picture, or text with x y in px of the frame on every line
+    frame: tuple[int, int],   # (H, W) of the frame, px
+    grid: tuple[int, int],    # (h, w) cells
     blur: float = POINT_BLUR, # of points, widths
 ) -> Gaze:
     "Gaze from disk. Raises SaliencyError with the file's name and the reason."
@@ -136,14 +136,20 @@ def kld(
     used = q > 0
     return float((q[used] * np.log(q[used] / _smooth(p, eps)[used])).sum())
 
-def cc(s: np.ndarray, q: np.ndarray) -> float: # −1 … 1
+def cc(
+    s: np.ndarray, # (h, w) map
+    q: np.ndarray, # (h, w) gaze density
+) -> float:        # −1 … 1
     "Pearson correlation over the cells. Raises SaliencyError when one is constant."
     a, b = s - s.mean(), q - q.mean()
     size = np.linalg.norm(a) * np.linalg.norm(b)
     if not size > 1e-12 * np.linalg.norm(s) * np.linalg.norm(q): raise SaliencyError("a map that is the same everywhere has no correlation")
     return float((a * b).sum() / size)
 
-def sim(p: np.ndarray, q: np.ndarray) -> float: # 0 … 1
+def sim(
+    p: np.ndarray, # (h, w) map's density
+    q: np.ndarray, # (h, w) gaze density
+) -> float:        # 0 … 1
     "Probability that both share."
     return float(np.minimum(p, q).sum())
 
@@ -168,11 +174,11 @@ def auc(
     return float(up @ (np.cumsum(down) - down / 2) / (up.sum() * down.sum()))
 
 def information_gain(
-    p: np.ndarray, # (h, w) map's density
-    w: np.ndarray, # (h, w) gaze, sums to 1
-    b: np.ndarray, # (h, w) baseline's density
-    eps: float = EPS,
-) -> float:        # bit per fixation
+    p: np.ndarray,    # (h, w) map's density
+    w: np.ndarray,    # (h, w) gaze, sums to 1
+    b: np.ndarray,    # (h, w) baseline's density
+    eps: float = EPS, # see `EPS`
+) -> float:           # bit per fixation
     "How much better than the baseline the map predicts a fixation."
     return float((w * (np.log2(_smooth(p, eps)) - np.log2(_smooth(b, eps)))).sum())
 
@@ -191,7 +197,7 @@ def agreement(
     m: np.ndarray,        # (H, W) map, any scale
     gaze: Gaze,
     baseline: np.ndarray, # (h, w) density on the gaze's grid: where people look elsewhere
-    eps: float = EPS,
+    eps: float = EPS,     # see `EPS`
 ) -> dict[str, float]:    # by names in `METRICS`
     "All metrics of one map. Raises SaliencyError for an empty or constant map, or shapes that do not fit."
     if baseline.shape != gaze.weight.shape: raise SaliencyError(f"baseline {baseline.shape} and gaze {gaze.weight.shape} are on different grids")
@@ -203,11 +209,11 @@ BLOCK = 8       # frames drawn together, 2 s at 4 frames a second
 DRAWS = 2000    # resamples
 
 def interval(
-    scenes: Sequence, # one value a frame, per scene, in order of time
-    block: int = BLOCK,           # frames drawn together when there is one scene
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> dict:                        # mean over frames, lo, hi (95 %), n; lo and hi are nan for a single block or scene
+    scenes: Sequence,   # one value a frame, per scene, in order of time
+    block: int = BLOCK, # frames drawn together when there is one scene
+    draws: int = DRAWS, # resamples
+    seed: int = 0,      # of the resamples
+) -> dict:              # mean over frames, lo, hi (95 %), n; lo and hi are nan for a single block or scene
     "Mean with a bootstrap interval. Raises SaliencyError without values."
     scenes = [x for x in (np.asarray(s, np.float64) for s in scenes) if len(x)]
     if not scenes: raise SaliencyError("no frame has a value")
@@ -234,7 +240,7 @@ def fit(
 def elsewhere(
     means: dict[str, np.ndarray], # scene → mean gaze density
     scene: str,                   # the scene to be scored
-    grid: tuple[int, int],
+    grid: tuple[int, int],        # (h, w) cells
 ) -> np.ndarray:                  # (h, w) density
     "The baseline: mean gaze of the *other* scenes; a bell in the middle (a quarter of each side) when there is no other."
     others = [fit(m, grid) for name, m in means.items() if name != scene]

@@ -63,8 +63,8 @@ def lora_scale(
     return r, alpha / r
 
 def check_settings(
-    settings: dict,
-    where: str,
+    settings: dict, # sections `model` and `data_module` of SimLingo's configuration
+    where: str,     # what errors call the file
 ) -> None:
     "Raises ModelError for another InternVL or other heads than SimLingo's."
     for part in ("vision_model", "language_model"):
@@ -75,16 +75,15 @@ def check_settings(
 
 # %% ../nbs/02_simlingo.ipynb #0000000a
 _V, _L, _BARE = "vision_model.image_encoder.model.", "language_model.model.base_model.model.", "language_model.model."
-_HEADS = {"route_head": (0, 2, 4), "speed_wps_head": (0, 2)}
 
 def _linear(name, out, inn, bias=True):
     return {f"{name}.weight": (out, inn)} | ({f"{name}.bias": (out,)} if bias else {})
 
 def published_shapes(
-    chat: dict,         # InternVL's original configuration
-    rank: int | None,   # LoRA's r; None without LoRA
+    chat: dict,                       # InternVL's original configuration
+    rank: int | None,                 # LoRA's r; None without LoRA
     rows: tuple[int, int] = (20, 10), # route and speed queries
-) -> dict[str, tuple[int, ...]]:
+) -> dict[str, tuple[int, ...]]:      # by the checkpoint's key
     "Every weight of a SimLingo checkpoint with its shape; aliases are not listed."
     v, l = chat["vision_config"], chat["llm_config"]
     d, h, f, heads = v["hidden_size"], l["hidden_size"], l["intermediate_size"], l["num_attention_heads"]
@@ -189,8 +188,8 @@ def simlingo_model(
     tokenizer: PreTrainedTokenizerFast,  # with SimLingo's tokens
     chat: dict = INTERNVL2_1B,           # InternVL's original configuration
     where: str = "SimLingo",             # what errors call the file
-    name: str = "SimLingo",
-    dtype: torch.dtype = torch.float32,
+    name: str = "SimLingo",              # shown in logs and on pictures
+    dtype: torch.dtype = torch.float32,  # of the parameters
     adapter: dict | None = None,         # PEFT's adapter_config.json
     tile: int | None = None,             # px; the configuration's own when None
 ) -> DrivingVLA:
@@ -208,7 +207,7 @@ def simlingo_model(
 
 def load_simlingo(
     path: str | Path,                      # folder of the run, or pytorch_model.pt
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32,    # of the parameters
     tokenizer: str | Path | None = None,   # folder or hub id, when its files are not beside the checkpoint
 ) -> DrivingVLA:
     "SimLingo as it was published. Raises ModelError with the file's name and the remedy."
@@ -219,7 +218,9 @@ def load_simlingo(
     return simlingo_model(torch_weights(file), settings, words, chat, str(file), f"SimLingo {file.parent.name}", dtype, adapter)
 
 # %% ../nbs/02_simlingo.ipynb #0000001b
-def main(argv: list[str] | None = None) -> int:
+def main(
+    argv: list[str] | None = None, # arguments; the command line's when None
+) -> int:                          # exit status
     "The command `simlingo`, see `experiment.simlingo_check`."
     from experiment.simlingo_check import main   # builds on this module
     return main(argv)

@@ -27,8 +27,8 @@ class CaseError(ValueError):
     "A case that cannot be read or contradicts itself; the message names the file and the part."
 
 def load_case(
-    path: str | Path,
-) -> dict:
+    path: str | Path, # `.pt`
+) -> dict:            # see the table above
     "Raises CaseError for a file that is damaged, holds code or lacks a part."
     path = Path(path)
     if not path.is_file(): raise CaseError(f"{path}: no such file")
@@ -68,8 +68,8 @@ def heading_energy(
 def case_scalar(
     model: DrivingVLA,
     out: Output,            # of the forward with gradients
-    case: dict,
-    where: str = "case",
+    case: dict,             # of `load_case`
+    where: str = "case",    # what errors call the case
 ) -> torch.Tensor:          # 0-d, with its graph
     "Raises CaseError when the scalar cannot be rebuilt."
     name, stated = case["meta"]["scalar"], float(case["outputs"]["scalar"])
@@ -99,9 +99,9 @@ def _gap(ours, theirs, what, relative=False):
     return worst
 
 def check_case(
-    path: str | Path,
+    path: str | Path,                 # `.pt`
     dtype: torch.dtype | None = None, # to compute in; the case's own when None
-) -> dict: # name → difference; `ids_equal` is a bool
+) -> dict:                            # name → difference; `ids_equal` is a bool
     "Everything the case holds, computed again. Raises CaseError, ModelError with the file's name."
     case, where = load_case(path), str(path)
     model = case_model(case, dtype or getattr(torch, case["meta"]["dtype"]), where)
@@ -132,8 +132,8 @@ def check_case(
 @torch.no_grad()
 def rounding_of(
     path: str | Path, # a case in float64
-    draws: int = 4,
-) -> float: # m
+    draws: int = 4,   # other ways to round
+) -> float:           # m
     "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
     case = load_case(path)
     model, i = case_model(case, torch.float64, str(path)), case["inputs"]
@@ -183,7 +183,9 @@ def check(
             print(f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}")
     return int(bool(failed))
 
-def main(argv: list[str] | None = None) -> int:
+def main(
+    argv: list[str] | None = None, # arguments; the command line's when None
+) -> int:                          # exit status
     "`simlingo check CASE.pt [--json]`."
     parser = argparse.ArgumentParser(prog="simlingo", description="SimLingo on native modules.")
     commands = parser.add_subparsers(dest="command", required=True)

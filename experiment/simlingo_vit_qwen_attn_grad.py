@@ -32,14 +32,14 @@ from .verification import verification
 @dataclass(frozen=True)
 class Prompt:
     "Frames that go into one prompt."
-    frames: tuple[FrameFile, ...]
+    frames: tuple[FrameFile, ...] # in order of time
     @property
-    def tag(self) -> str: return self.frames[0].tag
+    def tag(self) -> str: return self.frames[0].tag # names output files
 
 def group(
-    frames: list[FrameFile],
-    images: int = 1, # frames a prompt
-) -> list[Prompt]: # consecutive frames of one scene
+    frames: list[FrameFile], # in natural order
+    images: int = 1,         # frames a prompt
+) -> list[Prompt]:           # consecutive frames of one scene
     "Group frames into prompts, never across scenes."
     if images < 1: raise RunError(f"--images {images}: at least one frame goes into a prompt")
     scenes: dict[str, list[FrameFile]] = {}
@@ -48,11 +48,11 @@ def group(
 
 # %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #9d5ed742
 def save_outputs(
-    record: dict,
+    record: dict,      # see `experiment.payload`
     frames: list,      # RGB images of the prompt
     model: DrivingVLA, # for its camera
-    out: Path,
-) -> list[Path]: # what was written
+    out: Path,         # the run's folder
+) -> list[Path]:       # what was written
     "Way-points as CSV and overlays on the last image (the present), the answer as text."
     tag = record["tag"]
     written = [write_atomic(out / "text_output" / f"{tag}.txt", lambda f: f.write((record["text_outputs"]["decoded_text"] + "\n").encode()), sync=False)]
@@ -65,8 +65,8 @@ def save_outputs(
     return written
 
 def peak_memory(
-    device: torch.device,
-) -> float: # GiB
+    device: torch.device, # where the model is
+) -> float:               # GiB
     "The process's peak so far: allocated memory on CUDA, resident set elsewhere."
     if device.type == "cuda": return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
@@ -75,7 +75,7 @@ def peak_memory(
 JPEG, PNG, SMALL = 1, 2, 16_384  # bytes: a pixel of the copy in a record, a pixel of an overlay, CSV and text of a prompt
 
 def frame_size(
-    path: Path,
+    path: Path,              # of a picture
 ) -> tuple[int, int] | None: # height and width, px; None when it cannot be read
     "From the header alone, as `read_frame` will turn it."
     try:
@@ -95,22 +95,22 @@ def dims_of(
 
 def prompt_bytes(
     model: DrivingVLA,
-    sizes: list[tuple[int, int]], # of the frames of a prompt, (height, width) px
-    targets: list[str],
-    detail: str,
-    itemsize: int,                # bytes of an element of A and ∂A
-    maps: int,                    # maps beside
-    max_new_tokens: int | None = None,
-) -> tuple[int, int]:             # records and bytes
+    sizes: list[tuple[int, int]],      # of the frames of a prompt, (height, width) px
+    targets: list[str],                # names, short ones too
+    detail: str,                       # see `experiment.payload.DETAILS`
+    itemsize: int,                     # bytes of an element of A and ∂A
+    maps: int,                         # maps beside
+    max_new_tokens: int | None = None, # longest answer; the model's own when None
+) -> tuple[int, int]:                  # records and bytes
     "What one prompt leaves on the disk, at most."
     records, pixels = len(expand(targets, max_new_tokens or model.config.max_new_tokens)), [h * w for h, w in sizes]
     one = record_bytes(dims_of(model, sizes, max_new_tokens), detail, itemsize, JPEG * sum(pixels), maps)
     return records, records * one + model.config.driving * 2 * PNG * pixels[-1] + SMALL
 
 def needed(
-    prompts: list[Prompt],
-    one: Callable, # sizes of a prompt's frames → records and bytes
-) -> tuple[int, int]: # records and bytes
+    prompts: list[Prompt], # of the run
+    one: Callable,         # sizes of a prompt's frames → records and bytes
+) -> tuple[int, int]:      # records and bytes
     "What a run leaves on the disk, at most. Frames that cannot be read leave nothing."
     groups: dict[tuple, list[Prompt]] = {}
     for p in prompts: groups.setdefault((p.frames[0].scene, len(p.frames)), []).append(p)

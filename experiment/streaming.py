@@ -7,7 +7,7 @@ __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', '
            'attention_function', 'Seed', 'stream']
 
 # %% ../nbs/10_streaming.ipynb #ad1b75bc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -49,7 +49,7 @@ def probabilities(
     scores: torch.Tensor,      # (KV heads, repeat·rows, columns), overwritten
     mask: torch.Tensor | None, # (1 or heads, rows, columns): bool (True = may look) or additive
     corner: int | None,        # column at which the causal triangle starts; None: not causal
-    rows: int,
+    rows: int,                 # queries of one head
     out: torch.Tensor,         # like scores
 ) -> torch.Tensor:             # out: A; rows that may look nowhere are 0
     "Softmax over the columns that a row may look at."
@@ -143,7 +143,7 @@ def attention_function(
     hosts: Sequence[nn.Module], # the two towers
     attend: Callable,           # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
     name: str,                  # unique among contexts that are open
-):
+) -> Iterator[None]:            # a context
     "Both towers use `attend` inside this block. Raises StreamingError for a tower that does not take its attention from the registry."
     before = [host.config._attn_implementation for host in hosts]
     ALL_ATTENTION_FUNCTIONS[name] = attend

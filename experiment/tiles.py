@@ -47,27 +47,29 @@ class Layout:
             raise ValueError(f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even number")
 
     @property
-    def side(self) -> int:
+    def side(self) -> int: # patches
         "Patches along one side of a tile."
         return self.tile // self.patch
 
     @property
-    def n_tiles(self) -> int:
+    def n_tiles(self) -> int: # tiles
         "Tiles fed to the vision encoder, thumbnail included."
         return self.grid[0] * self.grid[1] + self.thumbnail
 
     @property
-    def boxes(self) -> np.ndarray:
+    def boxes(self) -> np.ndarray: # x0, y0, x1, y1 on the last axis
         "Box of every tile in frame px, float64 (n_tiles, 4)."
         return _cell_boxes(self, 1)[:, 0, 0]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]: # by field
         "Plain ints, lists and bools: safe in a file that is loaded with `weights_only=True`."
         return dict(frame=list(self.frame), crop=list(self.crop), grid=list(self.grid),
                     tile=self.tile, patch=self.patch, thumbnail=bool(self.thumbnail))
 
     @classmethod
-    def from_dict(cls, d: dict[str, Any]) -> "Layout":
+    def from_dict(cls,
+        d: dict[str, Any], # of `to_dict`
+    ) -> "Layout":
         "The inverse of `to_dict`. Raises ValueError when keys are missing or unknown."
         keys = set(cls.__dataclass_fields__)
         if set(d) != keys: raise ValueError(f"a layout has the keys {sorted(keys)}, got {sorted(d)}; write it with Layout.to_dict")
@@ -244,7 +246,7 @@ class FrameMap:
     thumbnail: np.ndarray | None  # float64 (H, W): the thumbnail's own map; None with "blend" or without a thumbnail
 
     @property
-    def sum(self) -> float:
+    def sum(self) -> float: # in the map's unit
         "Everything that was stitched, thumbnail included."
         return float(self.heat.sum() + (0 if self.thumbnail is None else self.thumbnail.sum()))
 

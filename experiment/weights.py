@@ -23,13 +23,13 @@ class ModelError(ValueError):
 
 class Weight(NamedTuple):
     "A tensor in a file: its shape is known, its values are read when asked for."
-    shape: tuple[int, ...]
-    read: Callable[[], torch.Tensor]
-    own: bool = False # reading gives memory of its own, which a parameter may keep; otherwise the values are copied
+    shape: tuple[int, ...]           # of the tensor
+    read: Callable[[], torch.Tensor] # gives the values
+    own: bool = False                # reading gives memory of its own, which a parameter may keep; otherwise the values are copied
 
 def safetensors_weights(
     paths: Iterable[Path], # one file, or the shards of one checkpoint
-) -> dict[str, Weight]:
+) -> dict[str, Weight]:    # by name
     "The weights of safetensors files. Raises ModelError for a damaged file."
     found = {}
     for path in paths:
@@ -39,8 +39,8 @@ def safetensors_weights(
     return found
 
 def torch_weights(
-    path: Path, # of `torch.save`
-) -> dict[str, Weight]:
+    path: Path,         # of `torch.save`
+) -> dict[str, Weight]: # by name
     "The weights of a `.pt` file, memory-mapped; code in the pickle never runs. Raises ModelError for a damaged file or one with other contents."
     try: state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except FileNotFoundError: raise ModelError(f"{path}: no such file") from None
@@ -55,7 +55,11 @@ def torch_weights(
 # %% ../nbs/01_weights.ipynb #00000008
 class WeightsError(ModelError):
     "Weights that do not fit; `problems` holds every difference, the message the first of them."
-    def __init__(self, where: str, model: str, problems: list[str]):
+    def __init__(self,
+        where: str,          # what errors call the source
+        model: str,          # what errors call the model
+        problems: list[str], # of `differences`
+    ):
         self.problems = problems
         more = f"; … and {len(problems) - 10} more" if len(problems) > 10 else ""
         super().__init__(f"{where}: {len(problems)} weights do not fit {model!r}: {'; '.join(problems[:10])}{more}")
@@ -63,7 +67,7 @@ class WeightsError(ModelError):
 def differences(
     expected: Mapping[str, tuple[int, ...]], # shapes the model wants
     given: Mapping[str, tuple[int, ...]],    # shapes in the file
-) -> list[str]:
+) -> list[str]:                              # sorted, empty when everything fits
     "Everything missing, unexpected or of another shape, in words."
     return sorted([f"missing {k}" for k in expected.keys() - given.keys()] + [f"unexpected {k}" for k in given.keys() - expected.keys()] +
                   [f"{k} is {given[k]}, expected {expected[k]}" for k in expected.keys() & given.keys() if given[k] != expected[k]])
@@ -74,12 +78,12 @@ def _finite(tensor):
 
 @torch.no_grad()
 def fill(
-    model: nn.Module,             # on any device; every parameter is replaced
-    weights: dict[str, Weight],   # by parameter name
-    where: str,                   # what errors call the source
-    name: str,                    # what errors call the model
-    dtype: torch.dtype = torch.float32,
-    tied: Iterable[str] = (),     # parameters that the model ties to others itself
+    model: nn.Module,                   # on any device; every parameter is replaced
+    weights: dict[str, Weight],         # by parameter name
+    where: str,                         # what errors call the source
+    name: str,                          # what errors call the model
+    dtype: torch.dtype = torch.float32, # of the parameters
+    tied: Iterable[str] = (),           # parameters that the model ties to others itself
 ) -> None:
     "Compare names and shapes, then read and place one weight after the other. Raises WeightsError, ModelError for values that are not finite."
     expected = {k: tuple(v.shape) for k, v in model.named_parameters(remove_duplicate=False) if k not in tied}

@@ -6,7 +6,7 @@
 __all__ = ['NARROW', 'BLOCK', 'WIDE', 'blocks', 'product', 'widened', 'factor_dtype']
 
 # %% ../nbs/10_wide.ipynb #a1d30c03
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -18,20 +18,20 @@ from torch.utils._python_dispatch import TorchDispatchMode
 NARROW, BLOCK = (torch.bfloat16, torch.float16), 1 << 22 # dtypes; numbers of a float32 temporary
 
 def blocks(
-    length: int,
-    width: int,
-    block: int = BLOCK,
-) -> list[slice]:
+    length: int,        # rows
+    width: int,         # numbers a row
+    block: int = BLOCK, # numbers at a time
+) -> list[slice]:       # of the rows
     "Rows of `width` numbers, as many at a time as fit a block."
     step = max(block // max(width, 1), 1)
     return [slice(i, i + step) for i in range(0, length, step)]
 
 def product(
-    a: torch.Tensor, # (n, c) half precision
-    b: torch.Tensor, # (m, c)
+    a: torch.Tensor,                  # (n, c) half precision
+    b: torch.Tensor,                  # (m, c)
     bias: torch.Tensor | None = None, # (m,)
-    block: int = BLOCK,
-) -> torch.Tensor:   # (n, m) like a
+    block: int = BLOCK,               # numbers of a temporary
+) -> torch.Tensor:                    # (n, m) like a
     "abᵀ + bias in float32, rounded once."
     out = a.new_empty(len(a), len(b))
     for columns in blocks(b.shape[0], b.shape[1], block):
@@ -99,7 +99,7 @@ class _Widened(TorchDispatchMode):
 _INSIDE = ContextVar("inside widened", default=False)   # of this thread, as the mode is
 
 @contextmanager
-def widened():
+def widened() -> Iterator[None]: # a context
     "Inside this block half-precision products on the CPU are computed in float32. The backward pass belongs inside as well; outside it is right, and slow."
     before = _INSIDE.get()
     try:
@@ -109,7 +109,7 @@ def widened():
 
 def factor_dtype(
     t: torch.Tensor, # a factor
-) -> torch.dtype:
+) -> torch.dtype:    # float32 or wider, or the factor's own
     "What code that rounds factors of its own rounds them to: on the CPU float32 or wider, but for bfloat16 outside `widened`; elsewhere the dtype as it is."
     own = t.device.type != "cpu" or t.dtype == torch.bfloat16 and not _INSIDE.get()
     return t.dtype if own else torch.promote_types(t.dtype, torch.float32)
