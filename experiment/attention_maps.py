@@ -25,9 +25,9 @@ from .vision import vision_relevance
 class Attentions:
     "Attention of both towers with its gradients, and where image and seeds are."
     vision: list[torch.Tensor]          # (T, h, 1+P, 1+P) a layer, bottom to top
-    vision_grad: list[torch.Tensor]
+    vision_grad: list[torch.Tensor]     # ∂y/∂A of every layer
     language: list[torch.Tensor]        # (h, N, N) a layer
-    language_grad: list[torch.Tensor]
+    language_grad: list[torch.Tensor]   # ∂y/∂A of every layer
     image: torch.Tensor                 # (T, n) positions of the image tokens
     rows: list[int]                     # positions that carry the target
     tokens: torch.Tensor                # (n, 4) patches of every image token
@@ -35,9 +35,11 @@ class Attentions:
     mlp1_grad: torch.Tensor             # the same, with mlp1's norm held
 
     @property
-    def side(self) -> int: return round(self.tokens.numel() ** 0.5)
+    def side(self) -> int: return round(self.tokens.numel() ** 0.5) # image tokens along a tile
 
-def attentions_of_record(record: dict) -> Attentions:
+def attentions_of_record(
+    record: dict, # see `experiment.payload`, detail full
+) -> Attentions:
     "Raises MethodError for a record that holds no A and ∂A."
     if record["detail"] != "full": raise MethodError(f"this method reads A of every head, which a record of detail {record['detail']!r} does not hold: capture again with detail 'full'")
     part = lambda tower, key: [b[key] for b in blocks(record, tower)]

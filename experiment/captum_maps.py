@@ -38,7 +38,7 @@ def captum_map(
     question: Question,
     algorithm: str,            # a class of captum.attr that takes one input
     start: str = "background", # the baseline picture, see `experiment.perturb.baseline`
-    seed: int = 0,
+    seed: int = 0,             # of its random draws
     **options: Any,            # of its attribute(): n_steps, n_samples, stdevs …
 ) -> torch.Tensor:             # (T, side, side) float64, signed
     "Any of Captum's algorithms, summed over patches. Cost: what the algorithm asks for. Raises CaptumError without Captum or for an unknown name."

@@ -58,8 +58,8 @@ CLAIMS = ("causal evidence", "correlational", "blind to the target")
 @dataclass(frozen=True)
 class Method:
     "One way from a question to a map of patches."
-    name: str
-    paper: str
+    name: str    # as it is asked for
+    paper: str   # its source
     cost: str    # F, B: forward, backward through the whole model; l: of the language model only
     claims: str  # one of CLAIMS
     live: Callable[[Question], torch.Tensor]                      # (T, side, side), signed where it knows a sign
@@ -84,12 +84,16 @@ class Method:
             others = answering(source, self.name)
             raise MethodError(f"{error}; from this record ({source['detail']}) these work: {', '.join(others) or 'none'}") from None
 
-def stored(record: dict) -> torch.Tensor: # (T, side, side)
+def stored(
+    record: dict,  # with the map `centred`, see `experiment.payload`
+) -> torch.Tensor: # (T, side, side)
     "The centred map that was computed at capture."
     if STORED not in record["maps"]: raise MethodError(f"the record holds no map {STORED!r}: capture again with maps {STORED}")
     return record["maps"][STORED]["signed"]
 
-def kept_as(name: str) -> str: # of a method
+def kept_as(
+    name: str, # of METHODS
+) -> str:      # of a method
     "The map that a record keeps for a method."
     return STORED if name == DEFAULT else name
 
@@ -174,12 +178,17 @@ def _entries():
 
 METHODS: dict[str, Method] = {m.name: m for m in _entries()}
 
-def method_of(name: str) -> Method:
+def method_of(
+    name: str, # one of `METHODS`
+) -> Method:
     "A method by name. Raises MethodError with all names."
     if name not in METHODS: raise MethodError(f"unknown method {name!r}; there are: {', '.join(METHODS)}")
     return METHODS[name]
 
-def answering(record: dict, asked: str = "") -> list[str]:
+def answering(
+    record: dict,    # see `experiment.payload`
+    asked: str = "", # left out
+) -> list[str]:      # names
     "Methods that can answer from a record, the asked one left out."
     full = record["detail"] == "full"
     def serves(name): # a trace answers for its own rule and those that leave its way earlier
@@ -206,7 +215,7 @@ def map_entries(
     return found
 
 def map_relevance(
-    record: dict,
+    record: dict,       # see `experiment.payload`
     name: str,          # of a method that can answer from it
     how: str = "auto",  # see `as_shown`
 ) -> Relevance:
@@ -223,7 +232,7 @@ def map_relevance(
     return Relevance(list(tokens.split(counts)), list(shown.split(counts)), stages, torch.zeros(len(shown), dtype=torch.float64), None, None, faint)
 
 def relevance_of(
-    record: dict,
+    record: dict,               # see `experiment.payload`
     name: str | Rule = DEFAULT, # a method, or a rule with options of its own
     how: str = "auto",          # part of a signed map, see `as_shown`
 ) -> Relevance:

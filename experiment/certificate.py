@@ -24,17 +24,17 @@ UNSURE = 0.35 # share of relevance that moves, above which a map read at the int
 @dataclass(frozen=True)
 class Certificate:
     "What hiding and showing the most relevant patches does to the target."
-    target: str
-    unit: str
+    target: str                   # as it was asked
+    unit: str                     # of its value
     y: float                      # of the frame
     y_filled: float               # of the frame with every patch filled
     kind: str                     # "drop": hiding should lower y; "change": the sign does not matter
     deletion: list[float]         # at FRACTIONS, in the unit
-    insertion: list[float]
+    insertion: list[float]        # of the map
     random_deletion: list[list[float]]  # one curve a random order
-    random_insertion: list[list[float]]
-    centre_deletion: list[float]
-    centre_insertion: list[float]
+    random_insertion: list[list[float]] # of random orders
+    centre_deletion: list[float]  # from the middle of the frame outwards
+    centre_insertion: list[float] # likewise
     forwards: int                 # that this cost
     moved: float | None = None    # share of relevance that lies elsewhere at the pixels; None for a map that is not read at the interleaver
 
@@ -44,7 +44,7 @@ class Certificate:
         return each.mean().item(), each.std(ddof=1).item()
 
     @property
-    def gain(self) -> float: return (np.mean(self.deletion) + np.mean(self.insertion)).item() / 2
+    def gain(self) -> float: return (np.mean(self.deletion) + np.mean(self.insertion)).item() / 2 # mean of both curves
 
     @property
     def better(self) -> bool: # than chance and than the middle of the frame
@@ -67,7 +67,7 @@ class Certificate:
         "Plain types, with the verdicts and the sentence."
         return asdict(self) | dict(fractions=list(FRACTIONS), better=self.better, unsure=self.unsure, sentence=self.sentence)
 
-    def figure(self) -> Figure:
+    def figure(self) -> Figure: # of matplotlib
         "Both curves beside chance and the middle of the frame."
         fig = Figure(figsize=(5.4, 1.9), dpi=72, layout="constrained")
         for ax, name in zip(fig.subplots(1, 2, sharey=True), ("deletion", "insertion")):
@@ -96,10 +96,10 @@ def _orders(m, layouts, draws, seed): # the map's order, `draws` random ones, fr
 
 def certify(
     question: Question,
-    m: torch.Tensor,  # (T, side, side) ≥ 0, as shown
-    draws: int = 6,   # random orders
-    seed: int = 0,
-    size: int = 8,    # variants in a forward
+    m: torch.Tensor,                   # (T, side, side) ≥ 0, as shown
+    draws: int = 6,                    # random orders
+    seed: int = 0,                     # of the random orders
+    size: int = 8,                     # variants in a forward
     below: torch.Tensor | None = None, # for a map read at the interleaver: the same rule's at the pixels, as shown
 ) -> Certificate:
     "Deletion and insertion of the map's own patches, of random ones and from the middle outwards. 2 + 10·(2 + draws) forwards, in batches."
@@ -123,7 +123,7 @@ def certify(
 
 def question_of(
     model: DrivingVLA,
-    record: dict,
+    record: dict,      # see `experiment.payload`
     frames,            # the frames it was made from
 ) -> Question:
     "The question that a record answers, with its own spoken answer, for asking on."

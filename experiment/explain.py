@@ -88,7 +88,9 @@ def _captured(seen, model, inputs, out, scalar, weights, keep):
     return dict(attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)), at_pixels.double().norm().item()
 
 # %% ../nbs/12_explain.ipynb #96b47c4b
-def choose_rule(rule: Rule | str) -> Rule:
+def choose_rule(
+    rule: Rule | str, # one of `RULES`, or a rule
+) -> Rule:
     "A rule by name or as it is."
     if isinstance(rule, Rule): return rule
     if rule not in RULES: raise MethodError(f"unknown rule {rule!r}; there are: " + "; ".join(f"{k} ({v[1]})" for k, v in RULES.items()))
@@ -108,9 +110,9 @@ def _common(model, frames, inputs, out, answer, speed, text, target_points, path
         vision_layers=len(parts.vision), language_layers=len(parts.language), versions={"torch": str(torch.__version__), "transformers": transformers.__version__, "experiment": __version__}))
 
 def target_tags(
-    tag: str,
-    targets: Sequence[str],
-) -> list[str]: # one a target
+    tag: str,               # of the frame
+    targets: Sequence[str], # as they were asked
+) -> list[str]:             # one a target
     "Names of output files: the frame's own for one target, with the target's name behind it for several."
     if len(targets) == 1: return [tag]
     names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t)[:60] for t in targets]
@@ -174,7 +176,7 @@ class Explanation:
     record: dict                # the payload, see `experiment.payload`
     relevance: Relevance        # of tokens and patches, with the sum at every stage
     maps: list[FrameMap]        # per image, at the frame's size
-    frames: list[Image.Image]
+    frames: list[Image.Image]   # RGB, one an image
     findings: list[Finding]     # warnings about the target and the map
 
     @property
@@ -184,20 +186,25 @@ class Explanation:
     @property
     def tokens(self) -> torch.Tensor: return self.relevance.tokens[0]    # (T, n)
     @property
-    def target(self) -> dict: return self.record["target_info"]
+    def target(self) -> dict: return self.record["target_info"] # `target_info` of the record
     @property
-    def text(self) -> str: return self.record["text_outputs"]["decoded_text"]
+    def text(self) -> str: return self.record["text_outputs"]["decoded_text"] # what the model said
     @property
-    def payload(self) -> dict: return self.record
+    def payload(self) -> dict: return self.record # the record
 
     @property
-    def title(self) -> str: return record_title(self.record)
+    def title(self) -> str: return record_title(self.record) # see `record_title`
 
-    def figure(self, image: int = 0, **options) -> Picture:
+    def figure(self,
+        image: int = 0, # number of the frame's image
+        **options,
+    ) -> Picture:
         "Overlay with colour bar; options of `experiment.heatmap.figure`."
         return figure(self.frames[image], self.maps[image].heat, "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines()), **options)
 
-    def save(self, out: str | Path) -> list[Path]:
+    def save(self,
+        out: str | Path, # the folder
+    ) -> list[Path]:     # files
         "Payload and pictures as the commands lay them out."
         out = Path(out)
         return [save_record(self.record, out / "pt" / f"{self.record['tag']}.pt")] + save_maps(self.record, self.relevance, self.maps, self.frames, out)
@@ -205,7 +212,9 @@ class Explanation:
     def _repr_png_(self): return self.figure()._repr_png_()
     def __repr__(self): return f"Explanation({self.title}; {self.relevance})"
 
-def record_title(record: dict) -> str:
+def record_title(
+    record: dict, # see `experiment.payload`
+) -> str:         # one or two lines
     "Target, value, unit, what was said, and whether the weights are random."
     info, said = record["target_info"], "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]) # random weights say control characters
     word = f" {info['token_string']!r}" if info.get("token_string") else ""
@@ -214,8 +223,8 @@ def record_title(record: dict) -> str:
 
 def save_arrays(
     path: Path,                    # .npz
-    arrays: dict[str, np.ndarray],
-) -> Path:
+    arrays: dict[str, np.ndarray], # by name
+) -> Path:                         # the same path
     "As `numpy.savez_compressed`, at deflate's level 2: a third of the time of numpy's 6."
     def write(file):
         with zipfile.ZipFile(file, "w") as archive:
@@ -225,15 +234,15 @@ def save_arrays(
     return write_atomic(path, write, sync=False)
 
 def save_maps(
-    record: dict,
+    record: dict,                      # see `experiment.payload`
     relevance: Relevance,
     maps: list[FrameMap],
-    frames: list[Image.Image],
-    out: Path,              # gets final_heatmap/, raw_heatmap/, relevance/
+    frames: list[Image.Image],         # RGB, one an image
+    out: Path,                         # gets final_heatmap/, raw_heatmap/, relevance/
     normalisation: str = "percentile", # "percentile", "minmax" or "none"
-    clamp: float = 99.5,    # percentile shown as full colour
-    temperature: float = 1.0, # of the display values
-) -> list[Path]:
+    clamp: float = 99.5,               # percentile shown as full colour
+    temperature: float = 1.0,          # of the display values
+) -> list[Path]:                       # files
     "Overlay, greyscale map and arrays of every image; several images get `_img{i}`."
     written, rows = [], record["rows"]
     for i, (frame, m) in enumerate(zip(frames, maps, strict=True)):
@@ -251,8 +260,8 @@ def save_maps(
 def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,   # that is certified
-    certify: bool = True,
-) -> tuple[str, ...]:
+    certify: bool = True, # a certificate is made
+) -> tuple[str, ...]:     # names
     "A certificate of a map read at the interleaver also needs the one below it."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
     return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())

@@ -6,7 +6,7 @@
 __all__ = ['Projector', 'LiveVLA', 'live']
 
 # %% ../nbs/12_live.ipynb #e4801bd8
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import nn
@@ -25,7 +25,11 @@ class Projector(nn.Module):
         if len(mlp1) != 4: raise ModelError(f"mlp1 has {len(mlp1)} layers, expected LayerNorm, linear, activation, linear")
         self.layer_norm, self.linear_1, self.act, self.linear_2 = mlp1
 
-    def forward(self, x): return self.linear_2(self.act(self.linear_1(self.layer_norm(x))))
+    def forward(self,
+        x: torch.Tensor, # (…, 4·Dv) mlp1's input
+    ) -> torch.Tensor:   # (…, H) image tokens
+        "LayerNorm, linear, GELU, linear."
+        return self.linear_2(self.act(self.linear_1(self.layer_norm(x))))
 
 def _heads(driving):
     "SimLingo's queries, heads and target-point encoder as `DrivingHeads`; parameters are shared."
@@ -71,19 +75,19 @@ class LiveVLA(DrivingVLA):
         self.train(model.training)
 
     @property
-    def device(self) -> torch.device: return self.embedding.weight.device
+    def device(self) -> torch.device: return self.embedding.weight.device # of the parameters
     @property
-    def dtype(self) -> torch.dtype: return self.live.mlp1[1].weight.dtype
+    def dtype(self) -> torch.dtype: return self.live.mlp1[1].weight.dtype # of the parameters
     @property
-    def vision_tower(self) -> nn.Module: return self.live.vision
+    def vision_tower(self) -> nn.Module: return self.live.vision # the live model's ViT
     @property
-    def language_model(self) -> nn.Module: return self.live.language.model
+    def language_model(self) -> nn.Module: return self.live.language.model # the live model's decoder
     @property
-    def projector(self) -> nn.Module: return self.own_projector
+    def projector(self) -> nn.Module: return self.own_projector # mlp1
     @property
-    def lm_head(self) -> nn.Module: return self.live.language.get_output_embeddings()
+    def lm_head(self) -> nn.Module: return self.live.language.get_output_embeddings() # from hidden rows to the vocabulary
     @property
-    def embedding(self) -> nn.Embedding: return self.live.language.get_input_embeddings()
+    def embedding(self) -> nn.Embedding: return self.live.language.get_input_embeddings() # of words
 
     def pixel_shuffle(self,
         x: torch.Tensor, # (tiles, side, side, C)
@@ -115,11 +119,16 @@ class LiveVLA(DrivingVLA):
             x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)
 
-    def resize_tiles(self, tile: int) -> "LiveVLA": # px
+    def resize_tiles(self,
+        tile: int,  # px, the new side
+    ) -> "LiveVLA": # px
         "Refused: a live model's tile size is its own."
         raise ModelError(f"{self.config.name}: the tile size of a live model is its own (force_image_size); it was not changed")
 
-    def save(self, folder, dtype=None):
+    def save(self,
+        folder,     # to be made
+        dtype=None, # of the stored weights
+    ) -> NoReturn:  # never
         "Refused: a live model is saved by its own code."
         raise ModelError(f"{self.config.name}: a live model is saved by its own code; load its checkpoint with experiment.model.load to save it here")
 

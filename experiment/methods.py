@@ -29,10 +29,10 @@ class Rule:
     "Options of the attention-gradient rule."
     split: str = "frozen_norm"       # one of SPLITS
     readout: str = "patches"         # one of READOUTS
-    residual_alpha: float = 1.0
-    temperature: float = 1.0
-    language_layers: slice | tuple[int, ...] | None = None
-    vision_layers: slice | tuple[int, ...] | None = None
+    residual_alpha: float = 1.0      # weight of what stays in place
+    temperature: float = 1.0         # of the rows of Ā, see `experiment.language.temper`
+    language_layers: slice | tuple[int, ...] | None = None # that take part; None: all
+    vision_layers: slice | tuple[int, ...] | None = None # likewise
 
     def __post_init__(self):
         for name, known in (("split", SPLITS), ("readout", READOUTS)):
@@ -65,15 +65,15 @@ class Relevance:
     cls_share: torch.Tensor          # (T,) share of a tile's relevance that ended on CLS
     language_trace: torch.Tensor     # (1 + layers, N) r after every layer, top down
     vision_trace: torch.Tensor | None # (1 + layers, T, 1 + P), None when read out at the interleaver
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list) # what is worth knowing about the map, one line each
 
     def __repr__(self):
         path = " → ".join(f"{name} {value:.4g}" for name, value in self.stages.items())
         return f"Relevance({len(self.patches)} image(s), {sum(len(p) for p in self.patches)} tiles: {path}; CLS share {self.cls_share.mean():.1%})"
 
 def tower_cams(
-    record: dict,
-    tower: str, # "vision" or "language"
+    record: dict,        # see `experiment.payload`
+    tower: str,          # "vision" or "language"
 ) -> list[torch.Tensor]: # (batch, S, S) a layer, bottom to top
     "Ā of every layer, taken from A and ∂A at detail `full`, as stored at `cam`."
     return [b["cam"] if b["cam"] is not None else head_mean(b["attn"], b["grad"]) for b in blocks(record, tower)]
@@ -189,9 +189,9 @@ def layouts(
     return [Layout.from_dict({k: v for k, v in tiles.items() if k != "boxes"}) for tiles in record["tiles"]]
 
 def frame_maps(
-    record: dict,
-    relevance: Relevance,      # what a rule made of the record
-    thumbnail: str = "apart",  # "apart" or "blend", see `experiment.tiles.stitch`
-) -> list[FrameMap]: # one an image, at the frame's size
+    record: dict,             # see `experiment.payload`
+    relevance: Relevance,     # what a rule made of the record
+    thumbnail: str = "apart", # "apart" or "blend", see `experiment.tiles.stitch`
+) -> list[FrameMap]:          # one an image, at the frame's size
     "Patch relevance of every image on its own frame."
     return [stitch(patches, layout, thumbnail) for patches, layout in zip(relevance.patches, layouts(record), strict=True)]

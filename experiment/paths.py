@@ -17,7 +17,7 @@ from .readout import AROUND, ROUNDS, Hold, Readout, background, centred, patch_v
 
 # %% ../nbs/11_paths.ipynb #f341f5d3
 def nodes_of(
-    n: int,
+    n: int,                     # how many
 ) -> list[tuple[float, float]]: # (t, weight), weights sum to 1
     "Quadrature on [0, 1]. Raises ValueError for n < 1."
     if n < 1: raise ValueError(f"{n} nodes: use at least 1")
@@ -39,7 +39,7 @@ def centred_map(
     question: Question,
     hold: Hold | str = "lrp",   # what the backward holds, see `experiment.readout`
     around: int | str | Sequence[int | str] | torch.Tensor = AROUND, # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
-    nodes: int = 1,
+    nodes: int = 1, # of the way from the background to the frame
     rounds: int = ROUNDS,       # of one node, see `experiment.readout.contributions`; the way of several starts at a background without them
 ) -> Readout:
     "Centred contributions of every patch. Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix."
@@ -76,8 +76,8 @@ class UnitMap:
     y: float           # of the frame
     y_reference: float # of its background x̄
     error: float       # |Σ M − (y − y_reference)| / |y − y_reference|
-    nodes: int
-    unit: str
+    nodes: int         # that were needed
+    unit: str          # of the scalar
 
     def __repr__(self):
         total = sum(s.sum().item() for s in self.readout.signed)
@@ -88,7 +88,7 @@ def in_units(
     question: Question,
     tolerance: float = 0.1, # completeness error to be reached
     most: int = 32,         # nodes to try at most
-    around: int | str | Sequence[int | str] = AROUND,
+    around: int | str | Sequence[int | str] = AROUND, # see `experiment.readout.surroundings`
 ) -> UnitMap:
     "Path-integrated contributions in the target's unit. Raises ExplainError when frame and background have the same value."
     x = mlp1_input(question)

@@ -47,7 +47,7 @@ def baseline(
 def integrated_gradients(
     question: Question,
     start: str = "grey", # the baseline's name
-    steps: int = 16,
+    steps: int = 16,     # of the path
 ) -> torch.Tensor:       # (T, side, side)
     "Sundararajan et al. 2017. `steps` forwards and backwards."
     x, zero = question.inputs.pixel_values, baseline(question, start)
@@ -56,9 +56,9 @@ def integrated_gradients(
 
 def smoothgrad(
     question: Question,
-    samples: int = 16,
+    samples: int = 16,   # noisy frames
     noise: float = 0.15, # of the range of the pixels
-    seed: int = 0,
+    seed: int = 0,       # of the noise
 ) -> torch.Tensor:       # (T, side, side), ≥ 0
     "Smilkov et al. 2017, magnitude. `samples` forwards and backwards."
     x, rng = question.inputs.pixel_values, torch.Generator().manual_seed(seed)

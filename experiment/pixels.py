@@ -37,7 +37,7 @@ def _vision_parts(model, hold):
 def holding_all(
     model: DrivingVLA,
     hold: Hold | str = "lrp", # or a name in `HOLDS`
-):
+) -> Iterator[None]:          # a context
     "`holding` for both towers and mlp1; forwards keep their bits."
     with holding(model, hold), ExitStack() as stack:
         for module, hook in _vision_parts(model, HOLDS[hold] if isinstance(hold, str) else hold): stack.callback(module.register_forward_hook(hook).remove)
@@ -65,8 +65,8 @@ def centred_patches_of(
     question: Question,
     targets: Sequence[str],   # asked of the same frame and answer
     hold: Hold | str = "lrp", # as in `centred_patches`
-    around: int | str | Sequence[int | str] = AROUND,
-    rounds: int = ROUNDS,
+    around: int | str | Sequence[int | str] = AROUND, # what the surroundings are
+    rounds: int = ROUNDS, # see `experiment.readout.contributions`
 ) -> Iterator[Readout]:       # one a target, made when it is asked for
     "Several targets at one forward. Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite."
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()

@@ -8,6 +8,7 @@ __all__ = ['ExplainError', 'spoken_ids', 'words_of', 'read_target', 'answerable'
 # %% ../nbs/11_question.ipynb #be885d5d
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,16 +22,19 @@ from .targets import Target, action_target, diagnose, parse, text_target
 class ExplainError(ValueError):
     "This model or frame cannot be explained for this target; the message says why and what to try."
 
-def spoken_ids(model: DrivingVLA, answer: torch.Tensor) -> list[int]: # ids
+def spoken_ids(
+    model: DrivingVLA,
+    answer: torch.Tensor, # generated ids
+) -> list[int]:           # ids
     "An answer (1, M) without the tokens that end it."
     ids = answer[0].tolist()
     while ids and ids[-1] in model.tokenizer.all_special_ids: ids.pop()
     return ids
 
 def words_of(
-    tokenizer,
-    ids: Sequence[int],
-) -> list[str]:
+    tokenizer: Any,     # of the model
+    ids: Sequence[int], # of tokens
+) -> list[str]:         # one a token
     "Vocabulary entries; an id that the tokenizer does not know (a vocabulary wider than its words) shows as its number."
     return [f"<{i}>" if word is None else word for i, word in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)))]
 
@@ -49,7 +53,9 @@ def read_target(
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1          # row i predicts token i + 1
     encode = lambda text: model.tokenizer(text, add_special_tokens=False)["input_ids"]
     return text_target(spec, model.logits(out.hidden[:, rows]), torch.tensor(ids, dtype=torch.long), words_of(model.tokenizer, ids), rows, encode, score)
-def answerable(targets: Sequence[Target]) -> Sequence[Target]:
+def answerable(
+    targets: Sequence[Target], # with their graphs
+) -> Sequence[Target]:         # the same
     "The targets as they are. Raises ExplainError for one that is empty, constant or not finite."
     blocking = [f for t in targets for f in diagnose(t) if f.name in ("empty", "constant", "non_finite")]
     if blocking: raise ExplainError("; ".join(f.message for f in blocking))
@@ -77,7 +83,7 @@ class Question:
     def tiles(self) -> list[int]: return self.inputs.num_patches_list           # of every image
 
     def about(self,
-        target: str,
+        target: str,              # see `experiment.targets.describe`
         score: str | None = None, # of text targets; the same as before when None
     ) -> "Question":
         "Another target, the same frame and answer."

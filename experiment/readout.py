@@ -10,12 +10,11 @@ __all__ = ['GATES', 'HOLDS', 'AROUND', 'CHANNELS', 'ROUNDS', 'ReadoutError', 'is
 
 # %% ../nbs/10_readout.ipynb #377fd645
 import math, weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 from transformers.activations import GELUActivation
 
@@ -26,7 +25,9 @@ from .tiles import Layout
 class ReadoutError(ValueError):
     "A gradient cannot be read out; the message names the part and the remedy."
 
-def is_norm(module: nn.Module) -> bool:
+def is_norm(
+    module: nn.Module, # of any model
+) -> bool:
     "A LayerNorm, or an RMSNorm as transformers writes it."
     return isinstance(module, nn.LayerNorm) or (hasattr(module, "variance_epsilon") and isinstance(getattr(module, "weight", None), torch.Tensor))
 
@@ -51,7 +52,7 @@ def frozen_norm_grad(
     return grad.to(scale.dtype) * (norm.weight.detach().to(scale.dtype) * scale)
 
 def norm_grad(
-    norm: nn.LayerNorm,
+    norm: nn.LayerNorm, # its weights are used
     x: torch.Tensor,    # (…, C) its input
     grad: torch.Tensor, # (…, C) ∂y/∂out
 ) -> torch.Tensor:      # (…, C) ∂y/∂x, the statistics' own part included, float32 or wider
@@ -75,10 +76,10 @@ class _Frozen(torch.autograd.Function):
         return frozen_norm_grad(ctx.norm, *ctx.saved_tensors, grad).to(ctx.dtype), None, None, None
 
 def freeze_norm(
-    norm: nn.Module, # called by torch as a forward hook
-    args: tuple,
-    out: torch.Tensor,
-) -> torch.Tensor:
+    norm: nn.Module,   # called by torch as a forward hook
+    args: tuple,       # its input
+    out: torch.Tensor, # its output
+) -> torch.Tensor:     # the same values, with the gradient of held statistics
     "Forward hook: same output, frozen statistics in the backward pass. Raises ReadoutError when the module is no plain norm."
     x = args[0]
     if not (torch.is_grad_enabled() and x.requires_grad): return out
@@ -97,7 +98,10 @@ class Leaves:
     "The leaves of all forwards with gradients inside a context; weakly held."
     def __init__(self): self._refs = []
 
-    def start_graph(self, module, args):
+    def start_graph(self,
+        module: nn.Module, # mlp1
+        args: tuple,       # its input
+    ) -> tuple:            # the leaf in its place
         "Forward pre-hook: the module's input becomes a leaf."
         if not torch.is_grad_enabled(): return None
         leaf = args[0].detach().requires_grad_()
@@ -162,7 +166,11 @@ class _Half(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad): return grad / 2
 
-def detach_output(module, args, out):
+def detach_output(
+    module: nn.Module, # called by torch as a forward hook
+    args: tuple,       # its input
+    out: torch.Tensor, # its output
+) -> torch.Tensor:     # the output as a constant
     "Forward hook: the output is a constant."
     return out.detach()
 
@@ -173,7 +181,9 @@ def _activation(projector):
     if len(found) != 1: raise ReadoutError(f"mlp1 has {len(found)} GELU modules, expected 1: use a hold without gelu for this model")
     return found[0]
 
-def secant_slope(factor: float):
+def secant_slope(
+    factor: float, # of the slope
+) -> Callable:     # a forward hook
     "Forward hook of a pointwise activation: the gradient is factor·out/x."
     return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
 
@@ -193,7 +203,7 @@ def _held_parts(model, hold):
 def holding(
     model: DrivingVLA,
     hold: Hold | str = "norms", # or a name in `HOLDS`
-):
+) -> Iterator[None]:            # a context
     "Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant; forwards keep their bits."
     if isinstance(hold, str) and hold not in HOLDS: raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
     with ExitStack() as stack:
@@ -202,9 +212,9 @@ def holding(
         yield
 
 def finite(
-    grad: torch.Tensor,
-    where: str, # named in the message
-) -> torch.Tensor: # grad
+    grad: torch.Tensor, # any shape
+    where: str,         # named in the message
+) -> torch.Tensor:      # grad
     "The gradient as it is. Raises ReadoutError when it is not finite."
     bad = int((~grad.isfinite()).sum())
     if bad: raise ReadoutError(f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): use bfloat16 or float32 instead of float16, or check the scalar")
@@ -266,8 +276,10 @@ def surroundings(
     if around == "row": return x.mean(1, keepdim=True).expand_as(x)
     if not isinstance(around, int): raise ValueError(f"surroundings {around!r} are not known: use 'row' or the odd side of a window such as 9")
     if around < 1 or around % 2 == 0: raise ValueError(f"a window of {around} patches has no centre: use an odd number such as 9")
-    padded = F.pad(x.permute(2, 0, 1)[None], (around // 2,) * 4, mode="replicate")
-    return F.avg_pool2d(F.avg_pool2d(padded, (around, 1), 1), (1, around), 1)[0].permute(1, 2, 0)
+    for axis in (0, 1): # edges are repeated
+        n = x.shape[axis]; padded = x.index_select(axis, torch.arange(-(around // 2), n + around // 2, device=x.device).clamp(0, n - 1))
+        x = sum(padded.narrow(axis, i, n) for i in range(around)) / around
+    return x
 
 # %% ../nbs/10_readout.ipynb #b564def9
 @dataclass(frozen=True)

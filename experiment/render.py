@@ -12,6 +12,7 @@ __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', '
 # %% ../nbs/17_render.ipynb #50089092
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 from pathlib import Path
 
 import numpy as np
@@ -43,24 +44,26 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    seed: int                      # seeds the noise, so that twins share it
-    speed: float                   # current speed, given in the prompt, m/s
-    curvature: float = 0.0         # 1/m, positive bends to the right
-    offset: float = 0.0            # ego's lateral distance from the lane centre, m, right positive
-    heading: float = 0.0           # direction of the lane seen from the ego, rad, right positive
-    camera: float = 1.5            # camera height, m
-    horizon: float = 66.0          # image row of the horizon (the camera's pitch)
-    lanes: tuple = (1, 0)          # further lanes on the left and on the right
-    things: tuple = ()             # of Thing
-    sky: tuple = (150.0, 185.0, 225.0)
-    grass: tuple = (95.0, 125.0, 70.0)
-    asphalt: tuple = (105.0, 105.0, 110.0)
-    fog: float = 0.004             # extinction, 1/m
-    gain: float = 1.0              # brightness of the day
-    noise: float = 3.0             # standard deviation of the sensor noise, grey levels
-    mirror: bool = False           # the picture and the route are flipped left to right
+    seed: int                              # seeds the noise, so that twins share it
+    speed: float                           # current speed, given in the prompt, m/s
+    curvature: float = 0.0                 # 1/m, positive bends to the right
+    offset: float = 0.0                    # ego's lateral distance from the lane centre, m, right positive
+    heading: float = 0.0                   # direction of the lane seen from the ego, rad, right positive
+    camera: float = 1.5                    # camera height, m
+    horizon: float = 66.0                  # image row of the horizon (the camera's pitch)
+    lanes: tuple = (1, 0)                  # further lanes on the left and on the right
+    things: tuple = ()                     # of Thing
+    sky: tuple = (150.0, 185.0, 225.0)     # RGB, 0 … 255
+    grass: tuple = (95.0, 125.0, 70.0)     # RGB, 0 … 255
+    asphalt: tuple = (105.0, 105.0, 110.0) # RGB, 0 … 255
+    fog: float = 0.004                     # extinction, 1/m
+    gain: float = 1.0                      # brightness of the day
+    noise: float = 3.0                     # standard deviation of the sensor noise, grey levels
+    mirror: bool = False                   # the picture and the route are flipped left to right
 
-    def find(self, kind: str) -> Thing | None:  # the first thing of that kind
+    def find(self,
+        kind: str,     # of actor
+    ) -> Thing | None: # the first thing of that kind
         "The thing of one kind, or None."
         return next((t for t in self.things if t.kind == kind), None)
 
@@ -85,8 +88,9 @@ def lane_to_ego(
 
 def ego_to_lateral(
     scene: Scene, # geometry of the road
-    x, y,         # (…) ground points in the ego frame, m
-):                # (…) lateral distance from the lane's centre, m, and where the arc has turned less than 80°
+    x,            # m ahead
+    y,            # m to the right of the ego
+) -> tuple[np.ndarray, np.ndarray]: # m to the right of the lane's middle, and where that is one-to-one
     "Inverse of `lane_to_ego` in its second coordinate."
     k, dy = scene.curvature, y + scene.offset
     side, square = math.cos(scene.heading) * dy - math.sin(scene.heading) * x, x * x + dy * dy
@@ -97,8 +101,10 @@ def ego_to_lateral(
 
 def project(
     scene: Scene, # camera
-    x, y, z=0.0,  # (…) ego frame, m; z above the ground
-):                # (…) column u and row v in pixels
+    x,            # m ahead
+    y,            # m to the right
+    z=0.0,        # m above the road
+) -> tuple[Any, Any]: # px to the right and down
     "Pinhole camera above the ego's origin that looks along x; its pitch is a shift of the horizon."
     return WIDTH / 2 + FOCAL * y / x, scene.horizon + FOCAL * (scene.camera - z) / x
 
@@ -288,7 +294,9 @@ def _roadside(canvas: _Canvas, thing: Thing) -> None:
             box(u0 + a * (u1 - u0), v0 + 0.35 * (v1 - v0), u0 + (a + 0.25) * (u1 - u0), v0 + 0.6 * (v1 - v0), (70, 80, 95), ident, x)
 
 
-def render(scene: Scene): # frame (168, 336, 3) uint8 and ids (168, 336) int16
+def render(
+    scene: Scene,                   # frame (168, 336, 3) uint8 and ids (168, 336) int16
+) -> tuple[np.ndarray, np.ndarray]: # frame (168, 336, 3) uint8 and ids (168, 336) int16
     "Paint a scene. The same scene always gives the same bytes; noise comes from `scene.seed` alone."
     canvas = _Canvas(scene)
     _ground(canvas)
@@ -455,7 +463,10 @@ def cause_mask(
     return ids == thing.ident if thing and labels(scene).cause == cause else np.zeros(ids.shape, bool)
 
 
-def distractor_mask(scene: Scene, ids: np.ndarray) -> np.ndarray: # (H, W) bool
+def distractor_mask(
+    scene: Scene,
+    ids: np.ndarray, # of `render`
+) -> np.ndarray:     # (H, W) bool
     "Pixels of everything that is no cause of anything."
     return np.isin(ids, [t.ident for t in scene.things if t.kind in DISTRACTORS])
 
@@ -488,9 +499,9 @@ def _start(kind: str) -> Scene: # first frame of a drive
 
 
 def drive(
-    kind: str,   # approach, light or bend
-    n: int = 24, # frames, 0.25 s apart
-) -> list[Scene]:
+    kind: str,    # approach, light or bend
+    n: int = 24,  # frames, 0.25 s apart
+) -> list[Scene]: # in order of time
     "A smooth sequence of scenes. Raises ValueError for an unknown kind."
     if kind not in DRIVES:
         raise ValueError(f"no drive is called {kind!r}; choose from {', '.join(DRIVES)}")
@@ -529,7 +540,7 @@ def write_drive(
     kind: str,      # one of DRIVES
     folder: Path,   # <folder>/<kind>/ is made
     n: int = 24,    # frames
-) -> Path:
+) -> Path:          # the folder
     "Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others; `video_garmin_speed/` in m/s for all."
     root = Path(folder) / kind
     frames = root / ("images" if kind == "bend" else "video_garmin")

@@ -10,7 +10,7 @@ __all__ = ['PICTURES', 'FRAME_FOLDERS', 'SPEED_FOLDER', 'GAZE_FOLDER', 'GAZE_FIL
 # %% ../nbs/12_runs.ipynb #3bb9d90b
 import argparse, inspect, logging, math, os, re, sys, traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,9 @@ class FrameFile:
     @property
     def name(self) -> str: return self.tag.removeprefix(f"{self.scene}__") if self.scene else self.tag # unique in its scene
 
-def natural(path: Path) -> list: # sort key: 2.png before 10.png
+def natural(
+    path: Path, # a file
+) -> list:      # sort key: 2.png before 10.png
     "Order names by the numbers in them."
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", str(path)) if p]
 
@@ -74,11 +76,11 @@ def _group(folder, pictures, root, scene, speed_folder, gaze_folder):
         yield FrameFile(p, f"{scene}__{name}" if scene else name, scene, speeds.get(p.stem), gazes.get(p.stem), bool(speeds) and p.stem not in speeds)
 
 def find_frames(
-    source: str | Path, # a picture, a folder of pictures, a scene, or a tree of scenes
+    source: str | Path,                   # a picture, a folder of pictures, a scene, or a tree of scenes
     names: Iterable[str] = FRAME_FOLDERS, # of folders that hold frames
-    speed_folder: str = SPEED_FOLDER,
-    gaze_folder: str = GAZE_FOLDER,
-) -> list[FrameFile]: # in natural order; raises RunError when there are none
+    speed_folder: str = SPEED_FOLDER,     # of `<frame>.txt`, beside the frames' folder
+    gaze_folder: str = GAZE_FOLDER,       # of gaze maps, likewise
+) -> list[FrameFile]:                     # in natural order; raises RunError when there are none
     "All frames below a path with their speeds and gaze."
     source, names = Path(source), tuple(names)
     if source.is_file(): groups = {source.parent: [source]}
@@ -115,8 +117,8 @@ OWN_ERRORS = (RunError, ModelError, FrameError, PayloadError, CaptureError, Valu
 
 @contextmanager
 def pipeline_log(
-    out: str | Path, # the run's folder; made when missing
-): # a logging.Logger that writes `out/pipeline.log`, warnings also to stderr
+    out: str | Path,           # the run's folder; made when missing
+) -> Iterator[logging.Logger]: # a context; the logger writes `out/pipeline.log`, warnings also to stderr
     "A log of its own: no global logger is touched, the file is closed at the end."
     out = Path(out)
     try: out.mkdir(parents=True, exist_ok=True); handler = logging.FileHandler(out / "pipeline.log", encoding="utf-8")
@@ -135,10 +137,10 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)        # tag → reason
 
     def fail(self,
-        tag: str,
-        reason: str,
-        log: logging.Logger,
-        details: str = "", # a traceback, where the cause is not the package's own error
+        tag: str,            # of the item
+        reason: str,         # one line
+        log: logging.Logger, # of the run
+        details: str = "",   # a traceback, where the cause is not the package's own error
     ) -> None:
         "Note an item that was not done."
         self.failed[tag] = reason
@@ -146,19 +148,21 @@ class Summary:
         if details: log.info("%s", details)
 
     @property
-    def code(self) -> int: return int(bool(self.failed) or not self.done)
+    def code(self) -> int: return int(bool(self.failed) or not self.done) # exit status
     def __str__(self):
         lines = [f"{len(self.done)} done, {len(self.failed)} failed"]
         return "\n".join(lines + [f"  {tag}: {reason}" for tag, reason in self.failed.items()])
 
-def reason_of(error: BaseException) -> str: # one line
+def reason_of(
+    error: BaseException, # what was raised
+) -> str:                 # one line
     "What an error says."
     return " ".join(str(error).split()) or type(error).__name__
 
 def each(
     items: Iterable,              # things with a `.tag`
     work: Callable,               # called with one item
-    log: logging.Logger,
+    log: logging.Logger,          # of the run
     what: str = "frames",         # the progress bar's name
 ) -> Summary:
     "Run `work` over the items, survive failures, list them at the end."
@@ -172,7 +176,7 @@ def each(
     return summary
 
 @contextmanager
-def one_line_errors():
+def one_line_errors() -> Iterator[None]: # a context
     "For commands: the package's own errors end the program with one line and exit code 2 instead of a traceback."
     try: yield
     except OWN_ERRORS as error:

@@ -21,7 +21,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,10 +32,11 @@ import torch
 from transformers import DynamicCache
 
 from .catalogue import DEFAULT, METHODS, as_shown, method_of
-from .model import DrivingVLA, load, random_model
+from .model import DrivingVLA, Output, load, random_model
 from .paths import calibrate, centred_map, in_units
 from .question import ExplainError, Question
 from .render import (Scene, cause_mask, distractor_mask, labels, patch_cover, render, sample, twin)
+from .targets import Target
 from .tiles import cut
 
 # %% ../nbs/17_truth.ipynb #5f88a311
@@ -56,9 +57,9 @@ def join(
 
 
 def split(
-    whole: np.ndarray, # (rows·g, columns·g)
-    grid: tuple = (1, 2),
-) -> np.ndarray:       # (tiles, g, g)
+    whole: np.ndarray,    # (rows·g, columns·g)
+    grid: tuple = (1, 2), # rows and columns of tiles
+) -> np.ndarray:          # (tiles, g, g)
     "Inverse of `join`."
     rows, columns = grid
     g = whole.shape[0] // rows
@@ -76,13 +77,19 @@ def _grown(mask): # one patch more on every side
     return np.any([padded[i:i + h, j:j + w] for i in range(3) for j in range(3)], axis=0)
 
 
-def pointing(m: np.ndarray, mask: np.ndarray) -> float: # share of the largest patches that lie in the mask
+def pointing(
+    m: np.ndarray,    # (H, W) map
+    mask: np.ndarray, # bool, same shape: patches of the cause
+) -> float:           # share of the largest patches that lie in the mask
     "1 when the map's largest patch is in the mask."
     q = _shares(m)
     return 0.0 if q is None else float(mask.ravel()[q == q.max()].mean())
 
 
-def share(m: np.ndarray, mask: np.ndarray) -> float:
+def share(
+    m: np.ndarray,    # (rows, cols) map
+    mask: np.ndarray, # (rows, cols) bool
+) -> float:           # 0 … 1
     "Share of the positive relevance inside the mask."
     q = _shares(m)
     return 0.0 if q is None else float(q[mask.ravel()].sum())
@@ -112,7 +119,10 @@ def equal_entropy(
     return out.reshape(np.shape(m))
 
 
-def auc(m: np.ndarray, mask: np.ndarray) -> float:
+def auc(
+    m: np.ndarray,    # (rows, cols) map
+    mask: np.ndarray, # (rows, cols) bool
+) -> float:           # 0 … 1
     "Probability that a patch of the mask has more relevance than one outside; ties count half."
     m = np.maximum(np.asarray(m, float), 0).ravel()
     inside, outside = m[mask.ravel()], np.sort(m[~mask.ravel()])
@@ -131,7 +141,12 @@ def distractor_density(
     return 0.0 if q is None else float(q[distractors.ravel()].sum() / distractors.mean())
 
 
-def place_scores(m: np.ndarray, mask: np.ndarray, distractors: np.ndarray, prior: np.ndarray) -> dict:
+def place_scores(
+    m: np.ndarray,           # (rows, cols) map
+    mask: np.ndarray,        # (rows, cols) bool: the cause
+    distractors: np.ndarray, # (rows, cols) bool
+    prior: np.ndarray,       # (rows, cols) map that knows no frame
+) -> dict:                   # by metric
     "All scores of one map that need no model."
     return dict(pointing=pointing(m, mask), pointing1=pointing(m, _grown(mask)), share=share(m, mask), area=float(mask.mean()), prior_share=share(prior, mask),
                 eshare=share(equal_entropy(m, int(mask.sum())), mask), auc=auc(m, mask), distractor_density=distractor_density(m, distractors))
@@ -161,7 +176,10 @@ def way_speed(
     return np.linalg.norm(np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :])), axis=-1).sum(-1) / 2.5
 
 
-def pixels_of(model: DrivingVLA, frames) -> torch.Tensor: # (tiles of all frames, 3, tile, tile)
+def pixels_of(
+    model: DrivingVLA,
+    frames: Sequence[np.ndarray], # (H, W, 3) uint8 each
+) -> torch.Tensor:                # (tiles of all frames, 3, tile, tile)
     "Frames cut and normalised for the model."
     return torch.cat([cut(f, model.layout(*f.shape[:2])) for f in frames]).to(model.device, model.dtype)
 
@@ -262,11 +280,11 @@ def _says_another(model, case): # does the first word change with the cause
 
 def find_cases(
     model: DrivingVLA,
-    target: str,    # one of TARGETS
-    n: int,         # cases to find
-    seed: int = 0,  # of the scenes
+    target: str,         # one of TARGETS
+    n: int,              # cases to find
+    seed: int = 0,       # of the scenes
     patience: int = 320, # frames after which one in ten must have been right
-) -> list[Case]:
+) -> list[Case]:         # in the order they were found
     "Fresh cases that the model gets right. Raises ValueError when it gets fewer than one in ten right."
     if target not in TARGETS:
         raise ValueError(f"no target is called {target!r}; choose from {', '.join(TARGETS)}")
@@ -302,7 +320,7 @@ def swapped(
     base: np.ndarray,  # (H, W, 3) frame
     donor: np.ndarray, # (H, W, 3) frame whose pixels are put in
     where: np.ndarray, # (rows, cols) bool patches
-    patch: int = 14,
+    patch: int = 14,   # px along a side
 ) -> np.ndarray:       # (H, W, 3)
     "The base frame with the donor's pixels in some patches."
     return np.where(np.kron(where, np.ones((patch, patch), bool))[..., None], donor, base)
@@ -317,10 +335,10 @@ def _top(m, k, seed): # the k largest patches as a mask, ties at random
 
 
 def counterfactual(
-    of: Callable,    # frames -> (n,) deciding numbers, for instance partial(decide, model, case)
+    of: Callable,         # frames -> (n,) deciding numbers, for instance partial(decide, model, case)
     case: Case,
-    m: np.ndarray,   # (12, 24) map
-):                   # deletion, insertion
+    m: np.ndarray,        # (12, 24) map
+) -> tuple[float, float]: # deletion, insertion
     "Share of the full effect that the map's top patches carry."
     budget = [int(np.ceil(j * case.mask.sum() / 4)) for j in (1, 2, 3, 4)]
     tops = [_top(m, k, case.scene.seed) for k in budget]
@@ -330,11 +348,11 @@ def counterfactual(
 
 
 def patch_values(
-    of: Callable,      # frames -> (n,) deciding numbers
+    of: Callable,                   # frames -> (n,) deciding numbers
     case: Case,
-    other: np.ndarray, # (H, W, 3) frame that the patches are taken from, for instance the twin
-    pairs: int = 4,    # permutations, each with its reverse
-):                     # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
+    other: np.ndarray,              # (H, W, 3) frame that the patches are taken from, for instance the twin
+    pairs: int = 4,                 # permutations, each with its reverse
+) -> tuple[np.ndarray, np.ndarray]: # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
     "What each patch that the two frames do not share does to the decision, as a share of the case's effect; sums to the other frame's effect."
     game = patch_cover((case.frame != other).any(2)) > 0
     players, values = np.flatnonzero(game.ravel()), np.zeros((pairs, game.size))
@@ -357,10 +375,10 @@ def standard_error(
 
 
 def patch_truth(
-    of: Callable,    # frames -> (n,) deciding numbers
+    of: Callable,                   # frames -> (n,) deciding numbers
     case: Case,
-    pairs: int = 4,  # permutations, each with its reverse
-):                   # (12, 24) Shapley values that sum to 1, and (12, 24) bool: patches in the game
+    pairs: int = 4,                 # permutations, each with its reverse
+) -> tuple[np.ndarray, np.ndarray]: # (12, 24) Shapley values that sum to 1, and (12, 24) bool: patches in the game
     "How much of the effect each patch of the cause carries."
     values, game = patch_values(of, case, case.twin, pairs)
     return values.mean(0), game
@@ -369,7 +387,7 @@ def patch_truth(
 def truth_quality(
     of: Callable,     # frames -> (n,) deciding numbers
     case: Case,
-    pairs: int = 4,
+    pairs: int = 4,   # permutations, each with its reverse
 ) -> dict:            # error, share, distractor_density
     "The patchwise truth judged as a map: its standard error as a share of its length, and its scores when the patches of things that are no cause are swapped as well."
     values, _ = patch_values(of, case, case.twin, pairs)
@@ -379,7 +397,10 @@ def truth_quality(
                 distractor_density=distractor_density(both, case.distractors))
 
 
-def spearman(a: np.ndarray, b: np.ndarray) -> float: # −1 … 1, nan when one is constant
+def spearman(
+    a: np.ndarray, # any shape
+    b: np.ndarray, # as many values
+) -> float:        # −1 … 1, nan when one is constant
     "Rank correlation, ties by their mean rank."
     def ranks(x):
         _, inverse, count = np.unique(np.ravel(x), return_inverse=True, return_counts=True)
@@ -399,7 +420,9 @@ PARTS = {"": ("vlm.", "driving."), "_vision": ("vlm.model.vision_tower.",), "_pr
          "_last": ("vlm.model.language_model.layers.{0}.", "vlm.model.language_model.layers.{1}.")}  # Qwen2's last two layers
 
 
-def mean_interval(values) -> dict: # mean, lo, hi, n
+def mean_interval(
+    values: Sequence[float], # numbers, any that are not finite left out
+) -> dict:                   # mean, lo, hi, n
     "Mean with a normal 95 % interval; values that are not finite are left out and not counted."
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
@@ -408,7 +431,10 @@ def mean_interval(values) -> dict: # mean, lo, hi, n
     return dict(mean=float(m), lo=float(m - half), hi=float(m + half), n=len(x))
 
 
-def median_interval(values, seed: int = 0) -> dict: # mean (the median), lo, hi, n
+def median_interval(
+    values: Sequence[float], # numbers, any that are not finite left out
+    seed: int = 0,           # of the bootstrap
+) -> dict:                   # mean (the median), lo, hi, n
     "Median with a bootstrap 95 % interval, under the same keys."
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
@@ -418,19 +444,31 @@ def median_interval(values, seed: int = 0) -> dict: # mean (the median), lo, hi,
     return dict(mean=float(np.median(x)), lo=float(np.quantile(again, 0.025)), hi=float(np.quantile(again, 0.975)), n=len(x))
 
 
-def discrimination(map_of: MapOf, model: DrivingVLA, cases: list[Case], bend: float = 0.012) -> list[float]:
+def discrimination(
+    map_of: MapOf,       # of the method
+    model: DrivingVLA,
+    cases: list[Case],   # of the curve
+    bend: float = 0.012, # 1/m, the curvature's threshold
+) -> list[float]:        # one a case
     "Share of the lead car in the curve map, for lead cars that decide the speed on curves."
     curved = [c for c in cases if c.target == "brake_lead" and abs(c.scene.curvature) >= bend]
     return [share(join(map_of(model, c, "curve")), c.mask) for c in curved]
 
 
-def prefixes(model: DrivingVLA, part: str) -> tuple: # of names in the state dict
+def prefixes(
+    model: DrivingVLA,
+    part: str, # of PARTS
+) -> tuple:    # of names in the state dict
     "What belongs to a part."
     depth = len(model.language_model.layers)
     return tuple(name.format(depth - 2, depth - 1) for name in PARTS[part])
 
 
-def randomised(model: DrivingVLA, part: str = "", seed: int = 1) -> DrivingVLA:
+def randomised(
+    model: DrivingVLA,
+    part: str = "", # of the model; "": all of it
+    seed: int = 1,  # of the new weights
+) -> DrivingVLA:
     "A copy with the weights of one part, a name in PARTS, drawn anew; all of them by default."
     other = copy.deepcopy(model)
     drawn = random_model(model.config, seed=seed, std=0.06).state_dict()
@@ -438,12 +476,22 @@ def randomised(model: DrivingVLA, part: str = "", seed: int = 1) -> DrivingVLA:
     return other
 
 
-def randomised_rho(map_of: MapOf, maps: list[np.ndarray], other: DrivingVLA, cases: list[Case]) -> list[float]:
+def randomised_rho(
+    map_of: MapOf,          # of the method
+    maps: list[np.ndarray], # of the trained model
+    other: DrivingVLA,
+    cases: list[Case],      # of those maps
+) -> list[float]:           # one a case
     "Rank correlation of each map, tiles side by side, with the map of the model with random weights."
     return [abs(spearman(m, join(map_of(other, c, c.target)))) for m, c in zip(maps, cases)]
 
 
-def scale_change(map_of: MapOf, model: DrivingVLA, cases: list[Case], factor: float = 100.0) -> list[float]:
+def scale_change(
+    map_of: MapOf,         # of the method
+    model: DrivingVLA,
+    cases: list[Case],     # of one target
+    factor: float = 100.0, # of the scalar
+) -> list[float]:          # one a case
     "Share of the map that moves when the scalar is multiplied."
     shares = lambda m: m / max(m.sum(), 1e-300)
     return [float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2) for c in cases]
@@ -455,7 +503,11 @@ SHORT = ("point", "point1", "share", "eshare", "auc", "distr", "distr~", "cf-del
 ASKED = {"brake_lead": "-forward_speed", "brake_light": "-forward_speed", "curve": "lateral", "text": "index:0"} # the model's question to a case
 
 
-def question_of(model: DrivingVLA, case: Case, target: str) -> Question:
+def question_of(
+    model: DrivingVLA,
+    case: Case,
+    target: str, # see `experiment.targets.describe`
+) -> Question:
     "A case as a question, with the trained model's answer in place."
     return Question(model, model.prepare(case.frame, case.scene.speed), torch.tensor([case.answer_ids]), ASKED[target])
 
@@ -464,12 +516,17 @@ class Multiplied(Question):
     "The same question with its scalar multiplied."
     factor: float = 1.0
 
-    def forward(self, *args, **kwargs):
+    def forward(self,
+        *args,    # of `Question.forward`
+        **kwargs, # the same
+    ) -> tuple[Target, Output]: # the scalar multiplied
         y, out = super().forward(*args, **kwargs)
         return replace(y, value=y.value * self.factor), out
 
 
-def map_of(name: str) -> MapOf:
+def map_of(
+    name: str, # of the catalogue
+) -> MapOf:    # model, case → (12, 24) map
     "A method of the catalogue as a map function."
     def found(model, case, target, factor=1.0):
         asked = question_of(model, case, target)
@@ -480,7 +537,10 @@ def map_of(name: str) -> MapOf:
     return found
 
 
-def completeness(model: DrivingVLA, cases: list[Case]) -> list[float]:
+def completeness(
+    model: DrivingVLA,
+    cases: list[Case], # of one target
+) -> list[float]:      # one a case
     "Completeness error of maps in the target's unit; nan where frame and background have one value."
     def error(case):
         try:
@@ -490,7 +550,11 @@ def completeness(model: DrivingVLA, cases: list[Case]) -> list[float]:
     return [error(c) for c in cases]
 
 
-def dataset_map(model: DrivingVLA, frames: int = 64, seed: int = 555) -> MapOf:
+def dataset_map(
+    model: DrivingVLA,
+    frames: int = 64, # to be averaged
+    seed: int = 555,  # of the scenes
+) -> MapOf:           # the same map for every case
     "The centred rule against the mean of other scenes, place by place, instead of the frame's own surroundings."
     rng, asked = np.random.default_rng(seed), []
     for _ in range(frames):
@@ -502,7 +566,12 @@ def dataset_map(model: DrivingVLA, frames: int = 64, seed: int = 555) -> MapOf:
     return found
 
 
-def random_map(model: DrivingVLA, case: Case, target: str, factor: float = 1.0) -> np.ndarray: # (2, 12, 12)
+def random_map(
+    model: DrivingVLA,
+    case: Case,
+    target: str,         # not used
+    factor: float = 1.0, # not used
+) -> np.ndarray:         # (2, 12, 12)
     "Control: uniform noise, the same for the same scene, whatever the model and the target."
     return np.random.default_rng(case.scene.seed).random((2, 12, 12))
 
@@ -522,10 +591,10 @@ def _rows(method, target, scores: dict) -> list[dict]: # lists of numbers -> row
 
 def reference(
     model: DrivingVLA,
-    cases: list[Case],
-    truths: int = 60,  # cases with a patchwise truth
-    judged: int = 20,  # of them, whose truth is judged itself
-):                     # Shapley values of the first cases, and scores that belong to no method
+    cases: list[Case],  # of one target
+    truths: int = 60,   # cases with a patchwise truth
+    judged: int = 20,   # of them, whose truth is judged itself
+) -> tuple[list, dict]: # Shapley values of the first cases, and scores that belong to no method
     "Patchwise truth, and what the oracle mask and that truth score in deletion and insertion."
     if cases[0].target not in ("brake_lead", "brake_light"):
         oracle = [counterfactual(partial(decide, model, c), c, c.cover) for c in cases] if cases[0].target == "curve" else []
@@ -541,7 +610,7 @@ def reference(
 
 def score_maps(
     model: DrivingVLA,
-    cases: list[Case],
+    cases: list[Case],       # of the maps
     maps: list[np.ndarray],  # (12, 24) each
     truths: list,            # (values, game) of the first cases, from `reference`
 ) -> dict:                   # metric -> one number per case
@@ -557,7 +626,10 @@ def score_maps(
     return scores
 
 
-def mean_truth_of_others(cases: list[Case], truths: list) -> list[np.ndarray]: # one (12, 24) map per case with a truth
+def mean_truth_of_others(
+    cases: list[Case],
+    truths: list,      # from `reference`
+) -> list[np.ndarray]: # one (12, 24) map per case with a truth
     "What is known of the causes' places and weights without looking: the mean patchwise truth of all other cases."
     total = np.sum([v for v, _ in truths], axis=0)
     return [total - v for v, _ in truths]
@@ -565,8 +637,8 @@ def mean_truth_of_others(cases: list[Case], truths: list) -> list[np.ndarray]: #
 
 def score_method(
     model: DrivingVLA,
-    found: MapOf,
-    cases: list[Case],
+    found: MapOf,            # the method's maps
+    cases: list[Case],       # of one target
     truths: list,            # from `reference`
     others: dict,            # part -> model with that part random, from `randomised`
 ) -> dict:                   # metric -> one number per case
@@ -582,13 +654,13 @@ def score_method(
 
 def evaluate(
     model: DrivingVLA,
-    methods: dict[str, MapOf],  # name -> map function
-    n: int = 200,               # cases of each target
-    seed: int = 0,              # of the scenes
-    targets=TARGETS,
-    few: int = 40,              # cases for a method in COSTLY
-    say: Callable = lambda text: None,  # told about progress
-) -> list[dict]:                # rows of the result file: method, target, metric, mean, lo, hi, n
+    methods: dict[str, MapOf],         # name -> map function
+    n: int = 200,                      # cases of each target
+    seed: int = 0,                     # of the scenes
+    targets: Sequence[str] = TARGETS,  # of TARGETS
+    few: int = 40,                     # cases for a method in COSTLY
+    say: Callable = lambda text: None, # told about progress
+) -> list[dict]:                       # rows of the result file: method, target, metric, mean, lo, hi, n
     "Every method on the same fresh cases."
     rows, others = [], {part: randomised(model, part) for part in PARTS}
     for target in targets:
@@ -605,7 +677,9 @@ def evaluate(
     return rows
 
 
-def table(rows: list[dict]) -> str:
+def table(
+    rows: list[dict], # of the result file
+) -> str:             # Markdown
     "One block a target, one line a method."
     value = {(r["target"], r["method"], r["metric"]): r for r in rows}
     short = dict(zip(METRICS, SHORT, strict=True))
@@ -624,8 +698,8 @@ def table(rows: list[dict]) -> str:
 
 # %% ../nbs/17_truth.ipynb #4fb0a42e
 def headline(
-    rows: list[dict],
-    metrics: tuple = ("pointing", "share", "eshare", "auc"),
+    rows: list[dict], # of the result file
+    metrics: tuple = ("pointing", "share", "eshare", "auc"), # columns
 ) -> str: # Markdown
     "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
     value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
@@ -645,12 +719,12 @@ def fingerprint(model: DrivingVLA) -> str: # sha256 of all weights
 
 
 def save_results(
-    rows: list[dict],
+    rows: list[dict],   # of `evaluate`
     path: Path,         # results.json
     model: DrivingVLA,
     default: str,       # the method that the package uses unless told otherwise
-    seed: int,
-) -> Path:
+    seed: int,          # of the scenes
+) -> Path:              # the same path
     "Write the result file: rows, default method, the model's sha256, seed, versions. Numbers that are not finite become null."
     clean = lambda v: None if isinstance(v, float) and not np.isfinite(v) else v
     path = Path(path)
@@ -678,7 +752,9 @@ def _one_target(job): # in a worker: the rows of one target
     return evaluate(model, asked, n, seed, [target], say=lambda text: print(text, flush=True))
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(
+    argv: list[str] | None = None, # arguments; the command line's when None
+) -> int:                          # exit status
     "Command: score the methods on rendered scenes, print the table, write the result file."
     parser = argparse.ArgumentParser(prog="python -m experiment.truth", description="Score heatmap methods on rendered scenes whose causes are known.")
     parser.add_argument("--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes")

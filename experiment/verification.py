@@ -9,6 +9,7 @@ __all__ = ['TENSORS', 'TARGET', 'FORMAT', 'FILE', 'interleaver_facts', 'attentio
 # %% ../nbs/12_verification.ipynb #43af0b9f
 import logging, math
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from json import dumps
@@ -26,7 +27,7 @@ TENSORS = ("pixel_shuffle_out", "mlp1_input", "mlp1_output", "vit_embeds")
 
 def interleaver_facts(
     record: dict, # checked
-) -> dict:
+) -> dict:        # by name
     "Counts, and shape and gradient of every tensor; None for what the detail does not keep."
     inter, mask = record["interleaver"], record["interleaver"]["selected_mask"]
     held = lambda e: None if e is None else dict(shape=list(e["value"].shape), grad=e["grad"] is not None)
@@ -61,7 +62,9 @@ def record_facts(
 # %% ../nbs/12_verification.ipynb #97c952e6
 FORMAT, FILE = "vla-relevance/verification-1", "verification.json"
 
-def finite(x: Any) -> Any: # the same, numbers that are not finite as None
+def finite(
+    x: Any, # any shape
+) -> Any:   # the same, numbers that are not finite as None
     "Plain types for JSON."
     if isinstance(x, dict): return {str(k): finite(v) for k, v in x.items()}
     if isinstance(x, (list, tuple)): return [finite(v) for v in x]
@@ -75,7 +78,7 @@ class _Tally(logging.Handler):
 @dataclass
 class Verification:
     "What a run wrote and noticed."
-    command: str
+    command: str                                     # its name
     out: Path                                        # the run's folder
     records: dict[str, dict] = field(default_factory=dict)  # tag → facts
     said: Counter = field(default_factory=Counter)   # lines of the log by level
@@ -84,9 +87,9 @@ class Verification:
     stopped: str = ""                                # why it ended early
 
     def add(self,
-        tag: str,
-        record: dict,
-        findings: list[Finding],
+        tag: str,                       # of the record
+        record: dict,                   # checked
+        findings: list[Finding],        # about it
         outputs: dict[str, list[Path]], # name → files, for every image its own
         **more: Any,                    # further facts, plain types
     ) -> None:
@@ -94,7 +97,7 @@ class Verification:
         files = {name: {str(p.relative_to(self.out)): p.stat().st_size for p in paths} for name, paths in outputs.items()}
         self.records[tag] = record_facts(record, findings) | dict(outputs=files) | more
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict: # plain types
         "Totals first, then every record."
         done, failed = (self.summary.done, self.summary.failed) if self.summary else ([], {})
         names = Counter(n for r in self.records.values() for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]})
@@ -103,16 +106,16 @@ class Verification:
                            warnings=self.said["warnings"], errors=self.said["errors"], findings=dict(sorted(names.items())), targets=dict(Counter(r["target"]["target"] for r in self.records.values())),
                            images=sum(r["images"] for r in self.records.values()), files=len(sizes), bytes=sum(sizes)) | self.totals | dict(records=self.records))
 
-    def write(self) -> Path:
+    def write(self) -> Path: # the file
         "Atomically, as `verification.json`."
         return write_atomic(self.out / FILE, lambda f: f.write((dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()))
 
 @contextmanager
 def verification(
-    command: str,        # its name
-    out: str | Path,     # the run's folder
-    log: logging.Logger, # of `experiment.runs.pipeline_log`
-): # a `Verification`; give it the run's summary
+    command: str,            # its name
+    out: str | Path,         # the run's folder
+    log: logging.Logger,     # of `experiment.runs.pipeline_log`
+) -> Iterator[Verification]: # a context; give it the run's summary
     "Written unfinished at the start, complete at the end, with the reason when the run breaks off."
     found = Verification(command, Path(out)); tally = _Tally(found.said)
     found.write(); log.addHandler(tally)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from .camera import Camera, visible
 from .canvas import Canvas, nearest
-from .catalogue import DEFAULT, METHODS, answering, relevance_of
+from .catalogue import DEFAULT, METHODS, answering, kept_as, relevance_of
 from .explain import record_frame, record_title
 from .heatmap import colourise, limits, overlay
 from .interleaver import image_positions
@@ -175,7 +175,7 @@ class Live:
     ) -> dict:                 # see `experiment.payload`
         "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
         target = target or self.targets(frame)[0]
-        key = (frame, target, "" if method in RULES else method, twin)
+        key = (frame, target, "" if method in RULES else kept_as(method), twin)
         if key not in self.kept:
             picture, speed = self.picture(frame, twin)
             rule = method in RULES
