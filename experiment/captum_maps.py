@@ -6,8 +6,10 @@
 __all__ = ['PERTURBING', 'CaptumError', 'patch_features', 'captum_map']
 
 # %% ../nbs/11_captum.ipynb #0b406075
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from .perturb import baseline
@@ -25,6 +27,15 @@ def _captum(algorithm: str) -> Any:
     except ImportError: raise CaptumError(f"{algorithm} needs Captum: pip install captum, or the extra vla-relevance[captum]") from None
     if not hasattr(captum.attr, algorithm): raise CaptumError(f"Captum has no algorithm {algorithm!r}; see captum.ai/api")
     return getattr(captum.attr, algorithm)
+
+@contextmanager
+def _seeded(seed: int, device: torch.device):
+    "Random numbers of torch and numpy, both of which Captum draws, from a seed; afterwards they go on as before."
+    state = np.random.get_state()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed); np.random.seed(seed)
+        try: yield
+        finally: np.random.set_state(state)
 
 def patch_features(
     question: Question,
@@ -47,8 +58,6 @@ def captum_map(
         if algorithm in PERTURBING: return question.values(pixels).to(x.device)
         return torch.stack([question.forward(p)[0].value for p in pixels])
     if algorithm in PERTURBING: options = dict(feature_mask=patch_features(question), perturbations_per_eval=8) | options
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
-        torch.manual_seed(seed)
-        found = made(y).attribute(x, baselines=baseline(question, start)[None], **options)
+    with _seeded(seed, x.device): found = made(y).attribute(x, baselines=baseline(question, start)[None], **options)
     cells = found.detach().double().cpu()[0].unflatten(3, (question.side, -1)).unflatten(2, (question.side, -1)) # (T, 3, side, patch, side, patch)
     return cells[:, 0, :, 0, :, 0] if algorithm in PERTURBING else cells.sum((1, 3, 5)) # every pixel of a feature has the feature's value
