@@ -6,14 +6,14 @@
 __all__ = ['OUTPUTS', 'EPILOG', 'main', 'code_hash', 'Settings', 'folder_of', 'check_settings', 'read_json', 'write_json',
            'keep_settings', 'plan', 'beside', 'ask', 'scene_name', 'sources', 'fingerprint', 'save_records',
            'summary_of', 'FrameWork', 'survey', 'holds', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean',
-           'read_mean', 'Finish', 'only_run', 'torch_threads', 'workers_of', 'same_makers', 'summarise', 'verify',
-           'scenes', 'finish', 'gaze_rows']
+           'read_mean', 'Finish', 'only_run', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'same_makers', 'summarise',
+           'verify', 'scenes', 'finish', 'gaze_rows']
 
 # %% ../nbs/16_scenes.ipynb #89877430
-import fcntl, hashlib, json, math, os, re, shutil, sys, time
+import fcntl, hashlib, json, math, os, re, shutil, sys, threading, time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from . import __version__
 from .agreement import cases, mean_gaze, read_scores, score_scene, table
 from .camera import Camera
 from .catalogue import DEFAULT, SHOWN, describe as describe_methods, method_of, relevance_of
-from .cluster import Inside, Pool, Processes, Ray, connect, spread
+from .cluster import Inside, Pool, Processes, Ray, Tool, connect, no_more, spread
 from .explain import record_targets, save_maps
 from .methods import RULES, frame_maps
 from .model import load
@@ -182,13 +182,15 @@ def summary_of(record: dict) -> dict:
                 held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")})
 
 class FrameWork:
-    "A worker's tool: explains a prompt and writes everything about it."
+    "A worker's tool: explains a prompt and writes everything about it; while one is written, the model explains the next."
+    lanes = 2
+
     def __init__(self,
         settings: Settings,
         out: str,                 # the run's folder
         device: str | None = None, # cuda:1 …; the settings' when None
     ):
-        self.settings, self.out = settings, Path(out)
+        self.settings, self.out, self.turn = settings, Path(out), threading.Lock()
         self.model = load(settings.model, DTYPES[settings.dtype], device or settings.device, settings.revision)
         self.options = plan(settings.method) | dict(max_new_tokens=settings.max_new_tokens)
 
@@ -205,12 +207,15 @@ class FrameWork:
         return read_speed(now.speed_path) if now.speed_path else 0.0
 
     def __call__(self, prompt: Prompt) -> dict: # bytes, seconds, faults, warnings
-        "Explain, write, mark."
+        "Explain, write, mark. Seconds are those of this prompt alone, without waiting for the model."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         frames, speed = [read_frame(f.path) for f in prompt.frames], self.speed(prompt)
         ready = time.perf_counter()
-        found, faults = ask(self.model, frames, speed, s.target, s.method, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames], **self.options)
-        spent, folder, told = time.perf_counter() - ready, self.out / "scenes" / scene_name(prompt, s.source), {}
+        with self.turn:
+            waited = time.perf_counter() - ready
+            found, faults = ask(self.model, frames, speed, s.target, s.method, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames], **self.options)
+            spent = time.perf_counter() - ready - waited
+        folder, told = self.out / "scenes" / scene_name(prompt, s.source), {}
         files = []
         for record, methods in found:
             target = record["target_info"]["target"]
@@ -228,7 +233,7 @@ class FrameWork:
         sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
         write_json(folder / "done" / f"{name}.json", dict(settings=s.hash, sources=sources(prompt), files=sizes, speed=speed, said=found[0][0]["text_outputs"]["decoded_text"],
                    sizes=[[f.height, f.width] for f in frames], targets=told, faults=faults, gaze=[str(f.gaze_path) if f.gaze_path else None for f in prompt.frames]))
-        return dict(bytes=sum(sizes.values()), seconds=time.perf_counter() - start, explaining=spent, faults=faults, warnings=[m for e in told.values() for _, m in e["findings"]])
+        return dict(bytes=sum(sizes.values()), seconds=time.perf_counter() - start - waited, explaining=spent, faults=faults, warnings=[m for e in told.values() for _, m in e["findings"]])
 
 # %% ../nbs/16_scenes.ipynb #f26da8b3
 _REMAINS = re.compile(r"\..+\.[a-z0-9_]{8}|\.[0-9a-f]{32}\.tmp")  # temporary names of write_atomic and save_png
@@ -357,9 +362,7 @@ def torch_threads(n: int):
     try: yield
     finally: torch.set_num_threads(before)
 
-def workers_of(
-    make,                # makes a worker's tool, from `args`
-    args: tuple,
+def pool_of(
     workers: int,        # 0: inside this process
     ray: str | None,     # address
     device: str,
@@ -371,10 +374,34 @@ def workers_of(
         cluster = connect(ray, threads)
         room = int(cluster.cluster_resources().get("GPU", 0) if gpu else cluster.cluster_resources().get("CPU", 0) // threads)
         if not room: raise RunError(f"--ray {ray}: the cluster has no {'GPU' if gpu else f'{threads} CPUs'} for a worker")
-        return Ray(cluster, make, args, threads, int(gpu)), workers or room
-    if not workers: return Inside(make, args), 1
+        return Ray(cluster, threads, int(gpu)), workers or room
+    if not workers: return Inside(), 1
     if gpu and not torch.cuda.is_available(): raise RunError(f"--device {device}: this machine has no CUDA device")
-    return Processes(make, args, (lambda slot: {"device": f"cuda:{slot % torch.cuda.device_count()}"}) if device == "cuda" else (lambda slot: {}), threads), workers
+    return Processes(threads), workers
+
+def gpu_of(slot: int) -> dict: # arguments for `FrameWork`
+    "Worker *i* takes GPU *i*, modulo their number."
+    return {"device": f"cuda:{slot % torch.cuda.device_count()}"}
+
+@contextmanager
+def staff(
+    workers: int,        # as the following options: see `pool_of`
+    ray: str | None,
+    device: str,
+    threads: int,
+) -> Iterator[Callable]: # over(tool, items, log, what, …) → failed items
+    "Workers that live from the first item of a run to its end, whatever the stage."
+    pools: list[tuple[Pool, int]] = []
+    def over(tool, items, log, what, **options):
+        "Nothing to do starts no worker, and a lone scene is drawn here sooner than one starts."
+        if not items: return {}
+        if not pools and what == "scenes" and len(items) == 1:
+            with closing(Inside()) as here: return spread(items, tool, here, 1, log, what, **options).failed
+        if not pools: pools.append(pool_of(workers, ray, device, threads))
+        return spread(items, tool, *pools[0], log, what, **options).failed
+    try: yield over
+    finally:
+        for pool, _ in pools: pool.close()
 
 def same_makers(
     out: Path,
@@ -458,22 +485,16 @@ def scenes(
     root, dataset = Path(out), asked.source                 # whole paths: workers may stand elsewhere
     if is_video(Path(dataset)): dataset = str(unpack(Path(dataset), root.resolve() / "frames", rate))
     prompts, bad = _found(dataset, asked, gaze_folder, limit)
-    with pipeline_log(out) as log, only_run(root), torch_threads(threads), _verified(root, asked, force, log) as verified:
+    with pipeline_log(out) as log, only_run(root), torch_threads(threads), _verified(root, asked, force, log) as verified, staff(workers, ray, device, threads) as over:
         for name, why in bad.items(): log.error("%s", why)
         before = done_before(prompts, asked, root)
         todo = [p for p in prompts if p.tag not in before]
         log.info("%s: %d prompts, %d done before, %d to do · %s · target %s · method %s", dataset, len(prompts), len(before), len(todo), model, " ".join(target), " ".join(method))
         mute = [p.tag for p in todo if p.frames[-1].speed_path is None and not p.frames[-1].silent]
         if speed is None and mute: log.warning("%d frames belong to scenes without speeds (first: %s): 0 m/s is used; give --speed or %s/<frame>.txt", len(mute), mute[0], speed_folder)
-        def spread_over(make, args, items, what, **options):
-            "Nothing to do starts no worker."
-            if not items: return {}
-            lone = what == "scenes" and len(items) == 1                  # drawn here sooner than a worker starts
-            pool, slots = (Inside(make, args), 1) if lone else workers_of(make, args, workers, ray, device, threads)
-            return spread(items, pool, slots, log, what, timeout=timeout, **options).failed
-
-        here = str(root.resolve())
-        failed = bad | spread_over(FrameWork, (asked, here), todo, "frames", accept=partial(_accept, root, log), note=_Notes(root, len(todo), log))
+        spread_over = partial(over, log=log, timeout=timeout)
+        explaining = Tool(FrameWork, (asked, str(root.resolve())), gpu_of if device == "cuda" and not ray else no_more)
+        failed = bad | spread_over(explaining, todo, what="frames", accept=partial(_accept, root, log), note=_Notes(root, len(todo), log))
         done = done_before(prompts, asked, root) if todo else before
         items, faults = finish(spread_over, done, prompts, asked.source, root, animation, failed)
         told = summarise(done, prompts, failed, faults, asked)
@@ -505,12 +526,12 @@ def finish(
     here, folder = str(root.resolve()), root / "scenes"
     known = scene_items(done, prompts, source)
     gazed = [i for i, gaze in known.items() if gaze]
-    failed |= spread_over(GazeMean, (here,), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], "scenes")
+    failed |= spread_over(Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes")
     means = hashlib.sha256("".join(i.made_from for i in gazed).encode()).hexdigest()
     items = [SceneItem(i.tag, f"{animation} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in known.items()]
     late = [i for i in items if read_json(folder / i.tag / "finished.json").get("made_from") != i.made_from]
     camera = read_json(root / "settings.json").get("made_by", {}).get("camera")
-    failed |= spread_over(Finish, (here, camera, animation, tuple(i.tag for i in gazed)), late, "scenes")
+    failed |= spread_over(Tool(Finish, (here, camera, animation, tuple(i.tag for i in gazed))), late, what="scenes")
     return items, {f"{i.tag} {name} gaze": why for i in items for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()}
 
 def gaze_rows(scores: dict[str, dict]) -> list[dict]:
