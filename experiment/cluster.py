@@ -81,7 +81,7 @@ def serve(
             work = None                                                 # the old tool's memory first
             make, args, own = asked
             work = make(*args, **own)
-            for lanes in range(lanes + 1, getattr(make, "lanes", 1) + 1): threading.Thread(target=lane, daemon=True).start()
+            while lanes < getattr(make, "lanes", 1): lanes += 1; threading.Thread(target=lane, daemon=True).start()
             say("ready", work.about())
     except (EOFError, BrokenPipeError, ConnectionResetError): pass      # the dispatcher ended, or was killed: so do we
     except Exception as error: say("refused", reason_of(error))
@@ -271,8 +271,7 @@ class _Queue:
     "Items still to do, items in the hands of ready workers, and how often each was lost."
     def __init__(self, items, lanes, tries, summary, log):
         self.waiting, self.lanes, self.tries, self.summary, self.log = deque(items), lanes, tries, summary, log
-        self.hands: dict[int, dict[str, _Held]] = {}                     # slot → tag → item, the oldest first
-        self.lost: Counter = Counter()
+        self.hands, self.lost = {}, Counter()                            # slot → tag → item, the oldest first; tag → how often
 
     def deal(self):
         "Whom to send what: first those that hold least; an item that was lost before shares its worker with none."
