@@ -8,7 +8,7 @@ __all__ = ['NEAR', 'SIMLINGO_CAMERA', 'DT', 'TOP_SPEED', 'Camera', 'visible', 's
 # %% ../nbs/02_camera.ipynb #00000002
 import math
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,14 +86,14 @@ def segments(
     frame: tuple[int, int], # (H, W) px
 ) -> list[tuple[int, np.ndarray]]: # (k, (2, 2) px) for every part of the line k → k+1 that lies in front of the camera
     "The poly-line as pixels, cut at the lens."
-    p, out = _points(points), []
-    for k, (a, b) in enumerate(zip(p, p[1:])):
-        near = camera.x + NEAR
-        if max(a[0], b[0]) <= near: continue
-        cut = lambda inside, other: other if other[0] >= near else inside + (other - inside) * (near - inside[0]) / (other[0] - inside[0])
-        ends = np.array([cut(b, a), cut(a, b)])
-        out.append((k, camera.project(np.maximum(ends, [near, -np.inf]), frame)))
-    return out
+    p, near = _points(points), camera.x + NEAR
+    seen = np.flatnonzero(np.maximum(p[:-1, 0], p[1:, 0]) > near)
+    a, b = p[seen], p[seen + 1]
+    def cut(inside, other):
+        behind = other[:, :1] < near
+        return np.where(behind, inside + (other - inside) * (near - inside[:, :1]) / np.where(behind, other[:, :1] - inside[:, :1], 1.0), other)
+    ends = np.maximum(np.concatenate([cut(b, a), cut(a, b)], 1).reshape(-1, 2), [near, -np.inf])
+    return list(zip(seen.tolist(), camera.project(ends, frame).reshape(-1, 2, 2)))
 
 # %% ../nbs/02_camera.ipynb #0000000e
 DT = 0.25         # seconds between speed way-points
@@ -111,6 +111,14 @@ def _colours(speeds):
     return [tuple(int(255 * c) for c in colour[:3]) for colour in colormaps["plasma"](np.minimum(np.asarray(speeds) / TOP_SPEED, 1.0))]
 
 _font = cache(ImageFont.load_default)   # reading one takes longer than drawing with it
+
+@lru_cache(1024)
+def _label(text, unit):
+    "White letters on black, the mask that shows them with a black stroke, and both's upper left corner, px from the left end of the middle line. Kept: the same few hundred come in every frame."
+    x, y, right, lower = (round(v) for v in _font(unit).getbbox(text, anchor="lm", stroke_width=1))
+    letters, mask = (Image.new("L", (right - x, lower - y)) for _ in range(2))
+    for picture, stroke in ((letters, 0), (mask, 1)): ImageDraw.Draw(picture).text((-x, -y), text, fill=255, anchor="lm", font=_font(unit), stroke_width=stroke)
+    return Image.merge("RGB", [letters] * 3), mask, (x, y)
 
 def _title(draw, size, text, unit):
     "One line of text on a dark bar at the top, made smaller until it fits."
@@ -134,7 +142,8 @@ def _draw(image, points, camera, colours, labels, title):
     last = None
     for (u, v), shown, text in zip(pixels, inside, labels):
         if not (text and shown) or last is not None and abs(v - last) < unit: continue
-        draw.text((u + 3 * r, v), text, fill="white", anchor="lm", font=_font(unit), stroke_width=1, stroke_fill="black")
+        letters, mask, (x, y) = _label(text, unit)
+        image.paste(letters, (round(u + 3 * r) + x, round(v) + y), mask)
         last = v
     hidden = int((~inside).sum())
     _title(draw, image.size, title + (f" · {hidden} of {len(p)} points outside the view" if hidden else ""), unit)

@@ -225,12 +225,12 @@ def save_arrays(
     path: Path,                    # .npz
     arrays: dict[str, np.ndarray], # by name
 ) -> Path:                         # the same path
-    "As `numpy.savez_compressed`, at deflate's level 2: a third of the time of numpy's 6."
+    "As `numpy.savez_compressed`, at deflate's level 2, a third of the time of numpy's 6; what has less than 4 KiB stays as it is."
     def write(file):
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
                 data = io.BytesIO(); np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getbuffer(), zipfile.ZIP_DEFLATED, 2)   # dated 1980: equal arrays are equal bytes
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getbuffer(), zipfile.ZIP_DEFLATED if data.tell() > 4096 else zipfile.ZIP_STORED, 2)   # dated 1980: equal arrays are equal bytes
     return write_atomic(path, write, sync=False)
 
 def save_maps(

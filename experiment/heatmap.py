@@ -143,9 +143,10 @@ def encode_png(
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", deflate.compress(lines.data) + deflate.flush()) + _chunk(b"IEND", b"")
 
 # %% ../nbs/09_heatmap.ipynb #00000019
-def _png(picture: Image.Image | Figure | bytes) -> bytes:
+def _png(picture: Image.Image | Figure | np.ndarray | bytes) -> bytes:
     "PNG bytes without metadata."
     if isinstance(picture, bytes): return picture
+    if isinstance(picture, np.ndarray): return encode_png(picture)
     if not isinstance(picture, Figure): return encode_png(np.asarray(picture if picture.mode in ("L", "I;16") else as_rgb(picture)))
     data = io.BytesIO(); picture.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
@@ -187,7 +188,7 @@ def figure(
 # %% ../nbs/09_heatmap.ipynb #0000001c
 def save_png(
     path: str | Path,               # ends in .png; the folder exists
-    picture: Image.Image | Figure | bytes, # what to write; bytes are a PNG already
+    picture: Image.Image | Figure | np.ndarray | bytes, # what to write; an array as `encode_png` takes it, bytes are a PNG already
 ) -> Path:                          # the same path
     "Write a PNG atomically and without metadata. Raises ValueError for another ending, OSError when the folder cannot be written."
     path = Path(path)
@@ -214,4 +215,4 @@ def save_map(
         raise ValueError(f"display values lie in [{least}, 1] with axes (H, W), got {n.min():.3g} to {n.max():.3g} {n.shape}; "
                          "call normalise first")
     levels = np.rint((n - least) / (1 - least) * (2**bits - 1))
-    return save_png(path, Image.fromarray(levels.astype(np.uint8 if bits == 8 else np.uint16)))
+    return save_png(path, levels.astype(np.uint8 if bits == 8 else np.uint16))
