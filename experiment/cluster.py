@@ -10,7 +10,7 @@ __all__ = ['LANES', 'Event', 'no_more', 'Tool', 'Pool', 'attempt', 'serve', 'ser
 import logging, os, threading, time, traceback
 import multiprocessing as mp
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from queue import SimpleQueue
@@ -28,7 +28,9 @@ class Event(NamedTuple):
     value: Any
     tag: str = "" # the item's, of done and failed
 
-def no_more(slot: int) -> dict:
+def no_more(
+    slot: int, # of the worker
+) -> dict:     # empty
     "No arguments but those that all workers get."
     return {}
 
@@ -50,8 +52,8 @@ class Pool(Protocol):
     def close(self) -> None: "End all."
 
 def attempt(
-    work: Callable,
-    item: Any,
+    work: Callable,        # a worker's tool
+    item: Any,             # with a `tag`
 ) -> tuple[str, Any, str]: # kind, value and tag of an event
     "Work on one item; an exception becomes a reason."
     try: return "done", work(item), item.tag
@@ -133,7 +135,7 @@ class Inside(_Piped):
 @contextmanager
 def environment(
     values: dict[str, str], # variables for processes started inside this block
-):
+) -> Iterator[None]:        # a context
     "Variables that libraries read when they are imported."
     before = {k: os.environ.get(k) for k in values}
     os.environ.update(values)
@@ -142,8 +144,8 @@ def environment(
         for k, old in before.items(): os.environ.pop(k) if old is None else os.environ.update({k: old})
 
 def thread_variables(
-    threads: int, # of a worker
-) -> dict[str, str]:
+    threads: int,    # of a worker
+) -> dict[str, str]: # variables of OpenMP, MKL and OpenBLAS
     "How many threads numerical libraries may use; the bits of sums depend on it."
     return {k: str(threads) for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {"TOKENIZERS_PARALLELISM": "false"}
 
@@ -188,9 +190,9 @@ class _Actor:
     def attempt(self, item): return attempt(self.work, item)
 
 def connect(
-    address: str, # "auto", "local" (start one here), host:port or ray://…
-    threads: int = 1,
-):                # the ray module, connected
+    address: str,     # "auto", "local" (start one here), host:port or ray://…
+    threads: int = 1, # of every worker
+) -> Any:             # the ray module, connected
     "Join a Ray cluster. Raises RunError when Ray or the cluster is missing."
     try: import ray
     except ImportError: raise RunError("--ray needs Ray: pip install 'vla-relevance[ray]' (or use --workers N for the processes of this machine)") from None
@@ -245,11 +247,11 @@ class Ray:
 # %% ../nbs/16_cluster.ipynb #3922b0ea
 @contextmanager
 def progress(
-    total: int,
-    what: str,
-    log: logging.Logger,
+    total: int,          # items
+    what: str,           # unit of the bar
+    log: logging.Logger, # gets a line as well
     every: float = 60.0, # seconds between lines in the log
-):                       # a function to be called after each item
+) -> Iterator[Callable]: # a context
     "A bar on the screen and now and then a line in the log, both with the time left."
     start = last = time.monotonic()
     count = 0
@@ -318,8 +320,8 @@ def spread(
     tool: Tool,
     pool: Pool,
     slots: int,                # workers
-    log: logging.Logger,
-    what: str = "frames",
+    log: logging.Logger, # of the run
+    what: str = "frames", # unit of the progress bar
     tries: int = 3,            # before an item is given up
     timeout: float | None = None, # seconds an item may take; its worker is then ended
     accept: Callable[[Any], None] = lambda about: None, # gets what a worker says about itself; raises to stop the run

@@ -25,10 +25,10 @@ from .video import RATE, codec
 
 # %% ../nbs/16_presentation.ipynb #c53c8155
 def fitted(
-    picture: Image.Image,
+    picture: Image.Image,  # any size
     size: tuple[int, int], # (width, height), px
     caption: str = "",     # in the upper left corner
-) -> Image.Image:
+) -> Image.Image:          # of the asked size
     "Scaled to fit and centred on black."
     scale = min(size[0] / picture.width, size[1] / picture.height)
     small = picture.convert("RGB").resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
@@ -38,17 +38,17 @@ def fitted(
     return canvas
 
 def spaced(
-    items: Sequence,
-    most: int,
-) -> list: # in order, first and last among them
+    items: Sequence, # in order
+    most: int,       # items to keep
+) -> list:           # in order, first and last among them
     "At most so many of them, evenly spaced."
     if len(items) <= most: return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)] if most > 1 else [items[0]]
 
 def canvas_size(
-    pictures: Sequence[Path],
-    width: int, # at most, px
-) -> tuple[int, int]: # (width, height)
+    pictures: Sequence[Path], # of any sizes
+    width: int,               # at most, px
+) -> tuple[int, int]:         # (width, height)
     "The first picture's shape, not enlarged; even numbers, as encoders want them."
     with Image.open(pictures[0]) as first: w, h = first.size
     scale = min(1.0, width / w)
@@ -56,10 +56,10 @@ def canvas_size(
 
 def contact_sheet(
     pictures: Sequence[Path], # in order; named by their stems
-    columns: int = 4,
+    columns: int = 4,         # pictures in a row
     most: int = 16,           # evenly spaced
     width: int = 240,         # of one, px
-) -> Image.Image:
+) -> Image.Image:             # one picture
     "Many frames at a glance. Raises RunError without pictures."
     if not pictures: raise RunError("a contact sheet needs at least one picture")
     chosen, (w, h) = spaced(pictures, most), canvas_size(pictures, width)
@@ -90,7 +90,7 @@ def animate(
     pictures: Sequence[Image.Image], # of one size
     path: str | Path,                # ends in .webp, .gif or .mp4
     rate: float = RATE,              # frames a second
-) -> Path:
+) -> Path:                           # the file that was written
     "Write an animation, atomically. Raises RunError for an unknown ending, without pictures or encoder."
     path = Path(path)
     kind = path.suffix[1:].lower()
@@ -103,8 +103,8 @@ def driven(
     maps: Path,            # folder with final_heatmap/
     names: Sequence[str],  # of frames
     camera: Camera | None, # None: no route is drawn
-    size: tuple[int, int],
-) -> list[Image.Image]:
+    size: tuple[int, int], # px, width and height
+) -> list[Image.Image]:    # what is drawn
     "Heatmaps with the predicted route on them."
     found = []
     for name in names:
@@ -137,9 +137,9 @@ def series(
     return found
 
 def plot_series(
-    target: str,
+    target: str,       # what is asked
     s: dict,           # of `series`
-    title: str = "",
+    title: str = "",   # above the plot
 ) -> Picture:
     "The value over the frames, and the shares of relevance of every method."
     fig = Picture(figsize=(8, 1.6 + 1.3 * len(s["maps"])), dpi=90, layout="constrained")
@@ -159,12 +159,12 @@ def plot_series(
 ANIMATIONS = (*FORMATS, "none")
 
 def present_scene(
-    folder: Path,          # a scene's
-    camera: Camera | None, # for routes
+    folder: Path,            # a scene's
+    camera: Camera | None,   # for routes
     animation: str = "webp", # one of ANIMATIONS
-    most: int = 400,       # frames of an animation, evenly spaced
-    width: int = 480,      # of an animation, px at most
-) -> list[Path]:
+    most: int = 400,         # frames of an animation, evenly spaced
+    width: int = 480,        # of an animation, px at most
+) -> None:                   # nothing
     "Write `animation.*` and `sheet.png` beside every map's folders, and `time_<target>.png`."
     marks, written = list(read_marks(folder)), []
     for target, s in series(marks).items():
@@ -189,7 +189,9 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _href(path: Path, out: Path) -> str:
     return quote(str(path.relative_to(out)))
 
-def gaze_table(scores: dict[str, dict]) -> str: # HTML
+def gaze_table(
+    scores: dict[str, dict], # of `experiment.agreement`
+) -> str:                    # HTML
     "A table of `agreement.table`, a row a map, a column a metric; empty without scores."
     rows = table(scores)
     if not rows: return ""
@@ -207,10 +209,10 @@ def _scene_part(folder, out):
             + "".join(f"<figure>{show(p)}<figcaption>{html.escape(str(p.relative_to(folder)))}</figcaption></figure>" for p in figures))
 
 def write_page(
-    out: Path,     # a run's folder
-    summary: dict, # of `scenes.summarise`
+    out: Path,      # a run's folder
+    summary: dict,  # of `scenes.summarise`
     settings: dict, # as asked
-) -> Path:
+) -> Path:          # the page's file
     "`index.html`."
     scenes = {name: out / "scenes" / name for name in summary["scenes"] if (out / "scenes" / name).is_dir()}
     bad = [(k, v) for part in ("failed", "faults") for k, v in summary[part].items()]

@@ -76,7 +76,9 @@ class Settings:
         "Equal when all settings are equal."
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
-def folder_of(target: str) -> str:
+def folder_of(
+    target: str, # see `experiment.targets.describe`
+) -> str:        # a name without / and blanks
     "A target's name as the name of a folder."
     return re.sub(r"[^\w.-]+", "_", target)[:60]
 
@@ -89,18 +91,23 @@ def check_settings(settings: Settings) -> None:
         twice = [t for t, n in Counter(t.casefold() for t in given).items() if n > 1]
         if twice: raise RunError(f"{option}: {twice[0]!r} is named twice; leave one out, or use two runs")
 
-def read_json(path: Path) -> dict: # {} when it is not there or no JSON object
+def read_json(
+    path: Path, # a file, need not exist
+) -> dict:      # {} when it is not there or no JSON object
     "What a run left about itself."
     try: found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError): return {}
     return found if isinstance(found, dict) else {}
 
-def write_json(path: Path, value: dict) -> Path:
+def write_json(
+    path: Path,  # to be replaced
+    value: dict, # what it will hold
+) -> Path:       # the same path
     "Atomically; equal values give equal bytes."
     return write_atomic(path, lambda file: file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()))
 
 def keep_settings(
-    out: Path,
+    out: Path,           # the run's folder
     settings: Settings,
     force: bool = False, # throw results of other settings away
 ) -> None:
@@ -125,16 +132,18 @@ def plan(
     served = all(r.split == RULES[lead][0].split or (r.readout, r.split) == ("interleaver", "uniform") for r in rules)
     return dict(detail="trace" if served else "cam", rule=lead)
 
-def beside(methods: Sequence[str]) -> tuple[str, ...]:
+def beside(
+    methods: Sequence[str], # of the catalogue
+) -> tuple[str, ...]:       # those that are no attention rule
     "Methods to be computed at capture."
     return tuple(m for m in methods if m not in RULES)
 
 def ask(
-    model,
+    model, # with driving heads or without
     frames: list,           # RGB images of one prompt
     speed: float,           # m/s
-    targets: Sequence[str],
-    methods: Sequence[str],
+    targets: Sequence[str], # see `experiment.targets.describe`
+    methods: Sequence[str], # of the catalogue
     **options,              # of `record_targets`; among them `plan`
 ) -> tuple[list[tuple[dict, Sequence[str]]], dict[str, str]]: # records, each with the methods it serves; reasons by target/method
     "One forward for all; what cannot be answered is split off."
@@ -146,18 +155,23 @@ def ask(
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
 # %% ../nbs/16_scenes.ipynb #95a5891b
-def scene_name(prompt: Prompt, source: str | Path) -> str:
+def scene_name(
+    prompt: Prompt,
+    source: str | Path, # what the command was given
+) -> str:               # a path below `scenes/`
     "A scene's folder below `scenes/`; of a single scene its own name."
     top = Path(source).resolve()
     if top.is_file(): top = prompt.frames[0].path.parent      # of a video: where it was unpacked
     return prompt.frames[0].scene or (top.parent if top.name in FRAME_FOLDERS else top).name or "frames"
 
-def sources(prompt: Prompt) -> list:
+def sources(prompt: Prompt) -> list: # [path, bytes] each
     "Files that a prompt is made from, with their sizes; those that are gone have None."
     paths = [p for f in prompt.frames for p in (f.path, f.speed_path, f.gaze_path) if p]
     return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
 
-def fingerprint(model: torch.nn.Module) -> str: # 16 hex digits
+def fingerprint(
+    model: torch.nn.Module, # with its weights
+) -> str:                   # 16 hex digits
     "Names, shapes and first numbers of all weights."
     h = hashlib.sha256()
     for name, w in model.state_dict().items(): h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
@@ -166,15 +180,17 @@ def fingerprint(model: torch.nn.Module) -> str: # 16 hex digits
 
 def save_records(
     found: list[tuple[dict, Sequence[str]]], # from `ask`
-    name: str,
+    name: str,                               # of the frame
     folder: Path,                            # the scene's
-) -> list[Path]:
+) -> list[Path]:                             # the files that were written
     "One record a target, with the maps of all its methods."
     merged: dict[str, dict] = {}
     for record, _ in found: merged.setdefault(record["target_info"]["target"], record)["maps"].update(record["maps"])
     return [save_record(record | {"tag": name}, folder / folder_of(target) / "pt" / f"{name}.pt") for target, record in merged.items()]
 
-def summary_of(record: dict) -> dict:
+def summary_of(
+    record: dict, # see `experiment.payload`
+) -> dict:        # plain values
     "What a mark keeps of a target; `held` is what the record held of towers and interleaver."
     info, facts = record["target_info"], record_facts(record, [])
     return dict(value=info["value"], unit=info["unit"], mode=record["mode"], token=info.get("token_string"), gradient_norm=info["gradient_norm"], findings=info["findings"], maps={},
@@ -270,7 +286,7 @@ class Done(NamedTuple):
 def done_before(
     prompts: list[Prompt],
     settings: Settings,
-    out: Path,
+    out: Path,        # the run's folder
 ) -> dict[str, Done]: # by tag
     "The prompts that are done."
     found, scenes = {}, {}
@@ -295,9 +311,9 @@ class SceneItem:
     made_from: str  # hash of its marks
 
 def scene_items(
-    done: dict[str, Done],
+    done: dict[str, Done],  # by tag
     prompts: list[Prompt],
-    source: str,
+    source: str,            # what the command was given
 ) -> dict[SceneItem, bool]: # whether the scene has gaze
     "Scenes with frames that are done."
     digests, gaze = {}, {}
@@ -319,7 +335,9 @@ class GazeMean:
         mean = mean_gaze(cases(folder))
         write_atomic(folder / "gaze_mean.npz", lambda file: np.savez(file, mean=np.zeros((0, 0)) if mean is None else mean, made_from=item.made_from))
 
-def read_mean(folder: Path) -> tuple[np.ndarray | None, str]: # (h, w), and what it was made from
+def read_mean(
+    folder: Path,                   # the scene's
+) -> tuple[np.ndarray | None, str]: # (h, w), and what it was made from
     "A scene's mean gaze; None without readable gaze."
     if not (folder / "gaze_mean.npz").exists(): return None, ""
     with np.load(folder / "gaze_mean.npz") as found: return found["mean"] if found["mean"].size else None, str(found["made_from"])
@@ -345,7 +363,9 @@ class Finish:
 
 # %% ../nbs/16_scenes.ipynb #164fc8ba
 @contextmanager
-def only_run(out: Path):
+def only_run(
+    out: Path,       # the run's folder
+) -> Iterator[None]: # a context
     "Holds the run's folder; a second command on it is refused."
     with open(out / ".lock", "w") as file:
         try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -353,7 +373,9 @@ def only_run(out: Path):
         yield
 
 @contextmanager
-def torch_threads(n: int):
+def torch_threads(
+    n: int,          # of torch
+) -> Iterator[None]: # a context
     "Threads of this process while it works."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
@@ -363,8 +385,8 @@ def torch_threads(n: int):
 def pool_of(
     workers: int,        # 0: inside this process
     ray: str | None,     # address
-    device: str,
-    threads: int,
+    device: str,         # cpu, cuda or cuda:1 …
+    threads: int,        # of every worker
 ) -> tuple[Pool, int]:   # and how many workers
     "The pool that was asked for. Raises RunError when there is none."
     gpu = device.startswith("cuda")
@@ -377,16 +399,18 @@ def pool_of(
     if gpu and not torch.cuda.is_available(): raise RunError(f"--device {device}: this machine has no CUDA device")
     return Processes(threads), workers
 
-def gpu_of(slot: int) -> dict: # arguments for `FrameWork`
+def gpu_of(
+    slot: int, # of the worker
+) -> dict:     # arguments for `FrameWork`
     "Worker *i* takes GPU *i*, modulo their number."
     return {"device": f"cuda:{slot % torch.cuda.device_count()}"}
 
 @contextmanager
 def staff(
     workers: int,        # as the following options: see `pool_of`
-    ray: str | None,
-    device: str,
-    threads: int,
+    ray: str | None,     # address, or None
+    device: str,         # cpu, cuda or cuda:1 …
+    threads: int,        # of every worker
 ) -> Iterator[Callable]: # over(tool, items, log, what, …) → failed items
     "Workers that live from the first item of a run to its end, whatever the stage."
     pools: list[tuple[Pool, int]] = []
@@ -402,7 +426,7 @@ def staff(
         for pool, _ in pools: pool.close()
 
 def same_makers(
-    out: Path,
+    out: Path,   # the run's folder
     about: dict, # what a worker says of itself
 ) -> None:
     "Note what made the results; raise RunError when this worker is something else."
@@ -418,7 +442,7 @@ def summarise(
     failed: dict[str, str],  # item → reason
     faults: dict[str, str],  # part of an item → reason
     settings: Settings,
-) -> dict:
+) -> dict:                   # what `summary.json` holds
     "`summary.json`: the same however often the run was interrupted."
     scenes: dict[str, dict] = {}
     for p in prompts:
@@ -512,13 +536,13 @@ def _verified(root, asked, force, log):
     with verification("scenes", root, log) as verified: yield verified
 
 def finish(
-    spread_over,              # runs a tool over items with the run's workers
-    done: dict[str, Done],
+    spread_over,                             # runs a tool over items with the run's workers
+    done: dict[str, Done],                   # by tag
     prompts: list[Prompt],
-    source: str,
-    root: Path,
-    animation: str,
-    failed: dict[str, str],   # gets scenes that could not be finished
+    source: str,                             # what the command was given
+    root: Path,                              # the run's folder
+    animation: str,                          # one of ANIMATIONS
+    failed: dict[str, str],                  # gets scenes that could not be finished
 ) -> tuple[list[SceneItem], dict[str, str]]: # scenes, and faults of gaze files
     "Scores and pictures of all scenes that are not up to date."
     here, folder = str(root.resolve()), root / "scenes"
@@ -532,7 +556,9 @@ def finish(
     failed |= spread_over(Tool(Finish, (here, camera, animation, tuple(i.tag for i in gazed))), late, what="scenes")
     return items, {f"{i.tag} {name} gaze": why for i in items for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()}
 
-def gaze_rows(scores: dict[str, dict]) -> list[dict]:
+def gaze_rows(
+    scores: dict[str, dict], # of `experiment.agreement`
+) -> list[dict]:             # one a scene and measure
     "Tables of every scene and of all, for `gaze.json`; what has no interval has None."
     plain = lambda row: {k: plain(v) if isinstance(v, dict) else None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
     return [dict(scene=name, **plain(row)) for name, part in [*((n, {n: s}) for n, s in scores.items()), ("all", scores)] for row in table(part)]

@@ -9,6 +9,7 @@ __all__ = ['VIDEOS', 'MOVING', 'RATE', 'codec', 'is_video', 'shown', 'unpack']
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -21,13 +22,15 @@ VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
 MOVING = {".gif", ".webp"}   # a still one is a picture
 RATE = 4.0   # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
 
-def codec(): # the module av
+def codec() -> Any: # the module `av`
     "PyAV. Raises RunError with what to install."
     try: import av
     except ImportError: raise RunError("videos need PyAV: pip install 'vla-relevance[video]'") from None
     return av
 
-def is_video(path: Path) -> bool:
+def is_video(
+    path: Path, # a file
+) -> bool:
     "Whether a file is to be unpacked; a picture that moves is."
     if not path.is_file() or path.suffix.lower() not in VIDEOS | MOVING: return False
     if path.suffix.lower() in VIDEOS: return True
@@ -53,15 +56,17 @@ def _by_av(path):
                 if frame.time is not None: yield frame.time, frame.to_image()
     except (av.error.FFmpegError, IndexError) as error: raise RunError(f"{path}: not readable as a video ({error})") from None
 
-def shown(path: Path) -> Iterator[tuple[float, Image.Image]]: # seconds since the start, RGB
+def shown(
+    path: Path,                           # a file
+) -> Iterator[tuple[float, Image.Image]]: # seconds since the start, RGB
     "Frames of a video or an animation in the order they are shown. Raises RunError for a file that is none."
     return (_by_pillow if path.suffix.lower() in MOVING else _by_av)(path)
 
 def unpack(
-    video: Path,
-    out: Path,           # gets <video's name>/images/
-    rate: float = RATE,  # frames a second
-) -> Path: # the scene
+    video: Path,        # a file
+    out: Path,          # gets <video's name>/images/
+    rate: float = RATE, # frames a second
+) -> Path:              # the scene
     "Frames of a video as pictures. Raises RunError for a file that is no video, or has no frames."
     scene = out / video.stem
     note, now = scene / "unpacked.json", dict(video=str(video.resolve()), bytes=video.stat().st_size, rate=rate)
