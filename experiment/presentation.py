@@ -164,7 +164,7 @@ def present_scene(
     animation: str = "webp", # one of ANIMATIONS
     most: int = 400,         # frames of an animation, evenly spaced
     width: int = 480,        # of an animation, px at most
-) -> None:                   # nothing
+) -> list[Path]:             # the files
     "Write `animation.*` and `sheet.png` beside every map's folders, and `time_<target>.png`."
     marks, written = list(read_marks(folder)), []
     for target, s in series(marks).items():
