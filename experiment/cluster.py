@@ -39,9 +39,7 @@ class Tool(NamedTuple):
     make: Callable
     args: tuple
     own: Callable[[int], dict] = no_more # slot → further arguments, such as a device
-
-    @property
-    def lanes(self) -> int: return getattr(self.make, "lanes", 1) # items that a worker may hold at a time
+    lanes: int = 1                       # items that a worker may hold at a time, LANES at most
 
 class Pool(Protocol):
     "Slots in which workers live, until `close`."
@@ -62,7 +60,7 @@ def attempt(
         return "failed", (reason_of(error), final, "" if final else traceback.format_exc()), item.tag
 
 def serve(
-    pipe, # to the dispatcher, which sends ("make", make, args, own) and ("work", item)
+    pipe, # to the dispatcher, which sends ("make", make, args, own, lanes) and ("work", item)
 ) -> None:
     "A worker's life: make tools and answer items, each lane in a thread, until the dispatcher is gone."
     lock, todo, lanes, work = threading.Lock(), SimpleQueue(), 0, None
@@ -81,9 +79,9 @@ def serve(
             what, *asked = pipe.recv()
             if what == "work": todo.put((work, *asked)); continue
             work = None                                                 # the old tool's memory first
-            make, args, own = asked
+            make, args, own, asked_lanes = asked
             work = make(*args, **own)
-            while lanes < getattr(make, "lanes", 1): lanes += 1; threading.Thread(target=lane, daemon=True).start()
+            while lanes < asked_lanes: lanes += 1; threading.Thread(target=lane, daemon=True).start()
             say("ready", work.about())
     except (EOFError, BrokenPipeError, ConnectionResetError): pass      # the dispatcher ended, or was killed: so do we
     except Exception as error: say("refused", reason_of(error))
@@ -101,7 +99,7 @@ class _Piped:
 
     def start(self, slot, tool):
         if slot not in self._pipes: self._pipes[slot] = self._born(slot)
-        self._tell(slot, "make", tool.make, tool.args, tool.own(slot))
+        self._tell(slot, "make", tool.make, tool.args, tool.own(slot), tool.lanes)
 
     def send(self, slot, item): self._tell(slot, "work", item)
 
@@ -175,7 +173,7 @@ class Processes(_Piped):
         return f"the worker was killed by signal {-code}" if code is not None and code < 0 else f"the worker ended with code {code}"
 
 # %% ../nbs/16_cluster.ipynb #aaba1da7
-LANES = 2   # threads of an actor: the most that a tool here asks for
+LANES = 2   # threads of an actor
 
 class _Actor:
     "A worker as a Ray actor."

@@ -197,9 +197,7 @@ def summary_of(
                 held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")})
 
 class FrameWork:
-    "A worker's tool: explains a prompt and writes everything about it; while one is written, the model explains the next."
-    lanes = 2
-
+    "A worker's tool: explains a prompt and writes everything about it; in lanes, one is written while the model explains the next."
     def __init__(self,
         settings: Settings,
         out: str,                 # the run's folder
@@ -515,7 +513,7 @@ def scenes(
         mute = [p.tag for p in todo if p.frames[-1].speed_path is None and not p.frames[-1].silent]
         if speed is None and mute: log.warning("%d frames belong to scenes without speeds (first: %s): 0 m/s is used; give --speed or %s/<frame>.txt", len(mute), mute[0], speed_folder)
         spread_over = partial(over, log=log, timeout=timeout)
-        explaining = Tool(FrameWork, (asked, str(root.resolve())), gpu_of if device == "cuda" and not ray else no_more)
+        explaining = Tool(FrameWork, (asked, str(root.resolve())), gpu_of if device == "cuda" and not ray else no_more, 2 if device.startswith("cuda") else 1)
         failed = bad | spread_over(explaining, todo, what="frames", accept=partial(_accept, root, log), note=_Notes(root, len(todo), log))
         done = done_before(prompts, asked, root) if todo else before
         items, faults = finish(spread_over, done, prompts, asked.source, root, animation, failed)
