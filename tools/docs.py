@@ -176,7 +176,8 @@ def check() -> int:
         for path in paths:
             page.goto(path.as_uri(), wait_until="load", timeout=20_000)
         page.goto((SITE / "index.html").as_uri())
-        page.locator(".md-search__input").fill("token_patches")
+        page.locator(".md-search__input").click()               # as a reader does: the click opens the search
+        page.locator(".md-search__input").press_sequentially("token_patches")
         try:
             page.locator(".md-search-result__link").first.wait_for(timeout=20_000, state="attached")
         except Exception as error:
