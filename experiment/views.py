@@ -325,7 +325,7 @@ def _legend(fig, x, y, w, top, what, palette):
 # %% ../nbs/19_views.ipynb #0000001e
 def _unit(p):
     "What a raw value of the map is."
-    held = {} if p.record is None or p.relevance is None else p.record["maps"].get(p.title.split(" · ")[1], {})
+    held = {} if p.record is None or p.relevance is None else p.record["maps"].get(kept_as(p.title.split(" · ")[1]), {})
     return f"{held.get('unit', 'relevance')} per pixel"
 
 def _coloured(fig, box, frame, values, state):
