@@ -93,7 +93,7 @@ def stored(
 
 def kept_as(
     name: str, # of METHODS
-) -> str:      # of a method
+) -> str:      # of a map in the record
     "The map that a record keeps for a method."
     return STORED if name == DEFAULT else name
 

@@ -18,9 +18,8 @@ from .camera import Camera
 from .canvas import Canvas
 from .catalogue import SHOWN
 from .heatmap import save_png
-from .methods import RULES
+from .methods import RULES, layouts
 from .model import DrivingVLA
-from .qa import layouts
 from .runs import OWN_ERRORS, reason_of
 from .tiles import Layout, locate
 from .views import VIEWS, WIDTH, Live, Panel, Recorded, State, draw, frame_boxes, panels, pick, pick_text

@@ -23,11 +23,10 @@ from .catalogue import DEFAULT, METHODS, answering, kept_as, relevance_of
 from .explain import record_frame, record_title
 from .heatmap import colourise, limits, overlay
 from .interleaver import image_positions
-from .methods import RULES, MethodError, Relevance, Rule, frame_maps
+from .methods import RULES, MethodError, Relevance, Rule, frame_maps, layouts
 from .model import DrivingVLA
 from .ours import find_records, record_frames
 from .payload import load_record
-from .qa import layouts
 from .render import DRIVES, TWINS, drive, render, twin
 from .runs import OWN_ERRORS, RunError, find_frames, read_speed, reason_of
 from .scenes import torch_threads
