@@ -10,96 +10,137 @@ import csv, io, json, math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
 import numpy as np
-
 from .payload import write_atomic
 from .runs import natural
-from .saliency import EPS, METRICS, WIDTH, Gaze, SaliencyError, agreement, elsewhere, fit, grid_of, interval, read_gaze
+from experiment.saliency import (
+    EPS,
+    METRICS,
+    WIDTH,
+    Gaze,
+    SaliencyError,
+    agreement,
+    elsewhere,
+    fit,
+    grid_of,
+    interval,
+    read_gaze,
+)
 
 # %% ../nbs/15_agreement.ipynb #c908eefb
 @dataclass(frozen=True)
 class Case:
     "A frame with gaze and its maps."
-    name: str               # of the frame
-    gaze_path: Path         # a map or points, see `experiment.saliency.read_gaze`
-    size: tuple[int, int]   # (H, W) of the frame, px
-    maps: dict[str, Path]   # target/method → arrays
 
-    def gaze(self,
-        width: int = WIDTH, # cells of the grid along the frame's width
-    ) -> Gaze:              # on that grid
+    name: str  # of the frame
+    gaze_path: Path  # a map or points, see `experiment.saliency.read_gaze`
+    size: tuple[int, int]  # (H, W) of the frame, px
+    maps: dict[str, Path]  # target/method → arrays
+
+    def gaze(
+        self,
+        width: int = WIDTH,  # cells of the grid along the frame's width
+    ) -> Gaze:  # on that grid
         "On the grid of the frame. Raises SaliencyError."
         return read_gaze(self.gaze_path, self.size, grid_of(self.size, width))
 
+# %% ../nbs/15_agreement.ipynb #8782d4d5
 def read_marks(
-    folder: Path, # a scene's
-) -> Iterator[tuple[str, dict]]: # name and mark, in natural order
+    folder: Path,  # a scene's
+) -> Iterator[tuple[str, dict]]:  # name and mark, in natural order
     "The marks of a scene, one after the other."
-    for path in sorted((p for p in (folder / "done").glob("*.json") if not p.name.startswith(".")), key=natural): yield path.stem, json.loads(path.read_text(encoding="utf-8"))
+    for path in sorted((p for p in (folder / "done").glob("*.json") if not p.name.startswith(".")), key=natural):
+        yield path.stem, json.loads(path.read_text(encoding="utf-8"))
 
+# %% ../nbs/15_agreement.ipynb #faeeb40c
 def cases(
-    folder: Path, # a scene's
+    folder: Path,  # a scene's
 ) -> list[Case]:  # in natural order
     "Frames of a scene that have gaze."
-    return [Case(name, Path(mark["gaze"][-1]), tuple(mark["sizes"][-1]), {f"{t}/{m}": folder / images[-1]["file"] for t, e in mark["targets"].items() for m, images in e["maps"].items()})
-            for name, mark in read_marks(folder) if mark["gaze"][-1]]
+    return [
+        Case(
+            name,
+            Path(mark["gaze"][-1]),
+            tuple(mark["sizes"][-1]),
+            {
+                f"{t}/{m}": folder / images[-1]["file"]
+                for t, e in mark["targets"].items()
+                for m, images in e["maps"].items()
+            },
+        )
+        for name, mark in read_marks(folder)
+        if mark["gaze"][-1]
+    ]
 
+# %% ../nbs/15_agreement.ipynb #2a8a49f0
 def mean_gaze(
-    given: Iterable[Case], # frames of one scene
-    width: int = WIDTH,    # cells of the grid along the frame's width
-) -> np.ndarray | None:    # (h, w) sums to 1, on the first frame's grid; None without readable gaze
+    given: Iterable[Case],  # frames of one scene
+    width: int = WIDTH,  # cells of the grid along the frame's width
+) -> np.ndarray | None:  # (h, w) sums to 1, on the first frame's grid; None without readable gaze
     "Where people looked in a scene. Files that cannot be read are left to `score_scene` to report."
     total = None
     for case in given:
-        try: g = case.gaze(width).density
-        except SaliencyError: continue
+        try:
+            g = case.gaze(width).density
+        except SaliencyError:
+            continue
         total = g if total is None else total + (g if g.shape == total.shape else fit(g, total.shape))
     return None if total is None else total / total.sum()
 
 # %% ../nbs/15_agreement.ipynb #5def2210
 BASELINES = ("elsewhere", "centre")
 
+# %% ../nbs/15_agreement.ipynb #32daef9f
 def score_case(
     case: Case,
-    means: dict[str, np.ndarray], # scene → mean gaze
-    scene: str,                   # the case's own, left out of the baseline
-    width: int = WIDTH,           # cells of the grid along the frame's width
-    eps: float = EPS,             # see `experiment.saliency.EPS`
-) -> dict[str, dict[str, float]]: # map, or baseline → metric → value
+    means: dict[str, np.ndarray],  # scene → mean gaze
+    scene: str,  # the case's own, left out of the baseline
+    width: int = WIDTH,  # cells of the grid along the frame's width
+    eps: float = EPS,  # see `experiment.saliency.EPS`
+) -> dict[str, dict[str, float]]:  # map, or baseline → metric → value
     "All maps of a frame and both baselines. Raises SaliencyError with the file's name."
     gaze = case.gaze(width)
     grid = gaze.weight.shape
     other = elsewhere(means, scene, grid)
     maps = {"elsewhere": other, "centre": elsewhere({}, scene, grid)}
     for name, path in case.maps.items():
-        with np.load(path) as arrays: maps[name] = arrays["heatmap"]
+        with np.load(path) as arrays:
+            maps[name] = arrays["heatmap"]
     return {name: agreement(m, gaze, other, eps) for name, m in maps.items()}
 
+# %% ../nbs/15_agreement.ipynb #d62cbf25
 def score_scene(
-    folder: Path,                 # a scene's
-    means: dict[str, np.ndarray], # scene → mean gaze
-    scene: str,                   # its name in `means`
-    width: int = WIDTH,           # cells of the grid along the frame's width
-) -> dict[str, str]: # frames without scores and why
+    folder: Path,  # a scene's
+    means: dict[str, np.ndarray],  # scene → mean gaze
+    scene: str,  # its name in `means`
+    width: int = WIDTH,  # cells of the grid along the frame's width
+) -> dict[str, str]:  # frames without scores and why
     "Write `gaze.csv`: frame, map, and a column a metric."
     text, faults = io.StringIO(), {}
-    rows = csv.writer(text, lineterminator="\n"); rows.writerow(["frame", "map", *METRICS])
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["frame", "map", *METRICS])
     for case in cases(folder):
-        try: found = score_case(case, means, scene, width)
-        except SaliencyError as error: faults[case.name] = str(error); continue
-        for name, values in found.items(): rows.writerow([case.name, name, *(f"{v:.9g}" for v in values.values())])
+        try:
+            found = score_case(case, means, scene, width)
+        except SaliencyError as error:
+            faults[case.name] = str(error)
+            continue
+        for name, values in found.items():
+            rows.writerow([case.name, name, *(f"{v:.9g}" for v in values.values())])
     write_atomic(folder / "gaze.csv", lambda file: file.write(text.getvalue().encode()))
     return faults
 
+# %% ../nbs/15_agreement.ipynb #5caded41
 def read_scores(
-    folder: Path,                            # a scene's
-) -> dict[str, dict[str, dict[str, float]]]: # map → frame → metric → value
+    folder: Path,  # a scene's
+) -> dict[str, dict[str, dict[str, float]]]:  # map → frame → metric → value
     "What `score_scene` wrote; empty when the scene has no gaze."
     found: dict = {}
     path = folder / "gaze.csv"
-    if not path.exists(): return found
-    for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))): found.setdefault(row["map"], {})[row["frame"]] = {k: float(row[k]) for k in METRICS}
+    if not path.exists():
+        return found
+    for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
+        found.setdefault(row["map"], {})[row["frame"]] = {k: float(row[k]) for k in METRICS}
     return found
 
 # %% ../nbs/15_agreement.ipynb #8a4f2f6b
@@ -107,9 +148,10 @@ def _series(scores, name, metric):
     "Values of a map and the frames they belong to."
     return {frame: values[metric] for frame, values in scores.get(name, {}).items()}
 
+# %% ../nbs/15_agreement.ipynb #eff83f04
 def table(
-    scenes: dict[str, dict], # scene → `read_scores`
-) -> list[dict]: # map, metric, unit, best, mean, lo, hi, n, and `over`: baseline → mean, lo, hi, n
+    scenes: dict[str, dict],  # scene → `read_scores`
+) -> list[dict]:  # map, metric, unit, best, mean, lo, hi, n, and `over`: baseline → mean, lo, hi, n
     "One table over all scenes given. Empty without scores."
     names = list(dict.fromkeys(n for s in scenes.values() for n in s))
     rows = []
@@ -118,14 +160,29 @@ def table(
             series = {s: _series(found, name, metric) for s, found in scenes.items()}
             over = {}
             for base in BASELINES:
-                pairs = [[v - other[f] for f, v in series[s].items() if f in other] for s, found in scenes.items() if (other := _series(found, base, metric))]
-                if name != base: over[base] = interval(pairs)
-            rows.append(dict(map=name, metric=metric, unit=unit, best="high" if sign > 0 else "low", **interval([list(s.values()) for s in series.values()]), over=over))
+                pairs = [
+                    [v - other[f] for f, v in series[s].items() if f in other]
+                    for s, found in scenes.items()
+                    if (other := _series(found, base, metric))
+                ]
+                if name != base:
+                    over[base] = interval(pairs)
+            rows.append(
+                dict(
+                    map=name,
+                    metric=metric,
+                    unit=unit,
+                    best="high" if sign > 0 else "low",
+                    **interval([list(s.values()) for s in series.values()]),
+                    over=over,
+                )
+            )
     return rows
 
+# %% ../nbs/15_agreement.ipynb #da963a45
 def shown(
-    row: dict, # of `compare`
-) -> str:      # Markdown
+    row: dict,  # of `compare`
+) -> str:  # Markdown
     "A cell: mean, interval, and an arrow where it is better (▲) or worse (▼) than `elsewhere` beyond its interval."
     text = f"{row['mean']:.3f}" + ("" if math.isnan(row["lo"]) else f" [{row['lo']:.3f}, {row['hi']:.3f}]")
     d, sign = row["over"].get("elsewhere"), 1 if row["best"] == "high" else -1

@@ -12,72 +12,110 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
-
 import torch
 
 # %% ../nbs/05_archive.ipynb #f597daca
 class PayloadError(ValueError):
     "A file that cannot be read or does not hold together; the message names file, field and remedy, `name` the kind."
-    def __init__(self,
-        message: str,             # one line
-        name: str = "unreadable", # of the finding
+
+    def __init__(
+        self,
+        message: str,  # one line
+        name: str = "unreadable",  # of the finding
     ):
         super().__init__(message)
         self.name = name
 
+# %% ../nbs/05_archive.ipynb #4d25deb3
 def _require(ok, name, message):
-    if not ok: raise PayloadError(message, name)
+    if not ok:
+        raise PayloadError(message, name)
 
 # %% ../nbs/05_archive.ipynb #8ceb6320
 MAX_ENTRIES = 20_000
-MAX_DESCRIPTION = 4 * 2**20   # bytes of the pickle
+MAX_DESCRIPTION = 4 * 2**20  # bytes of the pickle
 MAX_OPERATIONS = 200_000
 MAX_DEPTH = 24
 
+# %% ../nbs/05_archive.ipynb #d1412584
 @dataclass(frozen=True)
 class Entry:
     "One entry of the zip."
-    offset: int # of its first byte of data in the file
-    size: int   # bytes
-    crc: int    # CRC-32 of its data
 
+    offset: int  # of its first byte of data in the file
+    size: int  # bytes
+    crc: int  # CRC-32 of its data
+
+# %% ../nbs/05_archive.ipynb #9a656aaf
 def _data_offset(file, info):
     "Where an entry's bytes begin, from its own header."
     _require(info.header_offset >= 0, "broken_zip", f"the entry {info.filename!r} begins before the file")
     file.seek(info.header_offset)
     head = file.read(30)
-    _require(len(head) == 30 and head[:4] == b"PK\3\4", "broken_zip", f"the entry {info.filename!r} has no header where the directory says")
+    _require(
+        len(head) == 30 and head[:4] == b"PK\3\4",
+        "broken_zip",
+        f"the entry {info.filename!r} has no header where the directory says",
+    )
     flags, name, extra = *struct.unpack("<H", head[6:8]), *struct.unpack("<HH", head[26:30])
-    _require(file.read(name) == info.orig_filename.encode() and not flags & 1, "broken_zip", f"the entry {info.filename!r} has another name in its own header, or is encrypted")
+    _require(
+        file.read(name) == info.orig_filename.encode() and not flags & 1,
+        "broken_zip",
+        f"the entry {info.filename!r} has another name in its own header, or is encrypted",
+    )
     return info.header_offset + 30 + name + extra
 
+# %% ../nbs/05_archive.ipynb #960d5a8f
 def zip_entries(
-    file: BinaryIO, # open for reading
-) -> dict[str, Entry]: # by the name after the archive's folder
+    file: BinaryIO,  # open for reading
+) -> dict[str, Entry]:  # by the name after the archive's folder
     "The entries of a torch file. Raises PayloadError when they are compressed, leave the file, overlap or repeat."
     size = file.seek(0, os.SEEK_END)
     _require(size > 0, "empty_file", "the file is empty (0 bytes)")
     file.seek(0)
-    _require(file.read(4) == b"PK\3\4", "not_a_torch_file", "the file does not begin as torch.save's zip archives do; older formats are not read")
-    try: infos = zipfile.ZipFile(file).infolist()
-    except Exception as error: raise PayloadError(f"the zip's directory is damaged or cut off ({' '.join(str(error).split())[:120]})", "broken_zip") from None
-    _require(0 < len(infos) <= MAX_ENTRIES, "broken_zip", f"{len(infos)} entries in the zip, at most {MAX_ENTRIES} are read")
+    _require(
+        file.read(4) == b"PK\3\4",
+        "not_a_torch_file",
+        "the file does not begin as torch.save's zip archives do; older formats are not read",
+    )
+    try:
+        infos = zipfile.ZipFile(file).infolist()
+    except Exception as error:
+        raise PayloadError(
+            f"the zip's directory is damaged or cut off ({' '.join(str(error).split())[:120]})", "broken_zip"
+        ) from None
+    _require(
+        0 < len(infos) <= MAX_ENTRIES, "broken_zip", f"{len(infos)} entries in the zip, at most {MAX_ENTRIES} are read"
+    )
     folder, entries = infos[0].filename.split("/")[0] + "/", {}
     for info in infos:
         name = info.filename.removeprefix(folder)
-        _require(info.filename.startswith(folder) and name not in entries, "broken_zip", f"the entry {info.filename!r} is repeated or lies outside {folder!r}")
-        _require(info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size, "compressed", f"the entry {name!r} is compressed; torch.save never does that")
+        _require(
+            info.filename.startswith(folder) and name not in entries,
+            "broken_zip",
+            f"the entry {info.filename!r} is repeated or lies outside {folder!r}",
+        )
+        _require(
+            info.compress_type == zipfile.ZIP_STORED and info.compress_size == info.file_size,
+            "compressed",
+            f"the entry {name!r} is compressed; torch.save never does that",
+        )
         entries[name] = Entry(_data_offset(file, info), info.file_size, info.CRC)
     end = 0
     for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size)):
-        _require(end <= entry.offset and entry.offset + entry.size <= size, "broken_zip", f"the entry {name!r} leaves the file of {size} bytes or overlaps another")
+        _require(
+            end <= entry.offset and entry.offset + entry.size <= size,
+            "broken_zip",
+            f"the entry {name!r} leaves the file of {size} bytes or overlaps another",
+        )
         end = entry.offset + entry.size
     return entries
 
+# %% ../nbs/05_archive.ipynb #00ddb74d
 def verify(
-    file: BinaryIO,      # the archive, open
+    file: BinaryIO,  # the archive, open
     entry: Entry,
-    name: str = "entry", # for the error
+    name: str = "entry",  # for the error
 ) -> None:
     "Compare an entry with its check sum, 1 MiB at a time."
     file.seek(entry.offset)
@@ -86,59 +124,127 @@ def verify(
         block = file.read(min(left, 2**20))
         _require(block, "broken_zip", f"{name} is cut off")
         crc, left = zlib.crc32(block, crc), left - len(block)
-    _require(crc == entry.crc, "check_sum", f"{name} does not match its check sum: the file was damaged after it was written; copy it again")
+    _require(
+        crc == entry.crc,
+        "check_sum",
+        f"{name} does not match its check sum: the file was damaged after it was written; copy it again",
+    )
 
 # %% ../nbs/05_archive.ipynb #7490b576
 @dataclass(frozen=True)
 class Stored:
     "A tensor as the file describes it."
-    key: str                 # of its storage
-    dtype: torch.dtype       # of the elements
-    numel: int               # of the storage
-    offset: int              # elements
-    size: tuple[int, ...]    # the tensor's shape
+
+    key: str  # of its storage
+    dtype: torch.dtype  # of the elements
+    numel: int  # of the storage
+    offset: int  # elements
+    size: tuple[int, ...]  # the tensor's shape
     stride: tuple[int, ...]  # elements
 
     @property
-    def nbytes(self) -> int: return math.prod(self.size) * self.dtype.itemsize # of the tensor, not of its storage
+    def nbytes(self) -> int:  # of the tensor, not of its storage
+        return math.prod(self.size) * self.dtype.itemsize
 
-STORAGES = {f"torch {k}Storage": v for k, v in dict(Float=torch.float32, Double=torch.float64, Half=torch.float16, BFloat16=torch.bfloat16, Long=torch.int64,
-            Int=torch.int32, Short=torch.int16, Char=torch.int8, Byte=torch.uint8, Bool=torch.bool).items()}
-_TENSOR, _PARAMETER, _ORDERED, _SIZE = "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter", "collections OrderedDict", "torch Size"
+# %% ../nbs/05_archive.ipynb #98921396
+STORAGES = {
+    f"torch {k}Storage": v
+    for k, v in dict(
+        Float=torch.float32,
+        Double=torch.float64,
+        Half=torch.float16,
+        BFloat16=torch.bfloat16,
+        Long=torch.int64,
+        Int=torch.int32,
+        Short=torch.int16,
+        Char=torch.int8,
+        Byte=torch.uint8,
+        Bool=torch.bool,
+    ).items()
+}
+_TENSOR, _PARAMETER, _ORDERED, _SIZE = (
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "collections OrderedDict",
+    "torch Size",
+)
 
+# %% ../nbs/05_archive.ipynb #ad8d194a
 @dataclass(frozen=True)
 class _Name:
     "A name the description mentions."
+
     text: str
 
-def _whole(*numbers): return all(type(n) is int and 0 <= n < 2**48 for n in numbers)
+# %% ../nbs/05_archive.ipynb #b52a43ab
+def _whole(*numbers):
+    return all(type(n) is int and 0 <= n < 2**48 for n in numbers)
 
+# %% ../nbs/05_archive.ipynb #568068b9
 def _apart(size, stride):
     "Whether every element has a place of its own: each axis steps over all that the shorter steps reach."
     reach = 0
     for step, count in sorted((s, n) for n, s in zip(size, stride) if n > 1):
-        if step <= reach: return False
+        if step <= reach:
+            return False
         reach += step * (count - 1)
     return True
 
+# %% ../nbs/05_archive.ipynb #10e6d8e6
 def _tensor(storage, offset, size, stride, *rest):
     "The description of a tensor, its indices inside its storage."
-    _require(isinstance(storage, tuple) and len(storage) == 5 and storage[0] == "storage" and isinstance(storage[1], _Name) and storage[1].text in STORAGES
-             and isinstance(storage[2], str) and storage[2].isdigit() and _whole(storage[4]), "description", "a tensor names no storage of a known type")
-    _require(isinstance(size, tuple) and isinstance(stride, tuple) and len(size) == len(stride) <= 8 and _whole(offset, *size, *stride), "description", "a tensor has no valid size and stride")
+    _require(
+        isinstance(storage, tuple)
+        and len(storage) == 5
+        and storage[0] == "storage"
+        and isinstance(storage[1], _Name)
+        and storage[1].text in STORAGES
+        and isinstance(storage[2], str)
+        and storage[2].isdigit()
+        and _whole(storage[4]),
+        "description",
+        "a tensor names no storage of a known type",
+    )
+    _require(
+        isinstance(size, tuple)
+        and isinstance(stride, tuple)
+        and len(size) == len(stride) <= 8
+        and _whole(offset, *size, *stride),
+        "description",
+        "a tensor has no valid size and stride",
+    )
     numel, last = math.prod(size), offset + sum((n - 1) * s for n, s in zip(size, stride))
-    _require(numel == 0 or (last < storage[4] and numel <= storage[4]), "tensor_size", f"a tensor of {list(size)} with strides {list(stride)} at {offset} does not fit its storage of {storage[4]} elements")
-    _require(numel == 0 or _apart(size, stride), "tensor_size", f"a tensor of {list(size)} with strides {list(stride)} reads numbers more than once")
+    _require(
+        numel == 0 or (last < storage[4] and numel <= storage[4]),
+        "tensor_size",
+        f"a tensor of {list(size)} with strides {list(stride)} at {offset} does not fit its storage of {storage[4]} elements",
+    )
+    _require(
+        numel == 0 or _apart(size, stride),
+        "tensor_size",
+        f"a tensor of {list(size)} with strides {list(stride)} reads numbers more than once",
+    )
     return Stored(storage[2], STORAGES[storage[1].text], storage[4], offset, size, stride)
 
+# %% ../nbs/05_archive.ipynb #4f596727
 def _build(name, args):
     "What a call in the description stands for. Nothing is called."
-    _require(isinstance(name, _Name) and isinstance(args, tuple), "description", "the description calls something that is no name")
-    if name.text == _TENSOR and len(args) >= 4: return _tensor(*args)
-    if name.text == _PARAMETER and args and isinstance(args[0], Stored): return args[0]
-    if name.text == _ORDERED and args == (): return {}
-    if name.text == _SIZE and len(args) == 1 and isinstance(args[0], tuple): return args[0]
-    raise PayloadError(f"the description calls {name.text!r} with {len(args)} arguments; only plain types and tensors are read", "code")
+    _require(
+        isinstance(name, _Name) and isinstance(args, tuple),
+        "description",
+        "the description calls something that is no name",
+    )
+    if name.text == _TENSOR and len(args) >= 4:
+        return _tensor(*args)
+    if name.text == _PARAMETER and args and isinstance(args[0], Stored):
+        return args[0]
+    if name.text == _ORDERED and args == ():
+        return {}
+    if name.text == _SIZE and len(args) == 1 and isinstance(args[0], tuple):
+        return args[0]
+    raise PayloadError(
+        f"the description calls {name.text!r} with {len(args)} arguments; only plain types and tensors are read", "code"
+    )
 
 # %% ../nbs/05_archive.ipynb #bf3470b7
 _CONSTANTS = dict(NONE=None, NEWTRUE=True, NEWFALSE=False)
@@ -147,100 +253,167 @@ _VALUES = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "S
 _TUPLES = dict(TUPLE1=1, TUPLE2=2, TUPLE3=3)
 _NAMES = {_TENSOR, _PARAMETER, _ORDERED, _SIZE, *STORAGES}
 
+# %% ../nbs/05_archive.ipynb #5af84e6b
 def _mapping(target, items):
-    _require(isinstance(target, dict) and len(items) % 2 == 0 and all(isinstance(k, (str, int, float, bool)) for k in items[::2]), "description", "a dictionary has keys that are no text or number")
+    _require(
+        isinstance(target, dict)
+        and len(items) % 2 == 0
+        and all(isinstance(k, (str, int, float, bool)) for k in items[::2]),
+        "description",
+        "a dictionary has keys that are no text or number",
+    )
     target.update(zip(items[::2], items[1::2]))
 
+# %% ../nbs/05_archive.ipynb #d18a669a
 class _Machine:
     "Stack, marks and memo of the interpreter."
-    def __init__(self): self.stack, self.marks, self.memo = [], [], {}
+
+    def __init__(self):
+        self.stack, self.marks, self.memo = [], [], {}
 
     def pop(self, n=1):
         floor = self.marks[-1] if self.marks else 0
         _require(len(self.stack) - floor >= n, "description", "the description takes more than it has")
-        taken = self.stack[len(self.stack) - n:]
-        del self.stack[len(self.stack) - n:]
+        taken = self.stack[len(self.stack) - n :]
+        del self.stack[len(self.stack) - n :]
         return taken
 
     def since_mark(self):
         _require(self.marks, "description", "the description closes a group it never opened")
-        start = self.marks.pop(); taken = self.stack[start:]
+        start = self.marks.pop()
+        taken = self.stack[start:]
         del self.stack[start:]
         return taken
 
     def top(self, kind):
-        _require(self.stack and isinstance(self.stack[-1], kind), "description", f"the description fills something that is no {kind.__name__}")
+        _require(
+            self.stack and isinstance(self.stack[-1], kind),
+            "description",
+            f"the description fills something that is no {kind.__name__}",
+        )
         return self.stack[-1]
 
     def step(self, op, arg):
         "One operation."
-        if op == "MARK": self.marks.append(len(self.stack)); return
-        if op in ("BINPUT", "LONG_BINPUT"): self.memo[arg] = self.top(object); return
-        if op in ("APPENDS", "SETITEMS"): items = self.since_mark()
-        elif op == "APPEND": items = self.pop()
-        elif op == "SETITEM": items = self.pop(2)
-        if op.startswith("APPEND"): self.top(list).extend(items); return
-        if op.startswith("SETITEM"): _mapping(self.top(dict), items); return
+        if op == "MARK":
+            self.marks.append(len(self.stack))
+            return
+        if op in ("BINPUT", "LONG_BINPUT"):
+            self.memo[arg] = self.top(object)
+            return
+        if op in ("APPENDS", "SETITEMS"):
+            items = self.since_mark()
+        elif op == "APPEND":
+            items = self.pop()
+        elif op == "SETITEM":
+            items = self.pop(2)
+        if op.startswith("APPEND"):
+            self.top(list).extend(items)
+            return
+        if op.startswith("SETITEM"):
+            _mapping(self.top(dict), items)
+            return
         self.stack.append(self._value(op, arg))
 
     def _value(self, op, arg):
         "What an operation puts on the stack."
-        if op in _VALUES: return arg
-        if op in _CONSTANTS: return _CONSTANTS[op]
-        if op in _EMPTY: return _EMPTY[op]()
-        if op in _TUPLES: return tuple(self.pop(_TUPLES[op]))
-        if op == "TUPLE": return tuple(self.since_mark())
+        if op in _VALUES:
+            return arg
+        if op in _CONSTANTS:
+            return _CONSTANTS[op]
+        if op in _EMPTY:
+            return _EMPTY[op]()
+        if op in _TUPLES:
+            return tuple(self.pop(_TUPLES[op]))
+        if op == "TUPLE":
+            return tuple(self.since_mark())
         if op in ("BINGET", "LONG_BINGET"):
             _require(arg in self.memo, "description", f"the description recalls something it never kept ({arg})")
             return self.memo[arg]
         if op == "GLOBAL":
-            _require(arg in _NAMES, "code", f"the description names {arg[:80]!r}; only plain types and tensors are read, no code")
+            _require(
+                arg in _NAMES,
+                "code",
+                f"the description names {arg[:80]!r}; only plain types and tensors are read, no code",
+            )
             return _Name(arg)
-        if op == "BINPERSID": return self.pop()[0]
-        if op == "REDUCE": return _build(*self.pop(2))
+        if op == "BINPERSID":
+            return self.pop()[0]
+        if op == "REDUCE":
+            return _build(*self.pop(2))
         raise PayloadError(f"the description uses the operation {op}, which torch.save does not write", "code")
 
+# %% ../nbs/05_archive.ipynb #4e5a3a26
 def read_description(
-    data: bytes, # the pickle of a torch file
-    limit: int = MAX_OPERATIONS, # most operations
-) -> Any: # plain types and `Stored`
+    data: bytes,  # the pickle of a torch file
+    limit: int = MAX_OPERATIONS,  # most operations
+) -> Any:  # plain types and `Stored`
     "Interpret a pickle as data. Raises PayloadError for anything that is neither plain type nor tensor."
-    _require(len(data) <= MAX_DESCRIPTION, "description_size", f"the description has {len(data)} bytes, at most {MAX_DESCRIPTION} are read")
+    _require(
+        len(data) <= MAX_DESCRIPTION,
+        "description_size",
+        f"the description has {len(data)} bytes, at most {MAX_DESCRIPTION} are read",
+    )
     machine = _Machine()
     try:
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
-            _require(count < limit, "description_size", f"the description has more than {limit} operations, too many for a file of this size")
-            if op.name == "STOP": break
-            if op.name == "PROTO": _require(arg == 2, "description", f"pickle protocol {arg}, torch.save writes 2"); continue
+            _require(
+                count < limit,
+                "description_size",
+                f"the description has more than {limit} operations, too many for a file of this size",
+            )
+            if op.name == "STOP":
+                break
+            if op.name == "PROTO":
+                _require(arg == 2, "description", f"pickle protocol {arg}, torch.save writes 2")
+                continue
             machine.step(op.name, arg)
-    except PayloadError: raise
-    except Exception as error: raise PayloadError(f"the description is damaged ({' '.join(str(error).split())[:120] or type(error).__name__})", "description") from None
-    _require(len(machine.stack) == 1 and not machine.marks, "description", f"the description leaves {len(machine.stack)} objects, expected one")
+    except PayloadError:
+        raise
+    except Exception as error:
+        raise PayloadError(
+            f"the description is damaged ({' '.join(str(error).split())[:120] or type(error).__name__})", "description"
+        ) from None
+    _require(
+        len(machine.stack) == 1 and not machine.marks,
+        "description",
+        f"the description leaves {len(machine.stack)} objects, expected one",
+    )
     return machine.stack[0]
 
 # %% ../nbs/05_archive.ipynb #da6ecc42
 def leaves(
-    tree: Any, # dictionaries, lists and tuples
-    kind: type | None = None, # only leaves of this type
-) -> Iterator[Any]: # in no order of their own
+    tree: Any,  # dictionaries, lists and tuples
+    kind: type | None = None,  # only leaves of this type
+) -> Iterator[Any]:  # in no order of their own
     "Every leaf of a tree. Raises PayloadError when it is nested deeper than MAX_DEPTH or longer than MAX_OPERATIONS."
     left, count = [(tree, 0)], 0
     while left:
         node, depth = left.pop()
         count += 1
-        _require(depth <= MAX_DEPTH and count + len(left) <= MAX_OPERATIONS, "nesting", f"objects are nested deeper than {MAX_DEPTH} or repeat more than {MAX_OPERATIONS} times")
-        if isinstance(node, dict): left.extend((v, depth + 1) for v in node.values())
-        elif isinstance(node, (list, tuple)): left.extend((v, depth + 1) for v in node)
-        elif kind is None or isinstance(node, kind): yield node
+        _require(
+            depth <= MAX_DEPTH and count + len(left) <= MAX_OPERATIONS,
+            "nesting",
+            f"objects are nested deeper than {MAX_DEPTH} or repeat more than {MAX_OPERATIONS} times",
+        )
+        if isinstance(node, dict):
+            left.extend((v, depth + 1) for v in node.values())
+        elif isinstance(node, (list, tuple)):
+            left.extend((v, depth + 1) for v in node)
+        elif kind is None or isinstance(node, kind):
+            yield node
 
+# %% ../nbs/05_archive.ipynb #7b121dc5
 def part(
-    tree: Any,   # dictionaries, lists and tuples
-    keys: tuple, # names and indices, from the outside in
-) -> Any:        # a leaf or a branch
+    tree: Any,  # dictionaries, lists and tuples
+    keys: tuple,  # names and indices, from the outside in
+) -> Any:  # a leaf or a branch
     "What lies under the keys. Raises PayloadError naming the first that is missing."
     for i, key in enumerate(keys):
-        try: tree = tree[key]
-        except (KeyError, IndexError, TypeError): raise PayloadError(f"nothing is stored under {'.'.join(map(str, keys[:i + 1]))}", "missing") from None
+        try:
+            tree = tree[key]
+        except (KeyError, IndexError, TypeError):
+            raise PayloadError(f"nothing is stored under {'.'.join(map(str, keys[: i + 1]))}", "missing") from None
     return tree
 
 # %% ../nbs/05_archive.ipynb #eb345b12
@@ -249,44 +422,69 @@ def _fits(stored, entries, size):
     for s in {s.key: s for s in stored}.values():
         entry = entries.get(f"data/{s.key}")
         _require(entry, "missing_storage", f"the storage {s.key} of a tensor is not in the file")
-        _require(entry.size == s.numel * s.dtype.itemsize, "tensor_size", f"the storage {s.key} holds {entry.size} bytes, its tensor {list(s.size)} was written with {s.numel * s.dtype.itemsize}")
+        _require(
+            entry.size == s.numel * s.dtype.itemsize,
+            "tensor_size",
+            f"the storage {s.key} holds {entry.size} bytes, its tensor {list(s.size)} was written with {s.numel * s.dtype.itemsize}",
+        )
     total = sum(s.nbytes for s in stored)
     _require(total <= 2 * size, "tensor_size", f"the tensors ask for {total} bytes, the file has {size}")
 
+# %% ../nbs/05_archive.ipynb #b2489191
 def inspect(
-    path: Path | str, # `.pt`
-    *keys: str | int, # only what lies under these
-) -> Any: # plain types and `Stored`; the check sums of their storages are verified
+    path: Path | str,  # `.pt`
+    *keys: str | int,  # only what lies under these
+) -> Any:  # plain types and `Stored`; the check sums of their storages are verified
     "What a torch file declares and whether it holds that. Reads no tensor into memory. Raises PayloadError."
     path = Path(path)
     _require(path.is_file(), "no_file", f"{path}: no such file")
     try:
         with path.open("rb") as file:
             entries = zip_entries(file)
-            _require({"data.pkl", "byteorder"} <= entries.keys(), "not_a_torch_file", "the zip holds no data.pkl and byteorder, so torch.save did not write it")
+            _require(
+                {"data.pkl", "byteorder"} <= entries.keys(),
+                "not_a_torch_file",
+                "the zip holds no data.pkl and byteorder, so torch.save did not write it",
+            )
             for name in ("data.pkl", "byteorder"):
-                _require(entries[name].size <= MAX_DESCRIPTION, "description_size", f"the description has {entries[name].size} bytes, at most {MAX_DESCRIPTION} are read")
+                _require(
+                    entries[name].size <= MAX_DESCRIPTION,
+                    "description_size",
+                    f"the description has {entries[name].size} bytes, at most {MAX_DESCRIPTION} are read",
+                )
                 verify(file, entries[name], name)
             file.seek(entries["byteorder"].offset)
-            _require(file.read(entries["byteorder"].size) == b"little", "byte_order", "the numbers are not stored little-endian; write the file on a little-endian machine")
+            _require(
+                file.read(entries["byteorder"].size) == b"little",
+                "byte_order",
+                "the numbers are not stored little-endian; write the file on a little-endian machine",
+            )
             file.seek(entries["data.pkl"].offset)
             size = path.stat().st_size
-            tree = part(read_description(file.read(entries["data.pkl"].size), min(MAX_OPERATIONS, max(8192, size // 40))), keys)
+            tree = part(
+                read_description(file.read(entries["data.pkl"].size), min(MAX_OPERATIONS, max(8192, size // 40))), keys
+            )
             stored = list(leaves(tree, Stored))
             _fits(stored, entries, size)
-            for key in {s.key for s in stored}: verify(file, entries[f"data/{key}"], f"storage {key}")
-    except PayloadError as error: raise PayloadError(f"{path}: {error}", error.name) from None
-    except OSError as error: raise PayloadError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+            for key in {s.key for s in stored}:
+                verify(file, entries[f"data/{key}"], f"storage {key}")
+    except PayloadError as error:
+        raise PayloadError(f"{path}: {error}", error.name) from None
+    except OSError as error:
+        raise PayloadError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
     return tree
 
+# %% ../nbs/05_archive.ipynb #50d7d13f
 def read_archive(
-    path: Path | str, # `.pt`
-    *keys: str | int, # only what lies under these, e.g. "attention", "language_block_3"
-) -> Any: # plain types and tensors that stay on the disk until they are used
+    path: Path | str,  # `.pt`
+    *keys: str | int,  # only what lies under these, e.g. "attention", "language_block_3"
+) -> Any:  # plain types and tensors that stay on the disk until they are used
     "Inspect, then load. What is not under `keys` is neither verified nor touched. Raises PayloadError."
     inspect(path, *keys)
-    try: return part(torch.load(path, map_location="cpu", weights_only=True, mmap=True), keys)
-    except PayloadError: raise
+    try:
+        return part(torch.load(path, map_location="cpu", weights_only=True, mmap=True), keys)
+    except PayloadError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PayloadError(f"{path}: not readable ({reason[:160]})") from None

@@ -8,11 +8,16 @@ __all__ = ['Attentions', 'attentions_of_record', 'attentions_of', 'vit_raw', 'vi
 
 # %% ../nbs/11_attention_maps.ipynb #c99c26bb
 from dataclasses import dataclass
-
 import torch
-
 from .hooks import capture
-from .interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share, to_patches, uniform_share
+from experiment.interleaver import (
+    image_positions,
+    mlp1_input_grad,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    uniform_share,
+)
 from .language import head_mean, roll, seed
 from .methods import MethodError
 from .payload import blocks
@@ -24,36 +29,60 @@ from .vision import vision_relevance
 @dataclass
 class Attentions:
     "Attention of both towers with its gradients, and where image and seeds are."
-    vision: list[torch.Tensor]          # (T, h, 1+P, 1+P) a layer, bottom to top
-    vision_grad: list[torch.Tensor]     # ∂y/∂A of every layer
-    language: list[torch.Tensor]        # (h, N, N) a layer
-    language_grad: list[torch.Tensor]   # ∂y/∂A of every layer
-    image: torch.Tensor                 # (T, n) positions of the image tokens
-    rows: list[int]                     # positions that carry the target
-    tokens: torch.Tensor                # (n, 4) patches of every image token
-    mlp1_input: torch.Tensor            # (T, n, 4·Dv)
-    mlp1_grad: torch.Tensor             # the same, with mlp1's norm held
+
+    vision: list[torch.Tensor]  # (T, h, 1+P, 1+P) a layer, bottom to top
+    vision_grad: list[torch.Tensor]  # ∂y/∂A of every layer
+    language: list[torch.Tensor]  # (h, N, N) a layer
+    language_grad: list[torch.Tensor]  # ∂y/∂A of every layer
+    image: torch.Tensor  # (T, n) positions of the image tokens
+    rows: list[int]  # positions that carry the target
+    tokens: torch.Tensor  # (n, 4) patches of every image token
+    mlp1_input: torch.Tensor  # (T, n, 4·Dv)
+    mlp1_grad: torch.Tensor  # the same, with mlp1's norm held
 
     @property
-    def side(self) -> int: return round(self.tokens.numel() ** 0.5) # image tokens along a tile
+    def side(self) -> int:  # image tokens along a tile
+        return round(self.tokens.numel() ** 0.5)
 
+# %% ../nbs/11_attention_maps.ipynb #a36939ef
 def attentions_of_record(
-    record: dict, # see `experiment.payload`, detail full
+    record: dict,  # see `experiment.payload`, detail full
 ) -> Attentions:
     "Raises MethodError for a record that holds no A and ∂A."
-    if record["detail"] != "full": raise MethodError(f"this method reads A of every head, which a record of detail {record['detail']!r} does not hold: capture again with detail 'full'")
-    part = lambda tower, key: [b[key] for b in blocks(record, tower)]
-    inter = record["interleaver"]
-    if any(g is None for tower in ("vision", "language") for g in part(tower, "grad")): raise MethodError("a layer of this record has no gradient: methods that read attention alone still work, see the catalogue")
-    grad = mlp1_input_grad(inter["mlp1_input"]["value"], inter["mlp1_output"]["grad"], inter["mlp1"], freeze_norm=True)
-    first = lambda tensors: [t[0] for t in tensors]
-    return Attentions(part("vision", "attn"), part("vision", "grad"), first(part("language", "attn")), first(part("language", "grad")),
-                      torch.cat(image_positions(inter["selected_mask"][0], inter["num_patches_list"], inter["tokens_per_patch"])),
-                      list(record["rows"]["positions"]), inter["token_patches"], inter["mlp1_input"]["value"], grad)
+    if record["detail"] != "full":
+        raise MethodError(
+            f"this method reads A of every head, which a record of detail {record['detail']!r} does not hold: capture again with detail 'full'"
+        )
 
+    def part(tower, key):
+        return [b[key] for b in blocks(record, tower)]
+
+    inter = record["interleaver"]
+    if any(g is None for tower in ("vision", "language") for g in part(tower, "grad")):
+        raise MethodError(
+            "a layer of this record has no gradient: methods that read attention alone still work, see the catalogue"
+        )
+    grad = mlp1_input_grad(inter["mlp1_input"]["value"], inter["mlp1_output"]["grad"], inter["mlp1"], freeze_norm=True)
+
+    def first(tensors):
+        return [t[0] for t in tensors]
+
+    return Attentions(
+        part("vision", "attn"),
+        part("vision", "grad"),
+        first(part("language", "attn")),
+        first(part("language", "grad")),
+        torch.cat(image_positions(inter["selected_mask"][0], inter["num_patches_list"], inter["tokens_per_patch"])),
+        list(record["rows"]["positions"]),
+        inter["token_patches"],
+        inter["mlp1_input"]["value"],
+        grad,
+    )
+
+# %% ../nbs/11_attention_maps.ipynb #08606af8
 def attentions_of(
     question: Question,
-    hold: Hold | str = "plain", # what the backward of Qwen2 and mlp1 holds
+    hold: Hold | str = "plain",  # what the backward of Qwen2 and mlp1 holds
 ) -> Attentions:
     "One captured forward and backward. Memory: A and ∂A of all layers."
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
@@ -63,87 +92,141 @@ def attentions_of(
     mlp1 = {k: v.detach() for k, v in question.model.projector.state_dict().items()}
     grad = mlp1_input_grad(seen.mlp1_input.value, seen.mlp1_output.grad, mlp1, freeze_norm=True)
     image = torch.cat(image_positions(out.selected_mask[0], question.tiles, question.model.config.tokens_per_tile))
-    return Attentions([s.attn for s in seen.vision], [s.grad for s in seen.vision], [s.attn[0] for s in seen.language], [s.grad[0] for s in seen.language],
-                      image, y.rows.tolist(), question.tokens, seen.mlp1_input.value, grad)
+    return Attentions(
+        [s.attn for s in seen.vision],
+        [s.grad for s in seen.vision],
+        [s.attn[0] for s in seen.language],
+        [s.grad[0] for s in seen.language],
+        image,
+        y.rows.tolist(),
+        question.tokens,
+        seen.mlp1_input.value,
+        grad,
+    )
 
 # %% ../nbs/11_attention_maps.ipynb #105e9994
-def _from_top(a, start): # the mean over the top's patch rows, carried down: (T, side, side)
-    rows = torch.cat([torch.zeros(1), torch.full((a.vision[0].shape[-1] - 1,), 1 / (a.vision[0].shape[-1] - 1))]).double().to(a.vision[0].device)
+def _from_top(a, start):  # the mean over the top's patch rows, carried down: (T, side, side)
+    rows = (
+        torch.cat([torch.zeros(1), torch.full((a.vision[0].shape[-1] - 1,), 1 / (a.vision[0].shape[-1] - 1))])
+        .double()
+        .to(a.vision[0].device)
+    )
     return start(rows)[:, 1:].unflatten(-1, (a.side, a.side)).cpu()
 
-def _head_means(a): return [layer.double().mean(1) for layer in a.vision]
+# %% ../nbs/11_attention_maps.ipynb #cd39e158
+def _head_means(a):
+    return [layer.double().mean(1) for layer in a.vision]
 
-def vit_raw(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #7e5a3930
+def vit_raw(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Head-mean attention of the top layer."
     return _from_top(a, lambda r: r @ _head_means(a)[-1])
 
-def vit_rollout(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #558d2adb
+def vit_rollout(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Abnar & Zuidema 2020, eq. 1, as a row."
+
     def down(r):
-        for m in reversed(_head_means(a)): r = (r.unsqueeze(-2) @ m).squeeze(-2) / 2 + r / 2
+        for m in reversed(_head_means(a)):
+            r = (r.unsqueeze(-2) @ m).squeeze(-2) / 2 + r / 2
         return r
+
     return _from_top(a, down)
 
-def vit_product(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #d6a34d3e
+def vit_product(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Product of head-mean attention without residuals."
+
     def down(r):
-        for m in reversed(_head_means(a)): r = (r.unsqueeze(-2) @ m).squeeze(-2)
+        for m in reversed(_head_means(a)):
+            r = (r.unsqueeze(-2) @ m).squeeze(-2)
         return r
+
     return _from_top(a, down)
 
-def vit_flow(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #3501e088
+def vit_flow(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Abnar & Zuidema 2020: maximal flow to every patch (Dinic, capacities in 10⁻⁶). T·P flow problems; needs scipy."
-    try: from scipy.sparse import coo_array
-    except ImportError: raise MethodError("attention flow needs scipy: pip install scipy") from None
+    try:
+        from scipy.sparse import coo_array
+    except ImportError:
+        raise MethodError("attention flow needs scipy: pip install scipy") from None
     from scipy.sparse.csgraph import maximum_flow
+
     means, flows = _head_means(a), []
     layers, size = len(means), means[0].shape[-1]
-    source, sink = layers * size + size, layers * size + size + 1                # node of position i above layer l: (l + 1)·size + i
+    source, sink = layers * size + size, layers * size + size + 1  # node of position i above layer l: (l + 1)·size + i
     for t in range(len(means[0])):
         src, dst, cap = [], [], []
         for l, m in enumerate(means):
             edges = ((m[t] + torch.eye(size).to(m)) / 2 * 1e6).round().long().cpu()
             i, j = edges.nonzero(as_tuple=True)
-            src.append((l + 1) * size + i); dst.append(l * size + j); cap.append(edges[i, j])
+            src.append((l + 1) * size + i)
+            dst.append(l * size + j)
+            cap.append(edges[i, j])
         top = torch.arange(1, size)
-        src.append(torch.full((size - 1,), source)); dst.append(layers * size + top); cap.append(torch.full((size - 1,), round(1e6 / (size - 1))))
+        src.append(torch.full((size - 1,), source))
+        dst.append(layers * size + top)
+        cap.append(torch.full((size - 1,), round(1e6 / (size - 1))))
         found = []
         for p in range(1, size):
-            s, d, c = (torch.cat(part + [torch.tensor([v])]).numpy() for part, v in ((src, p), (dst, sink), (cap, 2 ** 30)))
-            found.append(maximum_flow(coo_array((c.astype("int32"), (s, d)), shape=(sink + 1, sink + 1)).tocsr(), source, sink).flow_value / 1e6)
+            s, d, c = (
+                torch.cat(part + [torch.tensor([v])]).numpy() for part, v in ((src, p), (dst, sink), (cap, 2**30))
+            )
+            found.append(
+                maximum_flow(
+                    coo_array((c.astype("int32"), (s, d)), shape=(sink + 1, sink + 1)).tocsr(), source, sink
+                ).flow_value
+                / 1e6
+            )
         flows.append(torch.tensor(found, dtype=torch.float64))
     return torch.stack(flows).unflatten(-1, (a.side, a.side))
 
 # %% ../nbs/11_attention_maps.ipynb #0a5a262b
-def _spread(a, tokens): # a token's value, a quarter to each patch
+def _spread(a, tokens):  # a token's value, a quarter to each patch
     return to_patches(tokens.double().cpu(), uniform_share(*tokens.shape), a.tokens).unflatten(-1, (a.side, a.side))
 
-def llm_attention(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #216d27a2
+def llm_attention(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Mean attention of the target's rows on the image tokens."
     mean = torch.stack([layer.double().mean(0)[a.rows].mean(0) for layer in a.language]).mean(0)
     return _spread(a, mean[a.image])
 
-def generic_attention(a: Attentions) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_attention_maps.ipynb #fb368220
+def generic_attention(a: Attentions) -> torch.Tensor:  # (T, side, side)
     "Chefer et al. 2021 (generic), eq. 5–6, through the language model; a quarter to each patch."
     cams = [head_mean(m[None], g[None])[0] for m, g in zip(a.language, a.language_grad)]
     return _spread(a, roll(seed(cams[0].shape[-1], a.rows), cams)[-1][a.image])
 
+# %% ../nbs/11_attention_maps.ipynb #bb4e5c11
 @torch.no_grad()
-def token_activation(question: Question) -> torch.Tensor: # (T, side, side)
+def token_activation(question: Question) -> torch.Tensor:  # (T, side, side)
     "Logits of the target's tokens at every image token, minus the vocabulary's mean there. Raises MethodError for action targets."
     target, out = question.forward()
-    if target.kind != "text": raise MethodError(f"token activation reads logits of words and {question.target} is an action: ask a text target such as max")
+    if target.kind != "text":
+        raise MethodError(
+            f"token activation reads logits of words and {question.target} is an action: ask a text target such as max"
+        )
     states = out.hidden[0, out.selected_mask[0].nonzero()[:, 0]]
     logits = question.model.logits(states).double()
     seen = logits[:, list(target.token_id)].mean(-1) - logits.mean(-1)
-    patches = to_patches(seen.view(len(question.inputs.pixel_values), -1).cpu(), uniform_share(len(question.inputs.pixel_values), len(question.tokens)), question.tokens)
+    patches = to_patches(
+        seen.view(len(question.inputs.pixel_values), -1).cpu(),
+        uniform_share(len(question.inputs.pixel_values), len(question.tokens)),
+        question.tokens,
+    )
     return patches.unflatten(-1, (question.side, question.side))
 
 # %% ../nbs/11_attention_maps.ipynb #cb117a1a
-def transformer_attribution(question: Question) -> torch.Tensor: # (T, side, side)
+def transformer_attribution(question: Question) -> torch.Tensor:  # (T, side, side)
     "Chefer et al. 2021 (CVPR), eq. 13–15, with relevance by held gradients. 2 captured forwards and backwards."
     true, held = attentions_of(question), attentions_of(question, Hold(norms=True, gates="half", gelu=True))
-    cam = lambda grads, attn, relevant, heads: [(g.double() * m.double() * r.double()).clamp_min(0).mean(heads) for g, m, r in zip(grads, attn, relevant)]
+
+    def cam(grads, attn, relevant, heads):
+        return [
+            (g.double() * m.double() * r.double()).clamp_min(0).mean(heads) for g, m, r in zip(grads, attn, relevant)
+        ]
+
     language = cam(true.language_grad, true.language, held.language_grad, 0)
     r = roll(seed(language[0].shape[-1], true.rows), language)[-1][true.image]
     share, _ = positive_share(patch_contributions(true.mlp1_input, true.mlp1_grad))

@@ -15,11 +15,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-
 from .hooks import capture
 from .interleaver import mlp1_input_grad, patch_contributions, positive_share, to_patches, token_patches
 from .language import head_mean
@@ -35,35 +33,45 @@ from .wide import NARROW, widened
 @dataclass(frozen=True)
 class Case:
     "What is measured."
-    tiles: int = 2               # of the frame
-    dtype: str = "float32"       # of the weights, a name in torch
-    layers: int = 2              # of each tower
-    text: int = 0                # tokens added to the prompt
+
+    tiles: int = 2  # of the frame
+    dtype: str = "float32"  # of the weights, a name in torch
+    layers: int = 2  # of each tower
+    text: int = 0  # tokens added to the prompt
     model: str = "InternVL2-1B"  # one of `CONFIGS`
-    products: str = ""           # dtype that products are computed in; "": the case's own
+    products: str = ""  # dtype that products are computed in; "": the case's own
 
     def __post_init__(self):
-        if not self.products: object.__setattr__(self, "products", self.dtype)
-        if self.model == "tiny": object.__setattr__(self, "layers", 3)   # it has three and no other number
+        if not self.products:
+            object.__setattr__(self, "products", self.dtype)
+        if self.model == "tiny":
+            object.__setattr__(self, "layers", 3)  # it has three and no other number
 
-    def __str__(self): return f"{self.model} {self.layers}+{self.layers} layers, {self.tiles} tile(s), {self.dtype}" + (f", +{self.text} tokens" if self.text else "")
+    def __str__(self):
+        return f"{self.model} {self.layers}+{self.layers} layers, {self.tiles} tile(s), {self.dtype}" + (
+            f", +{self.text} tokens" if self.text else ""
+        )
 
+# %% ../nbs/20_bench.ipynb #d0090a86
 @dataclass
 class Setup:
     "A case with its tensors."
+
     model: DrivingVLA
-    pixels: torch.Tensor   # (T, 3, tile, tile)
-    ids: torch.Tensor      # (1, N)
+    pixels: torch.Tensor  # (T, 3, tile, tile)
+    ids: torch.Tensor  # (1, N)
     layout: Layout
 
-    def forward(self) -> tuple[Output, torch.Tensor]: # outputs and the scalar
+    def forward(self) -> tuple[Output, torch.Tensor]:  # outputs and the scalar
         "One pass and the sideways position of the last route point."
         out = self.model(self.pixels, self.ids)
         return out, out.route[0, -1, 1]
 
     @property
-    def row(self) -> int: return self.ids.shape[1] + self.model.config.n_route - 1   # where that point is read
+    def row(self) -> int:  # where that point is read
+        return self.ids.shape[1] + self.model.config.n_route - 1
 
+# %% ../nbs/20_bench.ipynb #973efa14
 def set_up(case: Case) -> Setup:
     "A random model and a random frame."
     tiny = case.model == "tiny"
@@ -75,51 +83,79 @@ def set_up(case: Case) -> Setup:
     ids = torch.tensor([model.tokenizer(model.prompt(8.0, [case.tiles]))["input_ids"]])
     ids = torch.cat([ids, ids[:, -1:].expand(-1, case.text)], 1)
     side = config.tile
-    return Setup(model, pixels, ids, Layout((side, side * case.tiles), (0, 0, side * case.tiles, side), (1, case.tiles), side, config.patch))
+    return Setup(
+        model,
+        pixels,
+        ids,
+        Layout((side, side * case.tiles), (0, 0, side * case.tiles, side), (1, case.tiles), side, config.patch),
+    )
 
 # %% ../nbs/20_bench.ipynb #c775d388
-def _bytes(tensors): return sum(t.numel() * t.element_size() for t in tensors)
+def _bytes(tensors):
+    return sum(t.numel() * t.element_size() for t in tensors)
 
+# %% ../nbs/20_bench.ipynb #21ea2f04
 def run_sdpa(
     s: Setup,
-) -> tuple[None, int]: # no map, 0 bytes
+) -> tuple[None, int]:  # no map, 0 bytes
     "The floor."
     pixels = s.pixels.requires_grad_()
     torch.autograd.grad(s.forward()[1], pixels)
     return None, 0
 
+# %% ../nbs/20_bench.ipynb #095367c2
 def _dense(s):
     "A and ∂A of every layer as a record, and their bytes."
     s.pixels.requires_grad_()
     with capture(s.model) as seen:
         out, y = s.forward()
         torch.autograd.grad(y, s.pixels)
-    value = lambda v: dict(value=v.value, grad=v.grad)
+
+    def value(v):
+        return dict(value=v.value, grad=v.grad)
+
     config = s.model.config
-    record = dict(detail="full", rows=dict(positions=[s.row], weights=[1.0]),
-                  attention={f"{t}_block_{i}": [dict(attn=l.attn, grad=l.grad, cam=None)] for t in ("vision", "language") for i, l in enumerate(getattr(seen, t))},
-                  interleaver=dict(selected_mask=out.selected_mask, num_patches_list=[len(s.pixels)], tokens_per_patch=config.tokens_per_tile,
-                                   token_patches=token_patches(s.model.pixel_shuffle, config.tile // config.patch), mlp1={k: v.detach() for k, v in s.model.projector.state_dict().items()},
-                                   mlp1_input=value(seen.mlp1_input), mlp1_output=value(seen.mlp1_output)))
+    record = dict(
+        detail="full",
+        rows=dict(positions=[s.row], weights=[1.0]),
+        attention={
+            f"{t}_block_{i}": [dict(attn=l.attn, grad=l.grad, cam=None)]
+            for t in ("vision", "language")
+            for i, l in enumerate(getattr(seen, t))
+        },
+        interleaver=dict(
+            selected_mask=out.selected_mask,
+            num_patches_list=[len(s.pixels)],
+            tokens_per_patch=config.tokens_per_tile,
+            token_patches=token_patches(s.model.pixel_shuffle, config.tile // config.patch),
+            mlp1={k: v.detach() for k, v in s.model.projector.state_dict().items()},
+            mlp1_input=value(seen.mlp1_input),
+            mlp1_output=value(seen.mlp1_output),
+        ),
+    )
     return record, _bytes(t for l in seen.vision + seen.language for t in (l.attn, l.grad))
 
+# %% ../nbs/20_bench.ipynb #00b9deaf
 def run_dense_vector(
     s: Setup,
-) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
+) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Stored matrices, one row followed down."
     record, size = _dense(s)
     return torch.cat(attention_relevance(record).patches), size
 
+# %% ../nbs/20_bench.ipynb #409eca59
 def _rollout(record, tower):
     "R = (1 + Ā_L)…(1 + Ā_1), complete."
     cams = [head_mean(b[0]["attn"], b[0]["grad"]) for name, b in record["attention"].items() if name.startswith(tower)]
     R = torch.eye(cams[0].shape[-1], dtype=cams[0].dtype).expand_as(cams[0])
-    for cam in cams: R = R + cam @ R
+    for cam in cams:
+        R = R + cam @ R
     return R
 
+# %% ../nbs/20_bench.ipynb #8da05d44
 def run_dense_matrix(
     s: Setup,
-) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
+) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Stored matrices, multiplied."
     record, size = _dense(s)
     inter = record["interleaver"]
@@ -131,150 +167,219 @@ def run_dense_matrix(
     bottom = (torch.cat([torch.zeros_like(top[:, :1]), top], 1)[:, None].to(R.dtype) @ R)[:, 0, 1:]
     return bottom.unflatten(1, (s.layout.side,) * 2), size
 
+# %% ../nbs/20_bench.ipynb #74a319dc
 def run_streaming(
     s: Setup,
-) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
+) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Nothing stored."
     with stream(s.model) as context:
         out, y = s.forward()
-        found, = context.backward(y, out, [Seed([s.row], [len(s.pixels)])])
+        (found,) = context.backward(y, out, [Seed([s.row], [len(s.pixels)])])
     return torch.cat(found.patches), _bytes(v for v in trace_of(found, {}).values() if torch.is_tensor(v))
 
+# %% ../nbs/20_bench.ipynb #af8c30a0
 def run_streaming_2(
     s: Setup,
-) -> tuple[torch.Tensor, int]: # patches (2T, side, side), bytes kept
+) -> tuple[torch.Tensor, int]:  # patches (2T, side, side), bytes kept
     "Two scalars, one forward."
     with stream(s.model) as context:
         out, y = s.forward()
         seeds = [Seed([s.row], [len(s.pixels)])]
-        first, = context.backward(y, out, seeds, retain_graph=True)
-        second, = context.backward(out.route[0, -1, 0], out, seeds)
-    return torch.cat(first.patches + second.patches), _bytes(v for found in (first, second) for v in trace_of(found, {}).values() if torch.is_tensor(v))
+        (first,) = context.backward(y, out, seeds, retain_graph=True)
+        (second,) = context.backward(out.route[0, -1, 0], out, seeds)
+    return torch.cat(first.patches + second.patches), _bytes(
+        v for found in (first, second) for v in trace_of(found, {}).values() if torch.is_tensor(v)
+    )
 
+# %% ../nbs/20_bench.ipynb #eaa48aed
 def run_cheap(
     s: Setup,
-    hold: str = "norms",       # see `experiment.readout.HOLDS`
-) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
+    hold: str = "norms",  # see `experiment.readout.HOLDS`
+) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Read out at the interleaver."
-    with readout(s.model, hold) as context: x, grad = context.gradient(s.forward()[1])
+    with readout(s.model, hold) as context:
+        x, grad = context.gradient(s.forward()[1])
     found = centred(x, grad, token_patches(s.model.pixel_shuffle, s.layout.side), [s.layout])
     return torch.cat(found.patches), _bytes(found.signed)
 
+# %% ../nbs/20_bench.ipynb #1b8bb700
 def run_captum_ig8(
     s: Setup,
-) -> tuple[torch.Tensor, int]: # patches (T, side, side), bytes kept
+) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Integrated gradients from a grey frame."
     from captum.attr import IntegratedGradients
-    def scalar(pixels): return s.model(pixels[0], s.ids).route[0, -1:, 1]
+
+    def scalar(pixels):
+        return s.model(pixels[0], s.ids).route[0, -1:, 1]
+
     maps = IntegratedGradients(scalar).attribute(s.pixels.detach()[None], n_steps=8, internal_batch_size=1)[0].sum(1)
     p = s.model.config.patch
     return maps.unflatten(2, (-1, p)).unflatten(1, (-1, p)).sum((2, 4)).clamp_min(0), _bytes([maps])
 
-VARIANTS: dict[str, Callable[[Setup], tuple]] = dict(sdpa=run_sdpa, dense_matrix=run_dense_matrix, dense_vector=run_dense_vector, streaming=run_streaming,
-                                                        streaming_2=run_streaming_2, cheap=run_cheap, cheap_lrp=partial(run_cheap, hold="lrp"))
-if importlib.util.find_spec("captum"): VARIANTS["captum_ig8"] = run_captum_ig8
+# %% ../nbs/20_bench.ipynb #e35012c7
+VARIANTS: dict[str, Callable[[Setup], tuple]] = dict(
+    sdpa=run_sdpa,
+    dense_matrix=run_dense_matrix,
+    dense_vector=run_dense_vector,
+    streaming=run_streaming,
+    streaming_2=run_streaming_2,
+    cheap=run_cheap,
+    cheap_lrp=partial(run_cheap, hold="lrp"),
+)
+if importlib.util.find_spec("captum"):
+    VARIANTS["captum_ig8"] = run_captum_ig8
 
 # %% ../nbs/20_bench.ipynb #c582a7ee
-def _status(key): return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
+def _status(key):
+    return int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text()).group(1)) / 1024
 
+# %% ../nbs/20_bench.ipynb #affacc99
 def measured(
-    run: Callable[[], object],           # what is measured
-    device: str = "cpu",                 # where it runs: "cpu" or "cuda"
-) -> tuple[object, float, float | None]: # result, seconds, peak MiB above the start (None where the system does not tell)
+    run: Callable[[], object],  # what is measured
+    device: str = "cpu",  # where it runs: "cpu" or "cuda"
+) -> tuple[
+    object, float, float | None
+]:  # result, seconds, peak MiB above the start (None where the system does not tell)
     "Run once."
     gc.collect()
     mark = Path("/proc/self/clear_refs")
     known = device == "cuda" or mark.exists()
-    if device == "cuda": torch.cuda.synchronize(); torch.cuda.reset_peak_memory_stats(); base = torch.cuda.memory_allocated() / 2**20
-    elif known: ctypes.CDLL(None).malloc_trim(0); mark.write_text("5"); base = _status("VmRSS")
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        base = torch.cuda.memory_allocated() / 2**20
+    elif known:
+        ctypes.CDLL(None).malloc_trim(0)
+        mark.write_text("5")
+        base = _status("VmRSS")
     start = time.perf_counter()
     result = run()
-    if device == "cuda": torch.cuda.synchronize()
+    if device == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - start
-    if not known: return result, seconds, None
+    if not known:
+        return result, seconds, None
     return result, seconds, (torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else _status("VmHWM")) - base
 
-def dense_gib(case: Case) -> float: # GiB
+# %% ../nbs/20_bench.ipynb #8babefb1
+def dense_gib(case: Case) -> float:  # GiB
     "What dense capture needs at least, in GiB: A, ∂A and autograd's copies of every layer at InternVL2-1B's widths."
     length = 256 * case.tiles + case.text + 80
     return case.layers * 5 * 4 * (case.tiles * 16 * 1025**2 + 14 * length**2) / 2**30
 
+# %% ../nbs/20_bench.ipynb #30f1209f
 def plain_gib(
     case: Case,
-    vision: bool = True, # InternViT with gradients
-) -> float:              # GiB
+    vision: bool = True,  # InternViT with gradients
+) -> float:  # GiB
     "What a forward for the backward pass needs at least, in GiB at InternVL2-1B's widths: the layers' weights and what autograd keeps; Qwen2's norms keep float32."
     size, length = getattr(torch, case.dtype).itemsize, 256 * case.tiles + case.text + 80
     weights = 12 * 1024**2 + 2 * 896 * (896 + 128) + 3 * 896 * 4864
-    kept = vision * case.tiles * 1025 * 10 * 1024 * size + length * (2 * 4 * 896 + (2 * 896 + 2 * 128 + 3 * 4864) * size)
+    kept = vision * case.tiles * 1025 * 10 * 1024 * size + length * (
+        2 * 4 * 896 + (2 * 896 + 2 * 128 + 3 * 4864) * size
+    )
     return case.layers * (weights * size + kept) / 2**30
 
+# %% ../nbs/20_bench.ipynb #03ba3cf5
 def slowness(
-    dtype: str,          # a name in torch
-    device: str = "cpu", # where the product runs
-    size: int = 256,     # of the square matrices
-) -> float: # time of a matrix product ÷ that of float32
+    dtype: str,  # a name in torch
+    device: str = "cpu",  # where the product runs
+    size: int = 256,  # of the square matrices
+) -> float:  # time of a matrix product ÷ that of float32
     "Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs say nothing about the method."
+
     def seconds(kind):
         a, times = torch.ones(size, size, dtype=kind, device=device), []
         for _ in range(3):
-            start = time.perf_counter(); (a @ a).sum().item(); times.append(time.perf_counter() - start)
+            start = time.perf_counter()
+            (a @ a).sum().item()
+            times.append(time.perf_counter() - start)
         return min(times)
+
     return seconds(getattr(torch, dtype)) / seconds(torch.float32)
 
-def available_gib() -> float: # GiB
+# %% ../nbs/20_bench.ipynb #6dfee346
+def available_gib() -> float:  # GiB
     "Memory that is free now; infinite where the system does not tell."
     info = Path("/proc/meminfo")
-    return int(re.search(r"MemAvailable:\s+(\d+)", info.read_text()).group(1)) / 2**20 if info.exists() else float("inf")
+    return (
+        int(re.search(r"MemAvailable:\s+(\d+)", info.read_text()).group(1)) / 2**20 if info.exists() else float("inf")
+    )
 
 # %% ../nbs/20_bench.ipynb #47c9ec3a
 def products_of(
     case: Case,
-) -> AbstractContextManager: # a context
+) -> AbstractContextManager:  # a context
     "Where this processor has no products of the case's dtype: `experiment.wide.widened`."
     return nullcontext() if case.products == case.dtype else widened()
 
+# %% ../nbs/20_bench.ipynb #c7441601
 def _peaks(case, variants, threads):
     torch.set_num_threads(threads)
-    case = Case(**case); s, found = set_up(case), {}
+    case = Case(**case)
+    s, found = set_up(case), {}
     for name in variants:
-        for _ in range(2):                                            # the first run also pays for what libraries keep for good
-            with products_of(case): found[name] = measured(lambda: VARIANTS[name](s))[2]
+        for _ in range(2):  # the first run also pays for what libraries keep for good
+            with products_of(case):
+                found[name] = measured(lambda: VARIANTS[name](s))[2]
     return found
 
+# %% ../nbs/20_bench.ipynb #ceba5b30
 def peaks(
     case: Case,
     variants: Iterable[str],  # names in `VARIANTS`
-) -> dict[str, float | None]: # MiB above the start
+) -> dict[str, float | None]:  # MiB above the start
     "Peaks of memory in a process whose C library (glibc) gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold."
     asked = json.dumps([asdict(case), list(variants), torch.get_num_threads()])
-    program = "import json, sys; from experiment.bench import _peaks; print(json.dumps(_peaks(*json.loads(sys.argv[1]))))"
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program, asked], env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)}, capture_output=True, text=True)
-    if done.returncode: raise RuntimeError(f"measuring the memory of {case} failed: {done.stderr.strip().splitlines()[-1]}")
+    program = (
+        "import json, sys; from experiment.bench import _peaks; print(json.dumps(_peaks(*json.loads(sys.argv[1]))))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, asked],
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": str(1 << 16)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"measuring the memory of {case} failed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.splitlines()[-1])
 
+# %% ../nbs/20_bench.ipynb #6d7fd04d
 def summarise(
     case: Case,
-    rounds: list[dict[str, dict]], # per round: variant → time_s, memory_above_weights_mib, payload_mib
-) -> list[dict]: # rows of results.json
+    rounds: list[dict[str, dict]],  # per round: variant → time_s, memory_above_weights_mib, payload_mib
+) -> list[dict]:  # rows of results.json
     "Medians with their spread; ratios within a round."
     rows = []
     for variant in rounds[0]:
         values = {metric: [r[variant][metric] for r in rounds] for metric in rounds[0][variant]}
         for metric, ratio in (("time_s", "time_vs_sdpa"), ("memory_above_weights_mib", "memory_vs_sdpa")):
-            if "sdpa" in rounds[0] and None not in values.get(metric, [None]): values[ratio] = [r[variant][metric] / r["sdpa"][metric] for r in rounds]
-        rows += [dict(variant=variant, **asdict(case), metric=metric, median=float(np.median(v)), lo=float(min(v)), hi=float(max(v)), rounds=len(v))
-                 for metric, v in values.items() if None not in v]
+            if "sdpa" in rounds[0] and None not in values.get(metric, [None]):
+                values[ratio] = [r[variant][metric] / r["sdpa"][metric] for r in rounds]
+        rows += [
+            dict(
+                variant=variant,
+                **asdict(case),
+                metric=metric,
+                median=float(np.median(v)),
+                lo=float(min(v)),
+                hi=float(max(v)),
+                rounds=len(v),
+            )
+            for metric, v in values.items()
+            if None not in v
+        ]
     return rows
 
+# %% ../nbs/20_bench.ipynb #984ad8fa
 def bench(
     case: Case,
-    variants: Iterable[str] = tuple(VARIANTS), # names in `VARIANTS`
-    repeats: int = 5, # timed rounds
-    device: str = "cpu", # "cpu" or "cuda"
-    say: Callable[[str], None] = print, # called with one line for a person
-    slowest: float = 8.0, # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
-) -> list[dict]: # rows of results.json
+    variants: Iterable[str] = tuple(VARIANTS),  # names in `VARIANTS`
+    repeats: int = 5,  # timed rounds
+    device: str = "cpu",  # "cpu" or "cuda"
+    say: Callable[[str], None] = print,  # called with one line for a person
+    slowest: float = 8.0,  # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
+) -> list[dict]:  # rows of results.json
     "Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round; none: memory only."
     if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
         reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
@@ -283,80 +388,147 @@ def bench(
             return []
         say(f"{reason}, so all variants store {case.dtype} and multiply in float32 (experiment.wide)")
         case = replace(case, products="float32")
-    need = {v: 0 if case.model == "tiny" else dense_gib(case) if v.startswith("dense") else plain_gib(case, not v.startswith("cheap")) for v in variants}
+    need = {
+        v: 0
+        if case.model == "tiny"
+        else dense_gib(case)
+        if v.startswith("dense")
+        else plain_gib(case, not v.startswith("cheap"))
+        for v in variants
+    }
     names = [v for v in variants if need[v] < 0.8 * available_gib()]
-    for v in set(variants) - set(names): say(f"{case}: {v} left out, it needs about {need[v]:.0f} GiB and {available_gib():.0f} GiB are free")
-    if not names: return []
+    for v in set(variants) - set(names):
+        say(f"{case}: {v} left out, it needs about {need[v]:.0f} GiB and {available_gib():.0f} GiB are free")
+    if not names:
+        return []
     s = set_up(case)
-    if device != "cpu": s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
+    if device != "cpu":
+        s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
     apart = peaks(case, names) if device == "cpu" and repeats != 1 else {}
     rounds = []
-    for k in range(-1 if repeats > 1 else 0, repeats):              # −1 is the warm-up
-        order, done = names[k % len(names):] + names[:k % len(names)], {}
+    for k in range(-1 if repeats > 1 else 0, repeats):  # −1 is the warm-up
+        order, done = names[k % len(names) :] + names[: k % len(names)], {}
         for name in order:
-            with products_of(case): (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+            with products_of(case):
+                (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
             done[name] = dict(time_s=seconds, memory_above_weights_mib=apart.get(name, mib), payload_mib=size / 2**20)
-        if k >= 0: rounds.append({name: done[name] for name in names})
-    if repeats == 0: rounds = [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
+        if k >= 0:
+            rounds.append({name: done[name] for name in names})
+    if repeats == 0:
+        rounds = [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
     highest = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
-    if None not in highest: say(f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(highest):.0f} MiB")
+    if None not in highest:
+        say(
+            f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(highest):.0f} MiB"
+        )
     return summarise(case, rounds)
 
 # %% ../nbs/20_bench.ipynb #434db639
 def table(
-    rows: list[dict], # of results.json
-) -> str:             # Markdown
+    rows: list[dict],  # of results.json
+) -> str:  # Markdown
     "One line per case and variant."
     value = {(r["variant"], r["model"], r["layers"], r["tiles"], r["text"], r["dtype"], r["metric"]): r for r in rows}
+
     def cell(key, metric, form):
         r = value.get((*key, metric))
-        return "–" if r is None else f"{r['median']:{form}}" + (f" ({r['lo']:{form}}–{r['hi']:{form}})" if "vs" in metric else "")
-    lines = ["| layers | tiles | +text | dtype | variant | time s | time ÷ sdpa | memory MiB | memory ÷ sdpa | payload MiB |", "|" + "---|" * 10]
+        return (
+            "–"
+            if r is None
+            else f"{r['median']:{form}}" + (f" ({r['lo']:{form}}–{r['hi']:{form}})" if "vs" in metric else "")
+        )
+
+    lines = [
+        "| layers | tiles | +text | dtype | variant | time s | time ÷ sdpa | memory MiB | memory ÷ sdpa | payload MiB |",
+        "|" + "---|" * 10,
+    ]
     for key in dict.fromkeys(k[:-1] for k in value):
         variant, _, layers, tiles, text, dtype = key
-        products = next(r.get("products", dtype) for k, r in value.items() if k[:-1] == key)     # rows of earlier versions do not say
-        if products != dtype: dtype += f", {products} products"
-        cells = [cell(key, m, f) for m, f in (("time_s", ".2f"), ("time_vs_sdpa", ".2f"), ("memory_above_weights_mib", ".0f"), ("memory_vs_sdpa", ".2f"), ("payload_mib", ".2f"))]
+        products = next(
+            r.get("products", dtype) for k, r in value.items() if k[:-1] == key
+        )  # rows of earlier versions do not say
+        if products != dtype:
+            dtype += f", {products} products"
+        cells = [
+            cell(key, m, f)
+            for m, f in (
+                ("time_s", ".2f"),
+                ("time_vs_sdpa", ".2f"),
+                ("memory_above_weights_mib", ".0f"),
+                ("memory_vs_sdpa", ".2f"),
+                ("payload_mib", ".2f"),
+            )
+        ]
         lines.append(f"| {layers}+{layers} | {tiles} | {text} | {dtype} | {variant} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
+# %% ../nbs/20_bench.ipynb #935d428e
 def plot(
-    rows: list[dict], # of results.json
-    dtype: str,       # which rows: a name in torch
-    layers: int,      # which rows: of each tower
-) -> plt.Figure:      # of pyplot
+    rows: list[dict],  # of results.json
+    dtype: str,  # which rows: a name in torch
+    layers: int,  # which rows: of each tower
+) -> plt.Figure:  # of pyplot
     "Time and memory over the floor, by tiles."
     fig, axes = plt.subplots(1, 2, figsize=(7, 2.6), dpi=72, layout="constrained")
-    for ax, metric, label in zip(axes, ("time_vs_sdpa", "memory_vs_sdpa"), ("time ÷ plain attention", "memory ÷ plain attention")):
+    for ax, metric, label in zip(
+        axes, ("time_vs_sdpa", "memory_vs_sdpa"), ("time ÷ plain attention", "memory ÷ plain attention")
+    ):
         for variant in dict.fromkeys(r["variant"] for r in rows):
-            points = sorted((r["tiles"], r["median"], r["lo"], r["hi"]) for r in rows if (r["variant"], r["metric"], r["dtype"], r["layers"], r["text"]) == (variant, metric, dtype, layers, 0))
+            points = sorted(
+                (r["tiles"], r["median"], r["lo"], r["hi"])
+                for r in rows
+                if (r["variant"], r["metric"], r["dtype"], r["layers"], r["text"])
+                == (variant, metric, dtype, layers, 0)
+            )
             if points:
                 x, y, lo, hi = zip(*points)
-                ax.plot(x, y, "o-", ms=3, lw=1, label=variant); ax.fill_between(x, lo, hi, alpha=0.2)
-        ax.set_xlabel("tiles"); ax.set_title(label, fontsize=9); ax.set_ylim(0)
-    if axes[0].lines: axes[0].legend(fontsize=7)
+                ax.plot(x, y, "o-", ms=3, lw=1, label=variant)
+                ax.fill_between(x, lo, hi, alpha=0.2)
+        ax.set_xlabel("tiles")
+        ax.set_title(label, fontsize=9)
+        ax.set_ylim(0)
+    if axes[0].lines:
+        axes[0].legend(fontsize=7)
     return fig
 
+# %% ../nbs/20_bench.ipynb #b06370a2
 def save_results(
-    rows: list[dict],   # of `summarise`
-    folder: Path | str, # gets results.json and results.png
-    threads: int = 1,   # of torch, noted in the file
-) -> Path:              # results.json
+    rows: list[dict],  # of `summarise`
+    folder: Path | str,  # gets results.json and results.png
+    threads: int = 1,  # of torch, noted in the file
+) -> Path:  # results.json
     "Merge into `results.json`, redraw `results.png`."
-    folder, name = Path(folder), lambda r: tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric"))
+    folder, name = (
+        Path(folder),
+        lambda r: tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric")),
+    )
     path = folder / "results.json"
     old = json.loads(path.read_text())["rows"] if path.is_file() else []
     new = {name(r) for r in rows}
-    rows = sorted([r for r in old if name(r) not in new] + rows, key=lambda r: (r["model"], r["layers"], r["text"], r["tiles"], r["dtype"]))
-    machine = dict(processor=_processor(), cpus=torch.get_num_threads(), memory_gib=round(available_gib(), 1), system=platform.platform(),
-                   cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None)
+    rows = sorted(
+        [r for r in old if name(r) not in new] + rows,
+        key=lambda r: (r["model"], r["layers"], r["text"], r["tiles"], r["dtype"]),
+    )
+    machine = dict(
+        processor=_processor(),
+        cpus=torch.get_num_threads(),
+        memory_gib=round(available_gib(), 1),
+        system=platform.platform(),
+        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
     versions = {m: __import__(m).__version__ for m in ("torch", "transformers", "numpy")}
-    write_atomic(path, lambda file: file.write(json.dumps(dict(rows=rows, machine=machine | dict(threads=threads), versions=versions), indent=1).encode()))
+    write_atomic(
+        path,
+        lambda file: file.write(
+            json.dumps(dict(rows=rows, machine=machine | dict(threads=threads), versions=versions), indent=1).encode()
+        ),
+    )
     fig = plot(rows, *Counter((r["dtype"], r["layers"]) for r in rows).most_common(1)[0][0])
     write_atomic(folder / "results.png", lambda file: fig.savefig(file, format="png", metadata={"Software": None}))
     plt.close(fig)
     return path
 
+# %% ../nbs/20_bench.ipynb #b54b5d27
 def _processor():
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
@@ -364,17 +536,26 @@ def _processor():
 
 # %% ../nbs/20_bench.ipynb #7a9f38bf
 def main(
-    argv: list[str] | None = None, # arguments; the command line's when None
-) -> int:                          # exit status
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
     "Measure all asked cases, print the table, keep the results."
-    parser = argparse.ArgumentParser(prog="python -m experiment.bench", description="Time, memory and payload of every way to a map.")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiment.bench", description="Time, memory and payload of every way to a map."
+    )
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 2, 7, 13])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16", "float16", "float64"])
+    parser.add_argument(
+        "--dtypes", nargs="+", default=["float32", "bfloat16"], choices=["float32", "bfloat16", "float16", "float64"]
+    )
     parser.add_argument("--layers", type=int, default=2, help="of each tower; the complete model has 24 (default: 2)")
     parser.add_argument("--text", type=int, nargs="+", default=[0], help="tokens added to the prompt")
     parser.add_argument("--model", default="InternVL2-1B", choices=["InternVL2-1B", "tiny"])
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=list(VARIANTS))
-    parser.add_argument("--repeats", type=int, default=5, help="timed rounds after one to warm up; 1: no warm-up; 0: memory only (default: 5)")
+    parser.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        help="timed rounds after one to warm up; 1: no warm-up; 0: memory only (default: 5)",
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=Path("bench"))
@@ -384,10 +565,18 @@ def main(
     for dtype in args.dtypes:
         for tiles in args.tiles:
             for text in args.text:
-                rows += bench(Case(tiles, dtype, args.layers, text, args.model), args.variants, args.repeats, args.device, say=lambda line: print(line, flush=True))
+                rows += bench(
+                    Case(tiles, dtype, args.layers, text, args.model),
+                    args.variants,
+                    args.repeats,
+                    args.device,
+                    say=lambda line: print(line, flush=True),
+                )
                 save_results(rows, args.out, args.threads)
     print(table(json.loads((args.out / "results.json").read_text())["rows"] if rows else []))
     print(args.out / "results.json")
     return 0
 
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+# %% ../nbs/20_bench.ipynb #f4095c57
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

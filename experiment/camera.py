@@ -10,138 +10,171 @@ import math
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from typing import Any
-
 import numpy as np
 from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
-
 from .tiles import as_rgb
 
 # %% ../nbs/02_camera.ipynb #00000005
-NEAR = 0.1   # metres in front of the lens where the view begins
+NEAR = 0.1  # metres in front of the lens where the view begins
 
+# %% ../nbs/02_camera.ipynb #478c281d
 @dataclass(frozen=True)
 class Camera:
     "A forward-looking pinhole camera over the ego frame (x forward, y right, metres)."
-    width: int   # of the calibrated image, px
+
+    width: int  # of the calibrated image, px
     height: int  # px
-    focal: float # px
-    cx: float    # principal point, px from the left edge
-    cy: float    # px from the upper edge; the row of the horizon
-    x: float     # metres in front of the ego origin (negative: behind)
-    z: float     # metres above the road
+    focal: float  # px
+    cx: float  # principal point, px from the left edge
+    cy: float  # px from the upper edge; the row of the horizon
+    x: float  # metres in front of the ego origin (negative: behind)
+    z: float  # metres above the road
 
     def __post_init__(self):
         values = asdict(self)
-        if not all(math.isfinite(v) for v in values.values()): raise ValueError(f"camera values must be finite: {values}")
-        if bad := [k for k in ("width", "height", "focal", "z") if values[k] <= 0]: raise ValueError(f"camera {', '.join(bad)} must be positive: {values}")
+        if not all(math.isfinite(v) for v in values.values()):
+            raise ValueError(f"camera values must be finite: {values}")
+        if bad := [k for k in ("width", "height", "focal", "z") if values[k] <= 0]:
+            raise ValueError(f"camera {', '.join(bad)} must be positive: {values}")
 
     @classmethod
-    def from_fov(cls,
-        width: int,    # px
-        height: int,   # px
-        fov: float,    # horizontal field of view, degrees
-        x: float,      # m
-        z: float,      # m
+    def from_fov(
+        cls,
+        width: int,  # px
+        height: int,  # px
+        fov: float,  # horizontal field of view, degrees
+        x: float,  # m
+        z: float,  # m
     ) -> "Camera":
         "A camera that looks through the middle of its image: f = width / (2·tan(fov/2))."
-        if not 0 < fov < 180: raise ValueError(f"field of view {fov}° must lie between 0 and 180")
+        if not 0 < fov < 180:
+            raise ValueError(f"field of view {fov}° must lie between 0 and 180")
         return cls(width, height, width / (2 * math.tan(math.radians(fov) / 2)), width / 2, height / 2, x, z)
 
-    def to_dict(self) -> dict[str, Any]: # by field
+    def to_dict(self) -> dict[str, Any]:  # by field
         "Plain numbers; `Camera(**d)` is the inverse."
         return asdict(self)
 
-    def project(self,
-        points,                  # (K, 2) metres on the ground, array or tensor
+    def project(
+        self,
+        points,  # (K, 2) metres on the ground, array or tensor
         frame: tuple[int, int],  # (H, W) of the frame to draw on, px
-    ) -> np.ndarray:             # (K, 2) float64 (u, v) px of that frame; NaN at and behind the camera
+    ) -> np.ndarray:  # (K, 2) float64 (u, v) px of that frame; NaN at and behind the camera
         "Where the camera sees ground points."
         p = _points(points)
         depth = p[:, :1] - self.x
-        at = np.array([self.cx, self.cy]) + self.focal * np.stack([p[:, 1], np.full(len(p), self.z)], 1) / np.where(depth < NEAR, np.nan, depth)
+        at = np.array([self.cx, self.cy]) + self.focal * np.stack([p[:, 1], np.full(len(p), self.z)], 1) / np.where(
+            depth < NEAR, np.nan, depth
+        )
         return at * [frame[1] / self.width, frame[0] / self.height]
 
+# %% ../nbs/02_camera.ipynb #2e9c82b1
 def visible(
-    pixels: np.ndarray,     # (K, 2) of `Camera.project`
-    frame: tuple[int, int], # (H, W), px
-) -> np.ndarray:            # (K,) bool
+    pixels: np.ndarray,  # (K, 2) of `Camera.project`
+    frame: tuple[int, int],  # (H, W), px
+) -> np.ndarray:  # (K,) bool
     "Which projected points lie inside the frame; NaN never does."
     return np.logical_and.reduce((pixels >= 0) & (pixels < [frame[1], frame[0]]), axis=1)
 
+# %% ../nbs/02_camera.ipynb #ea959c21
 def _points(points):
     "Finite (K, 2) float64 metres on the CPU."
     p = np.asarray(points.detach().cpu().double() if hasattr(points, "detach") else points, np.float64)
-    if p.ndim == 3 and len(p) == 1: p = p[0]
-    if p.ndim != 2 or p.shape[1] != 2: raise ValueError(f"way-points are (K, 2) metres of one frame, got {p.shape}; pass one entry of the batch")
-    if not np.isfinite(p).all(): raise ValueError(f"{np.sum(~np.isfinite(p))} of {p.size} way-point coordinates are not finite")
+    if p.ndim == 3 and len(p) == 1:
+        p = p[0]
+    if p.ndim != 2 or p.shape[1] != 2:
+        raise ValueError(f"way-points are (K, 2) metres of one frame, got {p.shape}; pass one entry of the batch")
+    if not np.isfinite(p).all():
+        raise ValueError(f"{np.sum(~np.isfinite(p))} of {p.size} way-point coordinates are not finite")
     return p
+
 
 SIMLINGO_CAMERA = Camera.from_fov(1024, 512, fov=110.0, x=-1.5, z=2.0)
 
 # %% ../nbs/02_camera.ipynb #0000000b
 def segments(
-    points,                 # (K, 2) m
+    points,  # (K, 2) m
     camera: Camera,
-    frame: tuple[int, int], # (H, W) px
-) -> list[tuple[int, np.ndarray]]: # (k, (2, 2) px) for every part of the line k → k+1 that lies in front of the camera
+    frame: tuple[int, int],  # (H, W) px
+) -> list[tuple[int, np.ndarray]]:  # (k, (2, 2) px) for every part of the line k → k+1 that lies in front of the camera
     "The poly-line as pixels, cut at the lens."
     p, near = _points(points), camera.x + NEAR
     seen = np.flatnonzero(np.maximum(p[:-1, 0], p[1:, 0]) > near)
     a, b = p[seen], p[seen + 1]
+
     def cut(inside, other):
         behind = other[:, :1] < near
-        return np.where(behind, inside + (other - inside) * (near - inside[:, :1]) / np.where(behind, other[:, :1] - inside[:, :1], 1.0), other)
+        return np.where(
+            behind,
+            inside + (other - inside) * (near - inside[:, :1]) / np.where(behind, other[:, :1] - inside[:, :1], 1.0),
+            other,
+        )
+
     ends = np.maximum(np.concatenate([cut(b, a), cut(a, b)], 1).reshape(-1, 2), [near, -np.inf])
     return list(zip(seen.tolist(), camera.project(ends, frame).reshape(-1, 2, 2)))
 
 # %% ../nbs/02_camera.ipynb #0000000e
-DT = 0.25         # seconds between speed way-points
+DT = 0.25  # seconds between speed way-points
 TOP_SPEED = 20.0  # m/s at the upper end of the colours
 
+# %% ../nbs/02_camera.ipynb #de11cc9d
 def speeds(
-    speed_wps, # (K, 2) m, Δt apart
-    dt: float = DT, # s
-) -> np.ndarray: # (K,) m/s from one way-point to the next, the first from the ego origin
+    speed_wps,  # (K, 2) m, Δt apart
+    dt: float = DT,  # s
+) -> np.ndarray:  # (K,) m/s from one way-point to the next, the first from the ego origin
     "Speeds that the way-points imply."
     return np.linalg.norm(np.diff(_points(speed_wps), axis=0, prepend=np.zeros((1, 2))), axis=1) / dt
 
+# %% ../nbs/02_camera.ipynb #c4069545
 def _colours(speeds):
     "RGB of speeds in m/s: dark violet is standing, yellow is `TOP_SPEED`."
-    return [tuple(int(255 * c) for c in colour[:3]) for colour in colormaps["plasma"](np.minimum(np.asarray(speeds) / TOP_SPEED, 1.0))]
+    return [
+        tuple(int(255 * c) for c in colour[:3])
+        for colour in colormaps["plasma"](np.minimum(np.asarray(speeds) / TOP_SPEED, 1.0))
+    ]
 
-_font = cache(ImageFont.load_default)   # reading one takes longer than drawing with it
 
+_font = cache(ImageFont.load_default)  # reading one takes longer than drawing with it
+
+# %% ../nbs/02_camera.ipynb #63b229f1
 @lru_cache(1024)
 def _label(text, unit):
     "White letters on black, the mask that shows them with a black stroke, and both's upper left corner, px from the left end of the middle line. Kept: the same few hundred come in every frame."
     x, y, right, lower = (round(v) for v in _font(unit).getbbox(text, anchor="lm", stroke_width=1))
     letters, mask = (Image.new("L", (right - x, lower - y)) for _ in range(2))
-    for picture, stroke in ((letters, 0), (mask, 1)): ImageDraw.Draw(picture).text((-x, -y), text, fill=255, anchor="lm", font=_font(unit), stroke_width=stroke)
+    for picture, stroke in ((letters, 0), (mask, 1)):
+        ImageDraw.Draw(picture).text((-x, -y), text, fill=255, anchor="lm", font=_font(unit), stroke_width=stroke)
     return Image.merge("RGB", [letters] * 3), mask, (x, y)
 
+# %% ../nbs/02_camera.ipynb #28dbd25e
 def _title(draw, size, text, unit):
     "One line of text on a dark bar at the top, made smaller until it fits."
     height = unit
-    while height > 6 and draw.textlength(text, font=_font(height)) > size[0] - 8: height -= 1
+    while height > 6 and draw.textlength(text, font=_font(height)) > size[0] - 8:
+        height -= 1
     draw.rectangle((0, 0, size[0], height + 6), fill=(0, 0, 0))
     draw.text((4, 2), text, fill="white", font=_font(height))
 
+# %% ../nbs/02_camera.ipynb #c30d8b76
 def _draw(image, points, camera, colours, labels, title):
     "The shared part of both overlays: lines, dots, labels, title."
     image = as_rgb(image).copy()
     draw, frame, p = ImageDraw.Draw(image), (image.height, image.width), _points(points)
     unit = max(9, round(image.height / 24))
-    limit = 8 * max(frame)                                         # px; a line to a point just before the lens would run on for miles
+    limit = 8 * max(frame)  # px; a line to a point just before the lens would run on for miles
     for k, ends in segments(p, camera, frame):
-        if np.abs(ends).max() < limit: draw.line([tuple(e) for e in ends], fill=colours[k + 1], width=max(1, unit // 5))
+        if np.abs(ends).max() < limit:
+            draw.line([tuple(e) for e in ends], fill=colours[k + 1], width=max(1, unit // 5))
     pixels = camera.project(p, frame)
     inside, r = visible(pixels, frame), max(1.5, unit / 6)
     for (u, v), shown, colour in zip(pixels, inside, colours):
-        if shown: draw.ellipse((u - r, v - r, u + r, v + r), fill=colour, outline="black")
+        if shown:
+            draw.ellipse((u - r, v - r, u + r, v + r), fill=colour, outline="black")
     last = None
     for (u, v), shown, text in zip(pixels, inside, labels):
-        if not (text and shown) or last is not None and abs(v - last) < unit: continue
+        if not (text and shown) or last is not None and abs(v - last) < unit:
+            continue
         letters, mask, (x, y) = _label(text, unit)
         image.paste(letters, (round(u + 3 * r) + x, round(v) + y), mask)
         last = v
@@ -149,12 +182,13 @@ def _draw(image, points, camera, colours, labels, title):
     _title(draw, image.size, title + (f" · {hidden} of {len(p)} points outside the view" if hidden else ""), unit)
     return image
 
+# %% ../nbs/02_camera.ipynb #cc11d357
 def draw_route(
-    image,           # the frame: PIL image or uint8 (H, W, 3)
-    route,           # (K, 2) m
+    image,  # the frame: PIL image or uint8 (H, W, 3)
+    route,  # (K, 2) m
     camera: Camera = SIMLINGO_CAMERA,
-    every: float = 5.0, # metres between distance labels
-) -> Image.Image:    # RGB of the frame's size
+    every: float = 5.0,  # metres between distance labels
+) -> Image.Image:  # RGB of the frame's size
     "The route on the road with distances along it."
     p = _points(route)
     along = np.linalg.norm(np.diff(p, axis=0, prepend=np.zeros((1, 2))), axis=1).cumsum()
@@ -162,17 +196,28 @@ def draw_route(
     new = np.diff(steps, prepend=0) > 0
     labels = [f"{s * every:g} m" if n else "" for s, n in zip(steps, new)]
     x, y = p[-1] if len(p) else (0.0, 0.0)
-    return _draw(image, p, camera, [(0, 220, 255)] * len(p), labels,
-                 f"route {along[-1] if len(p) else 0:.1f} m: ends {x:.1f} m ahead, {abs(y):.1f} m {'right' if y >= 0 else 'left'}")
+    return _draw(
+        image,
+        p,
+        camera,
+        [(0, 220, 255)] * len(p),
+        labels,
+        f"route {along[-1] if len(p) else 0:.1f} m: ends {x:.1f} m ahead, {abs(y):.1f} m {'right' if y >= 0 else 'left'}",
+    )
 
+# %% ../nbs/02_camera.ipynb #126a1e48
 def draw_speed(
-    image,           # the frame: PIL image or uint8 (H, W, 3)
-    speed_wps,       # (K, 2) m, Δt apart
+    image,  # the frame: PIL image or uint8 (H, W, 3)
+    speed_wps,  # (K, 2) m, Δt apart
     camera: Camera = SIMLINGO_CAMERA,
     dt: float = DT,  # s
-) -> Image.Image:    # RGB of the frame's size
+) -> Image.Image:  # RGB of the frame's size
     "The speed way-points on the road, coloured and labelled in m/s."
     p, v = _points(speed_wps), speeds(speed_wps, dt)
     labels = [f"{s:.1f} m/s" for s in v]
-    text = f"speed {v[0]:.1f} to {v[-1]:.1f} m/s in {len(p) * dt:.1f} s (colour 0 to {TOP_SPEED:g} m/s)" if len(p) else "no speed way-points"
+    text = (
+        f"speed {v[0]:.1f} to {v[-1]:.1f} m/s in {len(p) * dt:.1f} s (colour 0 to {TOP_SPEED:g} m/s)"
+        if len(p)
+        else "no speed way-points"
+    )
     return _draw(image, p, camera, _colours(v), labels, text)

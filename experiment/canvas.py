@@ -9,7 +9,6 @@ __all__ = ['nearest', 'Canvas']
 from functools import cache
 from pathlib import Path
 from typing import Any
-
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
@@ -17,100 +16,126 @@ from matplotlib.markers import MarkerStyle
 from matplotlib.path import Path as Outline
 from matplotlib.transforms import Affine2D
 from PIL import Image, ImageDraw, ImageFont
-
 from .heatmap import encode_png
 
 # %% ../nbs/19_canvas.ipynb #5ca1ab15
 def nearest(
-    pixels: np.ndarray, # (H, W, …)
-    height: int,        # rows of the result
-    width: int,         # columns of the result
-) -> np.ndarray:        # (height, width, …)
+    pixels: np.ndarray,  # (H, W, …)
+    height: int,  # rows of the result
+    width: int,  # columns of the result
+) -> np.ndarray:  # (height, width, …)
     "The pixels at another size, each the nearest of the picture."
-    rows, cols = (((np.arange(n) + .5) * size / n).astype(np.intp) for n, size in zip((height, width), pixels.shape))
+    rows, cols = (((np.arange(n) + 0.5) * size / n).astype(np.intp) for n, size in zip((height, width), pixels.shape))
     return pixels.take(rows, 0).take(cols, 1)
 
 # %% ../nbs/19_canvas.ipynb #5ca1ab18
 @cache
-def _font(size): return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size, layout_engine=ImageFont.Layout.BASIC)
+def _font(size):
+    return ImageFont.truetype(
+        str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size, layout_engine=ImageFont.Layout.BASIC
+    )
 
+# %% ../nbs/19_canvas.ipynb #b8b15bf4
 class Canvas:
     "A white sheet to draw on; a notebook shows it by itself."
 
-    def __init__(self,
-        width: int,       # px
-        height: int,      # px
-        scale: float = 1, # of every length
+    def __init__(
+        self,
+        width: int,  # px
+        height: int,  # px
+        scale: float = 1,  # of every length
     ):
-        self.scale, self.said = scale, [] # the words, in the order of drawing
+        self.scale, self.said = scale, []  # the words, in the order of drawing
         self._words, self._renderer = [], RendererAgg(round(width * scale), round(height * scale), 72)
         self._place = Affine2D().scale(scale, -scale).translate(0, self._renderer.height)
         self.rectangle(-1, -1, width + 2, height + 2, fill="white")
 
     def _pen(self, edge, width):
         "Agg's pen; without a colour it leaves no edge."
-        pen = self._renderer.new_gc(); pen.set_linewidth(width * self.scale if edge else 0)
-        if edge: pen.set_foreground(edge)
+        pen = self._renderer.new_gc()
+        pen.set_linewidth(width * self.scale if edge else 0)
+        if edge:
+            pen.set_foreground(edge)
         return pen
 
-    def picture(self,
-        box: tuple[float, float, float, float], # x, y, w, h in px
-        pixels: np.ndarray,                     # uint8 (H, W, 3)
+    def picture(
+        self,
+        box: tuple[float, float, float, float],  # x, y, w, h in px
+        pixels: np.ndarray,  # uint8 (H, W, 3)
     ) -> None:
         "A picture in a box, see `nearest`."
         x, y, w, h = box
         left, top, right, bottom = (round(v * self.scale) for v in (x, y, x + w, y + h))
-        seen = np.full((bottom - top, right - left, 4), 255, np.uint8); seen[..., :3] = nearest(pixels, *seen.shape[:2])
+        seen = np.full((bottom - top, right - left, 4), 255, np.uint8)
+        seen[..., :3] = nearest(pixels, *seen.shape[:2])
         self._renderer.draw_image(self._pen(None, 0), left, self._renderer.height - bottom, seen[::-1])
 
-    def rectangle(self,
-        x: float,                        # left, px
-        y: float,                        # top, px
-        w: float,                        # px
-        h: float,                        # px
-        fill: str | tuple | None = None, # matplotlib colour; None: no filling
-        edge: str | None = None,         # matplotlib colour; None: no edge
-        width: float = 1,                # of the edge, px
+    def rectangle(
+        self,
+        x: float,  # left, px
+        y: float,  # top, px
+        w: float,  # px
+        h: float,  # px
+        fill: str | tuple | None = None,  # matplotlib colour; None: no filling
+        edge: str | None = None,  # matplotlib colour; None: no edge
+        width: float = 1,  # of the edge, px
     ) -> None:
         "A box."
         corners = Outline([(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)], closed=True)
-        self._renderer.draw_path(self._pen(edge, width), corners, self._place, None if fill is None else matplotlib.colors.to_rgba(fill))
+        self._renderer.draw_path(
+            self._pen(edge, width), corners, self._place, None if fill is None else matplotlib.colors.to_rgba(fill)
+        )
 
-    def line(self,
-        points: Any,      # (n, 2) x, y in px
-        colour: str,      # a matplotlib colour
-        width: float = 1, # px
+    def line(
+        self,
+        points: Any,  # (n, 2) x, y in px
+        colour: str,  # a matplotlib colour
+        width: float = 1,  # px
     ) -> None:
         "A line through points."
         self._renderer.draw_path(self._pen(colour, width), Outline(np.asarray(points, float)), self._place)
 
-    def marks(self,
-        points: Any,      # (n, 2) x, y in px
-        shape: str,       # a matplotlib marker
-        size: float,      # px
-        fill: str,        # a matplotlib colour
-        edge: str,        # a matplotlib colour
-        width: float = 1, # of the edge, px
+    def marks(
+        self,
+        points: Any,  # (n, 2) x, y in px
+        shape: str,  # a matplotlib marker
+        size: float,  # px
+        fill: str,  # a matplotlib colour
+        edge: str,  # a matplotlib colour
+        width: float = 1,  # of the edge, px
     ) -> None:
         "A marker on every point."
-        mark = MarkerStyle(shape); form = mark.get_transform() + Affine2D().scale(size * self.scale)
-        self._renderer.draw_markers(self._pen(edge, width), mark.get_path(), form, Outline(np.asarray(points, float)), self._place, matplotlib.colors.to_rgba(fill))
+        mark = MarkerStyle(shape)
+        form = mark.get_transform() + Affine2D().scale(size * self.scale)
+        self._renderer.draw_markers(
+            self._pen(edge, width),
+            mark.get_path(),
+            form,
+            Outline(np.asarray(points, float)),
+            self._place,
+            matplotlib.colors.to_rgba(fill),
+        )
 
-    def words(self,
-        x: float,              # px, of the anchor
-        y: float,              # px, of the anchor
-        text: str,             # may have several lines
-        size: float = 10,      # px
-        anchor: str = "ls",    # of Pillow: l, m, r for x; a (top), m, s (base line) for y
-        colour: str = "black", # a matplotlib colour
+    def words(
+        self,
+        x: float,  # px, of the anchor
+        y: float,  # px, of the anchor
+        text: str,  # may have several lines
+        size: float = 10,  # px
+        anchor: str = "ls",  # of Pillow: l, m, r for x; a (top), m, s (base line) for y
+        colour: str = "black",  # a matplotlib colour
     ) -> None:
         "Words beside a place."
-        self.said.append(text); self._words.append((x * self.scale, y * self.scale, text, size * self.scale, anchor, colour))
+        self.said.append(text)
+        self._words.append((x * self.scale, y * self.scale, text, size * self.scale, anchor, colour))
 
-    def image(self) -> Image.Image: # RGB
+    def image(self) -> Image.Image:  # RGB
         "What was drawn so far."
-        sheet = Image.fromarray(np.asarray(self._renderer.buffer_rgba())).convert("RGB"); pen = ImageDraw.Draw(sheet)
-        for x, y, text, size, anchor, colour in self._words: pen.text((x, y), text, colour, _font(size), anchor, align="center")
+        sheet = Image.fromarray(np.asarray(self._renderer.buffer_rgba())).convert("RGB")
+        pen = ImageDraw.Draw(sheet)
+        for x, y, text, size, anchor, colour in self._words:
+            pen.text((x, y), text, colour, _font(size), anchor, align="center")
         return sheet
 
-    def _repr_png_(self) -> bytes: return encode_png(np.asarray(self.image()), repeats=True)
+    def _repr_png_(self) -> bytes:
+        return encode_png(np.asarray(self.image()), repeats=True)

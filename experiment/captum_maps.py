@@ -8,56 +8,76 @@ __all__ = ['PERTURBING', 'CaptumError', 'patch_features', 'captum_map']
 # %% ../nbs/11_captum.ipynb #0b406075
 from contextlib import contextmanager
 from typing import Any
-
 import numpy as np
 import torch
-
 from .perturb import baseline
 from .question import Question
 
 # %% ../nbs/11_captum.ipynb #d539a9dc
-PERTURBING = ("FeatureAblation", "ShapleyValueSampling") # algorithms of Captum that need no gradient
+PERTURBING = ("FeatureAblation", "ShapleyValueSampling")  # algorithms of Captum that need no gradient
 
+# %% ../nbs/11_captum.ipynb #90656c8f
 class CaptumError(ValueError):
     "Captum is missing or does not know an algorithm; the message says what to do."
 
+# %% ../nbs/11_captum.ipynb #f325ffbe
 def _captum(algorithm: str) -> Any:
     "A class of captum.attr."
-    try: import captum.attr
-    except ImportError: raise CaptumError(f"{algorithm} needs Captum: pip install captum, or the extra vla-relevance[captum]") from None
-    if not hasattr(captum.attr, algorithm): raise CaptumError(f"Captum has no algorithm {algorithm!r}; see captum.ai/api")
+    try:
+        import captum.attr
+    except ImportError:
+        raise CaptumError(f"{algorithm} needs Captum: pip install captum, or the extra vla-relevance[captum]") from None
+    if not hasattr(captum.attr, algorithm):
+        raise CaptumError(f"Captum has no algorithm {algorithm!r}; see captum.ai/api")
     return getattr(captum.attr, algorithm)
 
+# %% ../nbs/11_captum.ipynb #21fdac3a
 @contextmanager
 def _seeded(seed: int, device: torch.device):
     "Random numbers of torch and numpy, both of which Captum draws, from a seed; afterwards they go on as before."
     state = np.random.get_state()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed); np.random.seed(seed)
-        try: yield
-        finally: np.random.set_state(state)
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
 
+# %% ../nbs/11_captum.ipynb #a161d909
 def patch_features(
     question: Question,
-) -> torch.Tensor:      # (1, T, 3, tile, tile) int64
+) -> torch.Tensor:  # (1, T, 3, tile, tile) int64
     "The number of the patch that every pixel belongs to."
     tiles, side, patch = len(question.inputs.pixel_values), question.side, question.patch
-    numbers = torch.arange(tiles * side * side, device=question.inputs.pixel_values.device).view(1, tiles, 1, side, side)
+    numbers = torch.arange(tiles * side * side, device=question.inputs.pixel_values.device).view(
+        1, tiles, 1, side, side
+    )
     return numbers.repeat_interleave(patch, -1).repeat_interleave(patch, -2).expand(1, tiles, 3, -1, -1).contiguous()
 
+# %% ../nbs/11_captum.ipynb #e580c35e
 def captum_map(
     question: Question,
-    algorithm: str,            # a class of captum.attr that takes one input
-    start: str = "background", # the baseline picture, see `experiment.perturb.baseline`
-    seed: int = 0,             # of its random draws
-    **options: Any,            # of its attribute(): n_steps, n_samples, stdevs …
-) -> torch.Tensor:             # (T, side, side) float64, signed
+    algorithm: str,  # a class of captum.attr that takes one input
+    start: str = "background",  # the baseline picture, see `experiment.perturb.baseline`
+    seed: int = 0,  # of its random draws
+    **options: Any,  # of its attribute(): n_steps, n_samples, stdevs …
+) -> torch.Tensor:  # (T, side, side) float64, signed
     "Any of Captum's algorithms, summed over patches. Cost: what the algorithm asks for. Raises CaptumError without Captum or for an unknown name."
     made, x = _captum(algorithm), question.inputs.pixel_values[None]
-    def y(pixels): # (B, T, 3, tile, tile) -> (B,)
-        if algorithm in PERTURBING: return question.values(pixels).to(x.device)
+
+    def y(pixels):  # (B, T, 3, tile, tile) -> (B,)
+        if algorithm in PERTURBING:
+            return question.values(pixels).to(x.device)
         return torch.stack([question.forward(p)[0].value for p in pixels])
-    if algorithm in PERTURBING: options = dict(feature_mask=patch_features(question), perturbations_per_eval=8) | options
-    with _seeded(seed, x.device): found = made(y).attribute(x, baselines=baseline(question, start)[None], **options)
-    cells = found.detach().double().cpu()[0].unflatten(3, (question.side, -1)).unflatten(2, (question.side, -1)) # (T, 3, side, patch, side, patch)
-    return cells[:, 0, :, 0, :, 0] if algorithm in PERTURBING else cells.sum((1, 3, 5)) # every pixel of a feature has the feature's value
+
+    if algorithm in PERTURBING:
+        options = dict(feature_mask=patch_features(question), perturbations_per_eval=8) | options
+    with _seeded(seed, x.device):
+        found = made(y).attribute(x, baselines=baseline(question, start)[None], **options)
+    cells = (
+        found.detach().double().cpu()[0].unflatten(3, (question.side, -1)).unflatten(2, (question.side, -1))
+    )  # (T, 3, side, patch, side, patch)
+    return (
+        cells[:, 0, :, 0, :, 0] if algorithm in PERTURBING else cells.sum((1, 3, 5))
+    )  # every pixel of a feature has the feature's value

@@ -10,9 +10,7 @@ __all__ = ['SHOWN', 'KAPPA', 'DEFAULT', 'STORED', 'CLAIMS', 'METHODS', 'supporte
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-
 import torch
-
 from . import attention_maps as maps_of
 from . import perturb
 from .attention_maps import attentions_of, attentions_of_record
@@ -28,218 +26,439 @@ from .tiles import Layout
 
 # %% ../nbs/12_catalogue.ipynb #ab819b0b
 SHOWN = ("auto", "positive", "magnitude", "negative")
-KAPPA = 1 / 4 # share of the largest amplitude at which half is drawn
+KAPPA = 1 / 4  # share of the largest amplitude at which half is drawn
 
+# %% ../nbs/12_catalogue.ipynb #e6e053f7
 def supported(
-    m: torch.Tensor,           # (T, side, side) signed
-    layouts: Sequence[Layout], # how the tiles of every image lie, in the order of m
-) -> torch.Tensor:             # the same shape, unit and signs, float64; no magnitude is larger
+    m: torch.Tensor,  # (T, side, side) signed
+    layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of m
+) -> torch.Tensor:  # the same shape, unit and signs, float64; no magnitude is larger
     "Contributions weighted by the energy E of the 3×3 patches around them, E/(E + κ² max E), across tiles (after Cai & Silverman 2001). An empty map stays empty."
     m, tiny = m.double(), torch.finfo(torch.double).tiny
     energy = patch_background((m / m.abs().max().clamp_min(tiny)).square()[..., None], layouts, 3)[..., 0]
     return m * energy / (energy + KAPPA**2 * energy.max()).clamp_min(tiny)
 
+# %% ../nbs/12_catalogue.ipynb #258170f9
 def as_shown(
-    m: torch.Tensor,    # (T, side, side) signed
-    target: str,        # the question's
+    m: torch.Tensor,  # (T, side, side) signed
+    target: str,  # the question's
     how: str = "auto",  # one of SHOWN; auto: magnitude for targets of the route, else positive
-) -> torch.Tensor:      # ≥ 0
+) -> torch.Tensor:  # ≥ 0
     "The part of a signed map that answers the question. Raises MethodError for an unknown way."
-    if how not in SHOWN: raise MethodError(f"show {how!r} is not one of {', '.join(SHOWN)}")
+    if how not in SHOWN:
+        raise MethodError(f"show {how!r} is not one of {', '.join(SHOWN)}")
     if how == "auto":
         spec = parse(target)
         how = "magnitude" if spec.kind == "action" and (spec.arg or ACTIONS[spec.name].head) == "route" else "positive"
     return m.abs() if how == "magnitude" else (-m if how == "negative" else m).clamp_min(0)
 
 # %% ../nbs/12_catalogue.ipynb #bc540c1a
-DEFAULT, STORED = "centred_supported", "centred" # what is drawn, and what a record keeps to draw it from
+DEFAULT, STORED = "centred_supported", "centred"  # what is drawn, and what a record keeps to draw it from
 CLAIMS = ("causal evidence", "correlational", "blind to the target")
 
+# %% ../nbs/12_catalogue.ipynb #1cd0c151
 @dataclass(frozen=True)
 class Method:
     "One way from a question to a map of patches."
-    name: str    # as it is asked for
-    paper: str   # its source
-    cost: str    # F, B: forward, backward through the whole model; l: of the language model only
+
+    name: str  # as it is asked for
+    paper: str  # its source
+    cost: str  # F, B: forward, backward through the whole model; l: of the language model only
     claims: str  # one of CLAIMS
-    live: Callable[[Question], torch.Tensor]                      # (T, side, side), signed where it knows a sign
-    recorded: Callable[[dict], torch.Tensor] | None = None        # from a record, where that is possible
+    live: Callable[[Question], torch.Tensor]  # (T, side, side), signed where it knows a sign
+    recorded: Callable[[dict], torch.Tensor] | None = None  # from a record, where that is possible
 
     @property
-    def above(self) -> bool: return "lB" in self.cost   # its backward ends at the interleaver, above InternViT
+    def above(self) -> bool:  # its backward ends at the interleaver, above InternViT
+        return "lB" in self.cost
 
-    def __call__(self,
-        source: Question | dict,   # a question to a live model, or a record
-        target: str | None = None, # asks another target of the same frame; a record answers its own only
-    ) -> torch.Tensor:             # (T, side, side) float64 on the CPU
+    def __call__(
+        self,
+        source: Question | dict,  # a question to a live model, or a record
+        target: str | None = None,  # asks another target of the same frame; a record answers its own only
+    ) -> torch.Tensor:  # (T, side, side) float64 on the CPU
         "Raises MethodError when a record cannot answer, naming what it can."
-        if isinstance(source, Question): return self.live(source.about(target) if target else source).detach().double().cpu()
+        if isinstance(source, Question):
+            return self.live(source.about(target) if target else source).detach().double().cpu()
         own = source["target_info"]["target"]
-        if target and target != own: raise MethodError(f"this record explains {own}, not {target}: capture again with that target")
+        if target and target != own:
+            raise MethodError(f"this record explains {own}, not {target}: capture again with that target")
         try:
-            if self.name in source["maps"]: return source["maps"][self.name]["signed"].double()
-            if self.recorded is None: raise MethodError(f"{self.name} needs the live model")
+            if self.name in source["maps"]:
+                return source["maps"][self.name]["signed"].double()
+            if self.recorded is None:
+                raise MethodError(f"{self.name} needs the live model")
             return self.recorded(source).detach().double().cpu()
         except MethodError as error:
             others = answering(source, self.name)
-            raise MethodError(f"{error}; from this record ({source['detail']}) these work: {', '.join(others) or 'none'}") from None
+            raise MethodError(
+                f"{error}; from this record ({source['detail']}) these work: {', '.join(others) or 'none'}"
+            ) from None
 
+# %% ../nbs/12_catalogue.ipynb #60831ef2
 def stored(
     record: dict,  # with the map `centred`, see `experiment.payload`
-) -> torch.Tensor: # (T, side, side)
+) -> torch.Tensor:  # (T, side, side)
     "The centred map that was computed at capture."
-    if STORED not in record["maps"]: raise MethodError(f"the record holds no map {STORED!r}: capture again with maps {STORED}")
+    if STORED not in record["maps"]:
+        raise MethodError(f"the record holds no map {STORED!r}: capture again with maps {STORED}")
     return record["maps"][STORED]["signed"]
 
+# %% ../nbs/12_catalogue.ipynb #d2723248
 def kept_as(
-    name: str, # of METHODS
-) -> str:      # of a map in the record
+    name: str,  # of METHODS
+) -> str:  # of a map in the record
     "The map that a record keeps for a method."
     return STORED if name == DEFAULT else name
 
-def _seed_rows(rows, y, out): # all query rows, or the target's own
+# %% ../nbs/12_catalogue.ipynb #fd06f9f6
+def _seed_rows(rows, y, out):  # all query rows, or the target's own
     return [*out.spans["route"], *out.spans["speed"]] if rows == "all" and y.kind == "action" else y.rows.tolist()
 
-def _rule(rule: Rule, signed: bool = False, hold: Hold | str = Hold(norms=False), normalised: bool = False, rows: str = "uniform") -> Callable:
+# %% ../nbs/12_catalogue.ipynb #8820e3bd
+def _rule(
+    rule: Rule,
+    signed: bool = False,
+    hold: Hold | str = Hold(norms=False),
+    normalised: bool = False,
+    rows: str = "uniform",
+) -> Callable:
     "The attention-gradient rule while backward runs."
+
     def live(q):
         with holding(q.model, hold), stream(q.model, rule, signed) as s:
             y, out = q.forward()
-            grad, = torch.autograd.grad(y.value, out.hidden, retain_graph=True)
+            (grad,) = torch.autograd.grad(y.value, out.hidden, retain_graph=True)
             grad, at = grad[0, y.rows.to(grad.device)], _seed_rows(rows, y, out)
             scale = grad.double().norm().item() if normalised else 1.0
             weights = row_weights("gradient", grad).tolist() if rows == "gradient" else None
-            found, = s.backward(y.value / scale, out, [Seed(at, q.tiles, weights)])
+            (found,) = s.backward(y.value / scale, out, [Seed(at, q.tiles, weights)])
         return torch.cat(found.patches)
+
     return live
 
+# %% ../nbs/12_catalogue.ipynb #f5b67e6e
 def _at_mlp1(hold: str) -> Callable:
     "Gradient × input at mlp1's input: the reference is zero."
+
     def live(q):
         x = mlp1_input(q)
-        with readout(q.model, hold) as r: grad = r.gradient(q.forward(features=q.model.projector(x))[0].value)[1]
+        with readout(q.model, hold) as r:
+            grad = r.gradient(q.forward(features=q.model.projector(x))[0].value)[1]
         return (patch_vectors(x, q.tokens) * patch_vectors(grad, q.tokens)).sum(-1)
+
     return live
 
+# %% ../nbs/12_catalogue.ipynb #2dece95a
 def _centred(**options) -> Callable:
     return lambda q: torch.cat(centred_map(q, **options).signed)
 
-def _pixels(q): return torch.cat(centred_patches(q).signed)
+# %% ../nbs/12_catalogue.ipynb #a080c6a5
+def _pixels(q):
+    return torch.cat(centred_patches(q).signed)
 
+# %% ../nbs/12_catalogue.ipynb #efe8b3b5
 def _attention(function) -> dict:
-    return dict(live=lambda q: function(attentions_of(q)), recorded=lambda record: function(attentions_of_record(record)))
+    return dict(
+        live=lambda q: function(attentions_of(q)), recorded=lambda record: function(attentions_of_record(record))
+    )
 
-def _patches(record, name): return torch.cat(attention_relevance(record, RULES[name][0]).patches)
+# %% ../nbs/12_catalogue.ipynb #7fd39898
+def _patches(record, name):
+    return torch.cat(attention_relevance(record, RULES[name][0]).patches)
 
-def _random(q): return torch.rand(len(q.inputs.pixel_values), q.side, q.side, generator=torch.Generator().manual_seed(q.inputs.input_ids.sum().item()))
+# %% ../nbs/12_catalogue.ipynb #de28123c
+def _random(q):
+    return torch.rand(
+        len(q.inputs.pixel_values),
+        q.side,
+        q.side,
+        generator=torch.Generator().manual_seed(q.inputs.input_ids.sum().item()),
+    )
 
+# %% ../nbs/12_catalogue.ipynb #56a68b41
 def _entries():
     causal, other, blind = CLAIMS
     ours = "Chefer et al. 2021 (generic)"
-    yield Method(DEFAULT, "as centred, weighted by the energy around every patch (after Cai & Silverman 2001)", "F + B", causal, lambda q: supported(_pixels(q), q.inputs.layouts), lambda record: supported(stored(record), layouts(record)))
-    yield Method(STORED, "this package, at the pixels; gradients as in Ali et al. 2022, Arras et al. 2019, Bach et al. 2015", "F + B", causal, _pixels, stored)
-    yield Method("centred_one_look", "as centred, what stands out is left in the background", "F + B", causal, lambda q: torch.cat(centred_patches(q, rounds=1).signed))
+    yield Method(
+        DEFAULT,
+        "as centred, weighted by the energy around every patch (after Cai & Silverman 2001)",
+        "F + B",
+        causal,
+        lambda q: supported(_pixels(q), q.inputs.layouts),
+        lambda record: supported(stored(record), layouts(record)),
+    )
+    yield Method(
+        STORED,
+        "this package, at the pixels; gradients as in Ali et al. 2022, Arras et al. 2019, Bach et al. 2015",
+        "F + B",
+        causal,
+        _pixels,
+        stored,
+    )
+    yield Method(
+        "centred_one_look",
+        "as centred, what stands out is left in the background",
+        "F + B",
+        causal,
+        lambda q: torch.cat(centred_patches(q, rounds=1).signed),
+    )
     yield Method("centred_interleaver", "as centred, read at the interleaver", "F + l + lB", causal, _centred())
-    yield Method("centred_norms", "as centred_interleaver, only norms held", "F + l + lB", causal, _centred(hold="norms"))
-    yield Method("centred_softmax", "as centred_interleaver, norms and softmax held", "F + l + lB", causal, _centred(hold="softmax"))
+    yield Method(
+        "centred_norms", "as centred_interleaver, only norms held", "F + l + lB", causal, _centred(hold="norms")
+    )
+    yield Method(
+        "centred_softmax",
+        "as centred_interleaver, norms and softmax held",
+        "F + l + lB",
+        causal,
+        _centred(hold="softmax"),
+    )
     yield Method("centred_plain", "as centred_interleaver, nothing held", "F + l + lB", causal, _centred(hold="plain"))
-    yield Method("centred_window", "as centred_interleaver, around a window of 9 patches only", "F + l + lB", causal, _centred(around=9))
-    yield Method("centred_row", "as centred_interleaver, around the row only", "F + l + lB", causal, _centred(around="row"))
+    yield Method(
+        "centred_window",
+        "as centred_interleaver, around a window of 9 patches only",
+        "F + l + lB",
+        causal,
+        _centred(around=9),
+    )
+    yield Method(
+        "centred_row", "as centred_interleaver, around the row only", "F + l + lB", causal, _centred(around="row")
+    )
     yield Method("centred_path", "as centred_interleaver, two nodes", "F + 2 (l + lB)", causal, _centred(nodes=2))
-    yield Method("units", "Sundararajan et al. 2017 between background and frame, at mlp1's input, 8 nodes", "F + 8 (l + lB)", causal, _centred(hold="plain", nodes=8))
-    yield Method("lrp", "Bach et al. 2015, Arras et al. 2019, Ali et al. 2022: gradient × input with norms, softmax, gates and activation held", "F + l + lB", causal, _at_mlp1("lrp"))
-    yield Method("cp_lrp", "Ali et al. 2022: gradient × input with norms and softmax held", "F + l + lB", causal, _at_mlp1("softmax"))
-    yield Method("ours", f"{ours}, eq. 5–6, both towers, frozen-norm split", "F + B", other, _rule(Rule()), partial(_patches, name="ours"))
-    yield Method("ours_normalised", f"{ours}; the target's gradient scaled to 1", "F + B", other, _rule(Rule(), normalised=True))
+    yield Method(
+        "units",
+        "Sundararajan et al. 2017 between background and frame, at mlp1's input, 8 nodes",
+        "F + 8 (l + lB)",
+        causal,
+        _centred(hold="plain", nodes=8),
+    )
+    yield Method(
+        "lrp",
+        "Bach et al. 2015, Arras et al. 2019, Ali et al. 2022: gradient × input with norms, softmax, gates and activation held",
+        "F + l + lB",
+        causal,
+        _at_mlp1("lrp"),
+    )
+    yield Method(
+        "cp_lrp",
+        "Ali et al. 2022: gradient × input with norms and softmax held",
+        "F + l + lB",
+        causal,
+        _at_mlp1("softmax"),
+    )
+    yield Method(
+        "ours",
+        f"{ours}, eq. 5–6, both towers, frozen-norm split",
+        "F + B",
+        other,
+        _rule(Rule()),
+        partial(_patches, name="ours"),
+    )
+    yield Method(
+        "ours_normalised", f"{ours}; the target's gradient scaled to 1", "F + B", other, _rule(Rule(), normalised=True)
+    )
     yield Method("ours_rows", f"{ours}; seed rows weighted by gradient", "F + B", other, _rule(Rule(), rows="gradient"))
     yield Method("ours_all_rows", f"{ours}; seeds on all queries", "F + B", other, _rule(Rule(), rows="all"))
-    yield Method("ours_signed_lrp", f"{ours}; sign kept to the end, norms, gates and activation held", "F + B", other, _rule(Rule(), signed=True, hold=Hold(gates="half", gelu=True)))
-    yield Method("ours_signed", f"{ours}; sign kept to the end, norms held", "F + B", other, _rule(Rule(), signed=True, hold="norms"))
+    yield Method(
+        "ours_signed_lrp",
+        f"{ours}; sign kept to the end, norms, gates and activation held",
+        "F + B",
+        other,
+        _rule(Rule(), signed=True, hold=Hold(gates="half", gelu=True)),
+    )
+    yield Method(
+        "ours_signed",
+        f"{ours}; sign kept to the end, norms held",
+        "F + B",
+        other,
+        _rule(Rule(), signed=True, hold="norms"),
+    )
     for name in ("literal", "uniform_split", "interleaver", "interleaver_uniform"):
-        yield Method(name, f"{ours}; {RULES[name][1]}", "F + B", other, _rule(RULES[name][0]), partial(_patches, name=name))
-    yield Method("transformer_attribution", "Chefer et al. 2021 (CVPR)", "2 (F + B), all A and ∂A", other, maps_of.transformer_attribution)
-    yield Method("generic_attention", f"{ours}, language model only", "F + B, all A and ∂A", other, **_attention(maps_of.generic_attention))
-    yield Method("llm_attention", "mean attention of the target's rows on the image", "F, all A", other, **_attention(maps_of.llm_attention))
+        yield Method(
+            name, f"{ours}; {RULES[name][1]}", "F + B", other, _rule(RULES[name][0]), partial(_patches, name=name)
+        )
+    yield Method(
+        "transformer_attribution",
+        "Chefer et al. 2021 (CVPR)",
+        "2 (F + B), all A and ∂A",
+        other,
+        maps_of.transformer_attribution,
+    )
+    yield Method(
+        "generic_attention",
+        f"{ours}, language model only",
+        "F + B, all A and ∂A",
+        other,
+        **_attention(maps_of.generic_attention),
+    )
+    yield Method(
+        "llm_attention",
+        "mean attention of the target's rows on the image",
+        "F, all A",
+        other,
+        **_attention(maps_of.llm_attention),
+    )
     yield Method("token_activation", "after Li et al. 2025, text targets", "F", other, maps_of.token_activation)
     yield Method("grad_cam", "Selvaraju et al. 2017, at the image tokens", "F + l + lB", other, perturb.grad_cam)
     yield Method("gradient_x_input", "Shrikumar et al. 2016, at the pixels", "F + B", causal, perturb.gradient_x_input)
     for start in perturb.BASELINES[::3]:
-        yield Method(f"integrated_gradients_{start}", f"Sundararajan et al. 2017, 16 steps from {start}", "16 (F + B)", causal, partial(perturb.integrated_gradients, start=start))
-    yield Method("gradient_shap", "Lundberg & Lee 2017, 16 samples from background, by Captum", "16 (F + B)", causal, partial(captum_map, algorithm="GradientShap", n_samples=16))
-    yield Method("shapley_sampling", "Castro et al. 2009, one order of all patches, by Captum", "T·side² F", causal, partial(captum_map, algorithm="ShapleyValueSampling", n_samples=1))
+        yield Method(
+            f"integrated_gradients_{start}",
+            f"Sundararajan et al. 2017, 16 steps from {start}",
+            "16 (F + B)",
+            causal,
+            partial(perturb.integrated_gradients, start=start),
+        )
+    yield Method(
+        "gradient_shap",
+        "Lundberg & Lee 2017, 16 samples from background, by Captum",
+        "16 (F + B)",
+        causal,
+        partial(captum_map, algorithm="GradientShap", n_samples=16),
+    )
+    yield Method(
+        "shapley_sampling",
+        "Castro et al. 2009, one order of all patches, by Captum",
+        "T·side² F",
+        causal,
+        partial(captum_map, algorithm="ShapleyValueSampling", n_samples=1),
+    )
     yield Method("smoothgrad", "Smilkov et al. 2017, 16 samples", "16 (F + B)", other, perturb.smoothgrad)
     yield Method("occlusion", "Zeiler & Fergus 2014, one patch", "T·side² F", causal, perturb.occlusion)
-    yield Method("occlusion_3x3", "Zeiler & Fergus 2014, 3×3 patches", "T·(side+2)² F", causal, partial(perturb.occlusion, size=3))
-    for name, paper in (("raw", "head-mean attention of the top layer"), ("rollout", "Abnar & Zuidema 2020"), ("flow", "Abnar & Zuidema 2020, maximal flow"),
-                        ("product", "product of head-mean attention, no residual")):
+    yield Method(
+        "occlusion_3x3",
+        "Zeiler & Fergus 2014, 3×3 patches",
+        "T·(side+2)² F",
+        causal,
+        partial(perturb.occlusion, size=3),
+    )
+    for name, paper in (
+        ("raw", "head-mean attention of the top layer"),
+        ("rollout", "Abnar & Zuidema 2020"),
+        ("flow", "Abnar & Zuidema 2020, maximal flow"),
+        ("product", "product of head-mean attention, no residual"),
+    ):
         cost = "F, all A of the ViT" + (", T·P flow problems" if name == "flow" else "")
         yield Method(f"vit_{name}", paper, cost, blind, **_attention(getattr(maps_of, f"vit_{name}")))
     yield Method("random", "uniform noise: a control", "none", blind, _random)
 
+# %% ../nbs/12_catalogue.ipynb #2e1c5d3a
 METHODS: dict[str, Method] = {m.name: m for m in _entries()}
 
+# %% ../nbs/12_catalogue.ipynb #16d1b5ac
 def method_of(
-    name: str, # one of `METHODS`
+    name: str,  # one of `METHODS`
 ) -> Method:
     "A method by name. Raises MethodError with all names."
-    if name not in METHODS: raise MethodError(f"unknown method {name!r}; there are: {', '.join(METHODS)}")
+    if name not in METHODS:
+        raise MethodError(f"unknown method {name!r}; there are: {', '.join(METHODS)}")
     return METHODS[name]
 
+# %% ../nbs/12_catalogue.ipynb #7deaab64
 def answering(
-    record: dict,    # see `experiment.payload`
-    asked: str = "", # left out
-) -> list[str]:      # names
+    record: dict,  # see `experiment.payload`
+    asked: str = "",  # left out
+) -> list[str]:  # names
     "Methods that can answer from a record, the asked one left out."
     full = record["detail"] == "full"
-    def serves(name): # a trace answers for its own rule and those that leave its way earlier
-        if record["detail"] != "trace": return record["detail"] in ("full", "cam")
-        try: attention_relevance(record, RULES[name][0])
-        except MethodError: return False
+
+    def serves(name):  # a trace answers for its own rule and those that leave its way earlier
+        if record["detail"] != "trace":
+            return record["detail"] in ("full", "cam")
+        try:
+            attention_relevance(record, RULES[name][0])
+        except MethodError:
+            return False
         return True
+
     kept = set(record["maps"]) | ({DEFAULT} if STORED in record["maps"] else set())
-    fresh = lambda n, m: m.recorded and n not in (DEFAULT, STORED) and (serves(n) if n in RULES else full)
+
+    def fresh(n, m):
+        return m.recorded and n not in (DEFAULT, STORED) and (serves(n) if n in RULES else full)
+
     return [n for n, m in METHODS.items() if n != asked and (n in kept or fresh(n, m))]
 
+# %% ../nbs/12_catalogue.ipynb #45b61df2
 def map_entries(
     question: Question,
-    targets: Sequence[str], # asked of the same frame and answer
-    names: Sequence[str],   # of methods
-) -> list[dict[str, dict]]: # one a target, by method: signed (T, side, side) float32, unit, paper, claims
+    targets: Sequence[str],  # asked of the same frame and answer
+    names: Sequence[str],  # of methods
+) -> list[dict[str, dict]]:  # one a target, by method: signed (T, side, side) float32, unit, paper, claims
     "What records keep of methods that need the model. Several targets share one forward of the default map."
     found: list[dict] = [{} for _ in targets]
     for method in map(method_of, dict.fromkeys(map(kept_as, names))):
-        signed = (torch.cat(r.signed) for r in centred_patches_of(question, targets)) if method.name == STORED else (method(question, t) for t in targets)
+        signed = (
+            (torch.cat(r.signed) for r in centred_patches_of(question, targets))
+            if method.name == STORED
+            else (method(question, t) for t in targets)
+        )
         for entries, target, m in zip(found, map(parse, targets), signed):
-            unit = "relevance" if method.claims != CLAIMS[0] else ACTIONS[target.name].unit if target.kind == "action" else question.score
-            entries[method.name] = dict(signed=m.detach().float().cpu(), unit=unit, paper=method.paper, claims=method.claims)
+            unit = (
+                "relevance"
+                if method.claims != CLAIMS[0]
+                else ACTIONS[target.name].unit
+                if target.kind == "action"
+                else question.score
+            )
+            entries[method.name] = dict(
+                signed=m.detach().float().cpu(), unit=unit, paper=method.paper, claims=method.claims
+            )
     return found
 
+# %% ../nbs/12_catalogue.ipynb #83e2c328
 def map_relevance(
-    record: dict,       # see `experiment.payload`
-    name: str,          # of a method that can answer from it
+    record: dict,  # see `experiment.payload`
+    name: str,  # of a method that can answer from it
     how: str = "auto",  # see `as_shown`
 ) -> Relevance:
     "A method's map as a relevance; a token's is the sum of its patches, for and against are sums of what the record keeps. Raises MethodError when nothing is left to be shown."
     signed = method_of(name)(record)
-    shown, counts = as_shown(signed, record["target_info"]["target"], how), list(record["interleaver"]["num_patches_list"])
+    shown, counts = (
+        as_shown(signed, record["target_info"]["target"], how),
+        list(record["interleaver"]["num_patches_list"]),
+    )
     raw = record["maps"].get(kept_as(name), {}).get("signed")
     sums = signed if raw is None else raw.double()
-    stages = {"for": sums.clamp_min(0).sum().item(), "against": -sums.clamp_max(0).sum().item(), "patches": shown.sum().item()}
+    stages = {
+        "for": sums.clamp_min(0).sum().item(),
+        "against": -sums.clamp_max(0).sum().item(),
+        "patches": shown.sum().item(),
+    }
     if not 0 < stages["patches"] < float("inf"):
-        raise MethodError(f"relevance is {stages['patches']:g} at stage 'patches': {name} finds nothing {'against' if how == 'negative' else 'for'} {record['target_info']['target']} in this frame")
+        raise MethodError(
+            f"relevance is {stages['patches']:g} at stage 'patches': {name} finds nothing {'against' if how == 'negative' else 'for'} {record['target_info']['target']} in this frame"
+        )
     tokens = shown.flatten(1)[:, record["interleaver"]["token_patches"].flatten()].unflatten(1, (-1, 4)).sum(-1)
-    faint = [] if raw is None or as_shown(raw, record["target_info"]["target"], how).max() > noise_level(raw) else [f"no patch of the map {name} stands out of its own noise: nothing in this frame decides {record['target_info']['target']}, or the model does not see it"]
-    return Relevance(list(tokens.split(counts)), list(shown.split(counts)), stages, torch.zeros(len(shown), dtype=torch.float64), None, None, faint)
+    faint = (
+        []
+        if raw is None or as_shown(raw, record["target_info"]["target"], how).max() > noise_level(raw)
+        else [
+            f"no patch of the map {name} stands out of its own noise: nothing in this frame decides {record['target_info']['target']}, or the model does not see it"
+        ]
+    )
+    return Relevance(
+        list(tokens.split(counts)),
+        list(shown.split(counts)),
+        stages,
+        torch.zeros(len(shown), dtype=torch.float64),
+        None,
+        None,
+        faint,
+    )
 
+# %% ../nbs/12_catalogue.ipynb #c832652e
 def relevance_of(
-    record: dict,               # see `experiment.payload`
-    name: str | Rule = DEFAULT, # a method, or a rule with options of its own
-    how: str = "auto",          # part of a signed map, see `as_shown`
+    record: dict,  # see `experiment.payload`
+    name: str | Rule = DEFAULT,  # a method, or a rule with options of its own
+    how: str = "auto",  # part of a signed map, see `as_shown`
 ) -> Relevance:
     "The relevance that a record holds for a method. Raises MethodError, never falls back to another method."
-    if isinstance(name, Rule): return attention_relevance(record, name)
+    if isinstance(name, Rule):
+        return attention_relevance(record, name)
     return attention_relevance(record, RULES[name][0]) if name in RULES else map_relevance(record, name, how)
 
-def describe() -> str: # plain text for --help
+# %% ../nbs/12_catalogue.ipynb #8c5050ea
+def describe() -> str:  # plain text for --help
     "One line a method: name, what it may claim, cost, source."
     return "\n".join(f"  {m.name:28s} {m.claims:20s} {m.cost:26s} {m.paper}" for m in METHODS.values())

@@ -7,47 +7,52 @@ __all__ = ['FRACTIONS', 'UNSURE', 'Certificate', 'certify', 'question_of']
 
 # %% ../nbs/12_certificate.ipynb #f0883dbb
 from dataclasses import asdict, dataclass
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-
 from .model import DrivingVLA
 from .pixels import moved
 from .question import Question, infill
 from .targets import ACTIONS, parse
 
 # %% ../nbs/12_certificate.ipynb #548ac3a4
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2) # of all patches
-UNSURE = 0.35 # share of relevance that moves, above which a map read at the interleaver is not to be trusted
+FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)  # of all patches
+UNSURE = 0.35  # share of relevance that moves, above which a map read at the interleaver is not to be trusted
 
+# %% ../nbs/12_certificate.ipynb #de0d0fc5
 @dataclass(frozen=True)
 class Certificate:
     "What hiding and showing the most relevant patches does to the target."
-    target: str                   # as it was asked
-    unit: str                     # of its value
-    y: float                      # of the frame
-    y_filled: float               # of the frame with every patch filled
-    kind: str                     # "drop": hiding should lower y; "change": the sign does not matter
-    deletion: list[float]         # at FRACTIONS, in the unit
-    insertion: list[float]        # of the map
+
+    target: str  # as it was asked
+    unit: str  # of its value
+    y: float  # of the frame
+    y_filled: float  # of the frame with every patch filled
+    kind: str  # "drop": hiding should lower y; "change": the sign does not matter
+    deletion: list[float]  # at FRACTIONS, in the unit
+    insertion: list[float]  # of the map
     random_deletion: list[list[float]]  # one curve a random order
-    random_insertion: list[list[float]] # of random orders
+    random_insertion: list[list[float]]  # of random orders
     centre_deletion: list[float]  # from the middle of the frame outwards
-    centre_insertion: list[float] # likewise
-    forwards: int                 # that this cost
-    moved: float | None = None    # share of relevance that lies elsewhere at the pixels; None for a map that is not read at the interleaver
+    centre_insertion: list[float]  # likewise
+    forwards: int  # that this cost
+    moved: float | None = (
+        None  # share of relevance that lies elsewhere at the pixels; None for a map that is not read at the interleaver
+    )
 
     @property
-    def chance(self) -> tuple[float, float]: # mean and standard deviation over random orders of the mean over both curves
+    def chance(
+        self,
+    ) -> tuple[float, float]:  # mean and standard deviation over random orders of the mean over both curves
         each = (np.array(self.random_deletion) + np.array(self.random_insertion)).mean(1) / 2
         return each.mean().item(), each.std(ddof=1).item()
 
     @property
-    def gain(self) -> float: return (np.mean(self.deletion) + np.mean(self.insertion)).item() / 2 # mean of both curves
+    def gain(self) -> float:  # mean of both curves
+        return (np.mean(self.deletion) + np.mean(self.insertion)).item() / 2
 
     @property
-    def better(self) -> bool: # than chance and than the middle of the frame
+    def better(self) -> bool:  # than chance and than the middle of the frame
         mean, spread = self.chance
         middle = (np.mean(self.centre_deletion) + np.mean(self.centre_insertion)) / 2
         return bool(self.gain > mean + 3 * spread and self.gain > middle)
@@ -56,18 +61,30 @@ class Certificate:
     def sentence(self) -> str:
         i = FRACTIONS.index(0.05)
         what = f"hiding the 5 % most relevant pixels {'lowers' if self.kind == 'drop' else 'changes'} {self.target} by {self.deletion[i]:.2g} {self.unit}, 5 % at random by {np.mean([d[i] for d in self.random_deletion]):.2g}"
-        return ("" if self.better else "NO BETTER THAN CHANCE: ") + what + (f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred)" if self.unsure else "")
+        return (
+            ("" if self.better else "NO BETTER THAN CHANCE: ")
+            + what
+            + (
+                f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred)"
+                if self.unsure
+                else ""
+            )
+        )
 
     @property
-    def unsure(self) -> bool: return self.moved is not None and self.moved > UNSURE
+    def unsure(self) -> bool:
+        return self.moved is not None and self.moved > UNSURE
 
-    def __repr__(self): return f"Certificate({self.sentence}; {self.forwards} forwards)"
+    def __repr__(self):
+        return f"Certificate({self.sentence}; {self.forwards} forwards)"
 
-    def plain(self) -> dict: # for a record
+    def plain(self) -> dict:  # for a record
         "Plain types, with the verdicts and the sentence."
-        return asdict(self) | dict(fractions=list(FRACTIONS), better=self.better, unsure=self.unsure, sentence=self.sentence)
+        return asdict(self) | dict(
+            fractions=list(FRACTIONS), better=self.better, unsure=self.unsure, sentence=self.sentence
+        )
 
-    def figure(self) -> Figure: # of matplotlib
+    def figure(self) -> Figure:  # of matplotlib
         "Both curves beside chance and the middle of the frame."
         fig = Figure(figsize=(5.4, 1.9), dpi=72, layout="constrained")
         for ax, name in zip(fig.subplots(1, 2, sharey=True), ("deletion", "insertion")):
@@ -75,12 +92,15 @@ class Certificate:
             ax.plot(x, getattr(self, name), "o-", color="#0072B2", ms=3, label="this map")
             ax.plot(x, getattr(self, f"centre_{name}"), ":", color="#D55E00", label="middle of the frame")
             ax.fill_between(x, chance.min(0), chance.max(0), color="0.75", label="random patches")
-            ax.set_title(name, fontsize=8); ax.set_xlabel("% of patches", fontsize=7); ax.tick_params(labelsize=7)
-        fig.axes[0].set_ylabel(f"effect, {self.unit}", fontsize=7); fig.axes[0].legend(fontsize=6, frameon=False)
+            ax.set_title(name, fontsize=8)
+            ax.set_xlabel("% of patches", fontsize=7)
+            ax.tick_params(labelsize=7)
+        fig.axes[0].set_ylabel(f"effect, {self.unit}", fontsize=7)
+        fig.axes[0].legend(fontsize=6, frameon=False)
         return fig
 
 # %% ../nbs/12_certificate.ipynb #c6fae7cf
-def _orders(m, layouts, draws, seed): # the map's order, `draws` random ones, from the middle outwards: (2 + draws, P)
+def _orders(m, layouts, draws, seed):  # the map's order, `draws` random ones, from the middle outwards: (2 + draws, P)
     rng = np.random.default_rng(seed)
     noise = rng.random(m.numel())
     ranked = np.lexsort((noise, -m.flatten().double().cpu().numpy()))
@@ -94,40 +114,67 @@ def _orders(m, layouts, draws, seed): # the map's order, `draws` random ones, fr
             far.append(np.hypot(v[:, None], u[None]).ravel())
     return [ranked, np.lexsort((noise, np.concatenate(far))), *(rng.permutation(m.numel()) for _ in range(draws))]
 
+# %% ../nbs/12_certificate.ipynb #80b91b2e
 def certify(
     question: Question,
-    m: torch.Tensor,                   # (T, side, side) ≥ 0, as shown
-    draws: int = 6,                    # random orders
-    seed: int = 0,                     # of the random orders
-    size: int = 8,                     # variants in a forward
-    below: torch.Tensor | None = None, # for a map read at the interleaver: the same rule's at the pixels, as shown
+    m: torch.Tensor,  # (T, side, side) ≥ 0, as shown
+    draws: int = 6,  # random orders
+    seed: int = 0,  # of the random orders
+    size: int = 8,  # variants in a forward
+    below: torch.Tensor | None = None,  # for a map read at the interleaver: the same rule's at the pixels, as shown
 ) -> Certificate:
     "Deletion and insertion of the map's own patches, of random ones and from the middle outwards. 2 + 10·(2 + draws) forwards, in batches."
     fill, kind = infill(question), "drop"
     asked = parse(question.target)
-    if asked.kind == "action" and (asked.arg or ACTIONS[asked.name].head) == "route": kind = "change"
+    if asked.kind == "action" and (asked.arg or ACTIONS[asked.name].head) == "route":
+        kind = "change"
     counts, orders = [max(1, round(f * m.numel())) for f in FRACTIONS], _orders(m, question.inputs.layouts, draws, seed)
     where = torch.zeros(2, len(orders), len(counts), m.numel(), dtype=torch.bool)
     for i, order in enumerate(orders):
-        for j, k in enumerate(counts): where[0, i, j, torch.as_tensor(order[:k].copy())] = True
-    where[1] = ~where[0]                                                  # shown: all but the top k are filled
+        for j, k in enumerate(counts):
+            where[0, i, j, torch.as_tensor(order[:k].copy())] = True
+    where[1] = ~where[0]  # shown: all but the top k are filled
     none = torch.zeros(1, m.numel(), dtype=torch.bool)
-    y, empty, *rest = torch.cat([question.values(question.swap(part.view(-1, *m.shape), fill), size)
-                                 for part in torch.cat([none, ~none, where.flatten(0, 2)]).split(4 * size)]).tolist()
+    y, empty, *rest = torch.cat(
+        [
+            question.values(question.swap(part.view(-1, *m.shape), fill), size)
+            for part in torch.cat([none, ~none, where.flatten(0, 2)]).split(4 * size)
+        ]
+    ).tolist()
     curves = np.array(rest).reshape(2, len(orders), len(counts))
     effect = np.stack([y - curves[0], curves[1] - empty])
     effect = (effect if kind == "drop" else np.abs(effect)).tolist()
     unit = ACTIONS[asked.name].unit if asked.kind == "action" else question.score
-    return Certificate(question.target, unit, y, empty, kind, effect[0][0], effect[1][0], effect[0][2:], effect[1][2:], effect[0][1], effect[1][1], 2 + where[:, :, :, 0].numel(),
-                       None if below is None else moved(m, below, question.inputs.layouts) if below.any() else 1.0)
+    return Certificate(
+        question.target,
+        unit,
+        y,
+        empty,
+        kind,
+        effect[0][0],
+        effect[1][0],
+        effect[0][2:],
+        effect[1][2:],
+        effect[0][1],
+        effect[1][1],
+        2 + where[:, :, :, 0].numel(),
+        None if below is None else moved(m, below, question.inputs.layouts) if below.any() else 1.0,
+    )
 
+# %% ../nbs/12_certificate.ipynb #5c7fe058
 def question_of(
     model: DrivingVLA,
-    record: dict,      # see `experiment.payload`
-    frames,            # the frames it was made from
+    record: dict,  # see `experiment.payload`
+    frames,  # the frames it was made from
 ) -> Question:
     "The question that a record answers, with its own spoken answer, for asking on."
     meta = record["meta"]
     inputs = model.prepare(list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"])
     score = record["target_info"].get("score") or "logit"
-    return Question(model, inputs, torch.tensor([record["text_outputs"]["token_ids"]], device=model.device), record["target_info"]["target"], score)
+    return Question(
+        model,
+        inputs,
+        torch.tensor([record["text_outputs"]["token_ids"]], device=model.device),
+        record["target_info"]["target"],
+        score,
+    )

@@ -9,69 +9,91 @@ __all__ = ['BLOCK', 'CHECKS', 'row_blocks', 'tensors', 'largest', 'check']
 import io, math
 from collections.abc import Callable, Iterator
 from typing import Any
-
 import torch
 from PIL import Image
-
 from .interleaver import mlp1_forward, mlp1_input_grad
 from .payload import CONVERTED, SEVERITIES, Finding, blocks, structure
 
 # %% ../nbs/08_check.ipynb #a7aff008
-BLOCK = 2**18 # numbers
+BLOCK = 2**18  # numbers
 
+# %% ../nbs/08_check.ipynb #f129c8c6
 def row_blocks(
-    tensor: torch.Tensor, # (…, C)
-) -> Iterator[torch.Tensor]: # (rows, C) float64 views' copies, about BLOCK numbers each
+    tensor: torch.Tensor,  # (…, C)
+) -> Iterator[torch.Tensor]:  # (rows, C) float64 views' copies, about BLOCK numbers each
     "The rows of a tensor, some at a time."
     flat = tensor.reshape(1, 1) if not tensor.ndim else tensor.flatten(0, -2) if tensor.ndim > 1 else tensor[None]
     step = max(1, BLOCK // max(1, flat.shape[-1]))
-    for start in range(0, len(flat), step): yield flat[start:start + step].double()
+    for start in range(0, len(flat), step):
+        yield flat[start : start + step].double()
 
+# %% ../nbs/08_check.ipynb #76531737
 def tensors(
-    tree: Any,                           # dictionaries, lists and tuples
-    at: str = "",                        # path of the tree itself
-) -> Iterator[tuple[str, torch.Tensor]]: # path, tensor
+    tree: Any,  # dictionaries, lists and tuples
+    at: str = "",  # path of the tree itself
+) -> Iterator[tuple[str, torch.Tensor]]:  # path, tensor
     "Every tensor of a record; each storage once."
     seen = set()
+
     def walk(node, at):
         if torch.is_tensor(node):
             key = (node.untyped_storage().data_ptr(), node.storage_offset(), node.shape, node.stride())
-            if key not in seen: seen.add(key); yield at, node
+            if key not in seen:
+                seen.add(key)
+                yield at, node
         elif isinstance(node, dict):
-            for k, v in node.items(): yield from walk(v, f"{at}.{k}" if at else str(k))
+            for k, v in node.items():
+                yield from walk(v, f"{at}.{k}" if at else str(k))
         elif isinstance(node, (list, tuple)):
-            for i, v in enumerate(node): yield from walk(v, f"{at}.{i}")
+            for i, v in enumerate(node):
+                yield from walk(v, f"{at}.{i}")
+
     yield from walk(tree, at)
 
+# %% ../nbs/08_check.ipynb #58296818
 def largest(
-    tensor: torch.Tensor, # any shape
-) -> float:               # 0 for an empty one
+    tensor: torch.Tensor,  # any shape
+) -> float:  # 0 for an empty one
     "The largest magnitude."
     return max((block.abs().max().item() for block in row_blocks(tensor) if block.numel()), default=0.0)
 
 # %% ../nbs/08_check.ipynb #ef3e43c6
 def _finite(record):
     for path, tensor in tensors(record):
-        if not tensor.is_floating_point(): continue
+        if not tensor.is_floating_point():
+            continue
         bad = sum(int((~block.isfinite()).sum()) for block in row_blocks(tensor))
-        if bad: yield Finding("error", "not_finite", f"{path}: {bad} of {tensor.numel()} values are not finite; capture again in float32")
+        if bad:
+            yield Finding(
+                "error",
+                "not_finite",
+                f"{path}: {bad} of {tensor.numel()} values are not finite; capture again in float32",
+            )
 
+# %% ../nbs/08_check.ipynb #8332f05a
 def _evidence(record, tower):
     "Per layer the tensor that carries the gradient: ∂A at `full`, Ā at `cam`; None where an older layout kept none."
     key = "grad" if record["detail"] == "full" else "cam"
     return [b[key] for b in blocks(record, tower)]
 
+# %% ../nbs/08_check.ipynb #5ad3ba32
 def _towers(record):
     "Towers with attention in the record."
     return [t for t in ("vision", "language") if any(k.startswith(f"{t}_block_") for k in record["attention"])]
 
+# %% ../nbs/08_check.ipynb #e488b6c8
 def _attention(record):
     for tower in _towers(record):
         for i, block in enumerate(blocks(record, tower)):
             name = f"{tower}_block_{i}"
-            if block["attn"] is not None and record["detail"] == "full": yield from _distribution(name, block["attn"], tower == "language")
-            elif record["detail"] == "cam" and min(b.min().item() for b in row_blocks(block["cam"])) < 0: yield Finding("error", "negative_cam", f"{name}: Ā has negative values; it is the positive part of A⊙∂y/∂A")
+            if block["attn"] is not None and record["detail"] == "full":
+                yield from _distribution(name, block["attn"], tower == "language")
+            elif record["detail"] == "cam" and min(b.min().item() for b in row_blocks(block["cam"])) < 0:
+                yield Finding(
+                    "error", "negative_cam", f"{name}: Ā has negative values; it is the positive part of A⊙∂y/∂A"
+                )
 
+# %% ../nbs/08_check.ipynb #8652dbd0
 def _distribution(name, attn, causal):
     "A is a distribution; with `causal` nothing looks ahead."
     least = off = ahead = 0.0
@@ -79,132 +101,310 @@ def _distribution(name, attn, causal):
     for block in row_blocks(attn):
         least, off = min(least, block.min().item()), max(off, (block.sum(-1) - 1).abs().max().item())
         if causal:
-            later = torch.arange(attn.shape[-1]) > rows[place:place + len(block), None]
+            later = torch.arange(attn.shape[-1]) > rows[place : place + len(block), None]
             ahead, place = max(ahead, block.abs().masked_fill(~later, 0).max().item()), place + len(block)
     allowed = 1e-3 if attn.dtype in (torch.float32, torch.float64) else 0.05
-    if least < 0: yield Finding("error", "negative_attention", f"{name}: attention has negative values (least {least:.3g}); A is taken after the softmax")
-    if off > allowed: yield Finding("warning", "attention_rows", f"{name}: rows of A sum to 1 up to {off:.2g} only (allowed {allowed:g}): padding, or not the softmax's output")
-    if ahead > 0: yield Finding("warning", "attention_ahead", f"{name}: positions look at later ones (up to {ahead:.2g}); Qwen2 is causal")
+    if least < 0:
+        yield Finding(
+            "error",
+            "negative_attention",
+            f"{name}: attention has negative values (least {least:.3g}); A is taken after the softmax",
+        )
+    if off > allowed:
+        yield Finding(
+            "warning",
+            "attention_rows",
+            f"{name}: rows of A sum to 1 up to {off:.2g} only (allowed {allowed:g}): padding, or not the softmax's output",
+        )
+    if ahead > 0:
+        yield Finding(
+            "warning", "attention_ahead", f"{name}: positions look at later ones (up to {ahead:.2g}); Qwen2 is causal"
+        )
 
+# %% ../nbs/08_check.ipynb #403a960a
 def _gradients(record):
     for tower in _towers(record):
         sizes = [None if g is None else largest(g) for g in _evidence(record, tower)]
         zero = [i for i, s in enumerate(sizes) if s == 0]
-        if zero and len(zero) == len(sizes): yield Finding("error", "zero_gradients", f"all {len(sizes)} {tower} layers have gradients of zero: its step would be the identity; capture again with gradients through the {tower} tower")
-        elif zero: yield Finding("warning", "zero_gradient_layer", f"{len(zero)} of {len(sizes)} {tower} layers have gradients of zero, the first is {tower}_block_{zero[0]}")
+        if zero and len(zero) == len(sizes):
+            yield Finding(
+                "error",
+                "zero_gradients",
+                f"all {len(sizes)} {tower} layers have gradients of zero: its step would be the identity; capture again with gradients through the {tower} tower",
+            )
+        elif zero:
+            yield Finding(
+                "warning",
+                "zero_gradient_layer",
+                f"{len(zero)} of {len(sizes)} {tower} layers have gradients of zero, the first is {tower}_block_{zero[0]}",
+            )
 
+# %% ../nbs/08_check.ipynb #c68deb5d
 def _rows(record):
     positions, mask = record["rows"]["positions"], record["interleaver"]["selected_mask"]
-    if not positions: return
+    if not positions:
+        return
     if mask is not None:
         first = int(mask[0].nonzero()[0])
-        if max(positions) < first: yield Finding("error", "rows_before_images", f"seed rows end at {max(positions)}, the image tokens begin at {first}: in a causal model nothing leads from there to the image")
-    if "language" not in _towers(record): return
+        if max(positions) < first:
+            yield Finding(
+                "error",
+                "rows_before_images",
+                f"seed rows end at {max(positions)}, the image tokens begin at {first}: in a causal model nothing leads from there to the image",
+            )
+    if "language" not in _towers(record):
+        return
     top = _evidence(record, "language")[-1]
-    if top is None: return
+    if top is None:
+        return
     carrying = {i for head in top.flatten(0, -3) for i in head.abs().amax(-1).nonzero()[:, 0].tolist()}
     if carrying and not carrying & set(positions):
-        yield Finding("error", "rows_without_gradient", f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top layer, which has it in rows "
-                      f"{min(carrying)}…{max(carrying)}: rows and target belong to different scalars")
+        yield Finding(
+            "error",
+            "rows_without_gradient",
+            f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top layer, which has it in rows "
+            f"{min(carrying)}…{max(carrying)}: rows and target belong to different scalars",
+        )
 
+# %% ../nbs/08_check.ipynb #767d5274
 def _relative(a, b):
     "Largest difference, relative to the largest reference value."
     return (a.double() - b.double()).abs().max().item() / max(b.double().abs().max().item(), 1e-30)
 
+# %% ../nbs/08_check.ipynb #1ba95a54
 def _mlp1(record):
     inter = record["interleaver"]
-    if "mlp1_input" not in inter: return
+    if "mlp1_input" not in inter:
+        return
     x, y = inter["mlp1_input"], inter["mlp1_output"]
-    for name, mine, other in (("mlp1_input", x, inter["pixel_shuffle_out"]), ("mlp1_output", y, inter.get("vit_embeds"))):
+    for name, mine, other in (
+        ("mlp1_input", x, inter["pixel_shuffle_out"]),
+        ("mlp1_output", y, inter.get("vit_embeds")),
+    ):
         for key in ("value", "grad") if other is not None and other.get("value") is not None else ():
             a, b = mine[key], other[key]
             if (a is None) != (b is None) or a is not None and not torch.equal(a.flatten(1, -2), b.flatten(1, -2)):
-                yield Finding("error", "interleaver_values", f"{name} and its other name hold a different {key}: they belong to different passes")
-    if y["grad"] is None: yield Finding("warning", "no_mlp1_gradient", "mlp1_output has no gradient: a token's relevance can only be shared equally by its four patches"); return
+                yield Finding(
+                    "error",
+                    "interleaver_values",
+                    f"{name} and its other name hold a different {key}: they belong to different passes",
+                )
+    if y["grad"] is None:
+        yield Finding(
+            "warning",
+            "no_mlp1_gradient",
+            "mlp1_output has no gradient: a token's relevance can only be shared equally by its four patches",
+        )
+        return
     dead = [i for i, g in enumerate(y["grad"]) if largest(g) == 0]
-    if len(dead) == len(y["grad"]): yield Finding("error", "zero_mlp1_gradient", "the gradient at mlp1's output is zero: the target does not depend on the image")
-    elif dead: yield Finding("warning", "tile_without_gradient", f"{len(dead)} of {len(y['grad'])} tiles have a gradient of zero at mlp1's output, the first is tile {dead[0]}")
-    if not inter["mlp1"]: yield Finding("note" if CONVERTED in record else "error", "no_mlp1_weights", "mlp1's weights are not in the record: its gradient cannot be rebuilt, a token's relevance is shared equally by its four patches"); return
+    if len(dead) == len(y["grad"]):
+        yield Finding(
+            "error",
+            "zero_mlp1_gradient",
+            "the gradient at mlp1's output is zero: the target does not depend on the image",
+        )
+    elif dead:
+        yield Finding(
+            "warning",
+            "tile_without_gradient",
+            f"{len(dead)} of {len(y['grad'])} tiles have a gradient of zero at mlp1's output, the first is tile {dead[0]}",
+        )
+    if not inter["mlp1"]:
+        yield Finding(
+            "note" if CONVERTED in record else "error",
+            "no_mlp1_weights",
+            "mlp1's weights are not in the record: its gradient cannot be rebuilt, a token's relevance is shared equally by its four patches",
+        )
+        return
     yield from _rebuilt(x, y, inter["mlp1"])
 
+# %% ../nbs/08_check.ipynb #96fabb7b
 def _rebuilt(x, y, weights):
     "Output and gradient of mlp1 from the stored input and weights, some tokens at a time."
     wide, narrow = x["value"].shape[-1], y["value"].shape[-1]
     shapes = {"layer_norm": (wide,), "linear_1": (narrow, wide), "linear_2": (narrow, narrow)}
-    odd = [f"{k}.{kind} {tuple(weights[f'{k}.{kind}'].shape)}" for k, s in shapes.items() for kind, expected in (("weight", s), ("bias", s[:1])) if f"{k}.{kind}" in weights and weights[f"{k}.{kind}"].shape != expected]
-    if odd: yield Finding("error", "mlp1_weights", f"mlp1 maps {wide} to {narrow} channels, but has {', '.join(odd)}"); return
-    try: gaps = [( _relative(mlp1_forward(xv, weights), yv), yv.abs().max()) for xv, yv in zip(*(t["value"].flatten(0, 1).split(256) for t in (x, y)))]
-    except ValueError as error: yield Finding("error", "mlp1_weights", f"mlp1: {' '.join(str(error).split())[:200]}"); return
+    odd = [
+        f"{k}.{kind} {tuple(weights[f'{k}.{kind}'].shape)}"
+        for k, s in shapes.items()
+        for kind, expected in (("weight", s), ("bias", s[:1]))
+        if f"{k}.{kind}" in weights and weights[f"{k}.{kind}"].shape != expected
+    ]
+    if odd:
+        yield Finding("error", "mlp1_weights", f"mlp1 maps {wide} to {narrow} channels, but has {', '.join(odd)}")
+        return
+    try:
+        gaps = [
+            (_relative(mlp1_forward(xv, weights), yv), yv.abs().max())
+            for xv, yv in zip(*(t["value"].flatten(0, 1).split(256) for t in (x, y)))
+        ]
+    except ValueError as error:
+        yield Finding("error", "mlp1_weights", f"mlp1: {' '.join(str(error).split())[:200]}")
+        return
     allowed = 1e-3 if y["value"].dtype in (torch.float32, torch.float64) else 0.1
     gap = max(g for g, _ in gaps)
-    if not gap <= allowed: yield Finding("error", "mlp1_output", f"mlp1's output rebuilt from its weights differs from the recorded one by {gap:.2g} of its largest value (allowed {allowed:g}): weights and values belong to different models or passes")
-    if x["grad"] is None: return
+    if not gap <= allowed:
+        yield Finding(
+            "error",
+            "mlp1_output",
+            f"mlp1's output rebuilt from its weights differs from the recorded one by {gap:.2g} of its largest value (allowed {allowed:g}): weights and values belong to different models or passes",
+        )
+    if x["grad"] is None:
+        return
     worst, top = 0.0, max(largest(x["grad"]), 1e-30)
     for parts in zip(*(t.flatten(0, 1).split(256) for t in (x["value"], y["grad"], x["grad"]))):
-        worst = max(worst, (mlp1_input_grad(parts[0], parts[1], weights).double() - parts[2].double()).abs().max().item() / top)
-    if not worst <= allowed: yield Finding("error", "mlp1_gradient", f"mlp1's gradient rebuilt from its weights differs from the recorded one by {worst:.2g} of its largest value (allowed {allowed:g}): weights and gradients belong to different models or passes")
+        worst = max(
+            worst, (mlp1_input_grad(parts[0], parts[1], weights).double() - parts[2].double()).abs().max().item() / top
+        )
+    if not worst <= allowed:
+        yield Finding(
+            "error",
+            "mlp1_gradient",
+            f"mlp1's gradient rebuilt from its weights differs from the recorded one by {worst:.2g} of its largest value (allowed {allowed:g}): weights and gradients belong to different models or passes",
+        )
 
+# %% ../nbs/08_check.ipynb #bf9703c0
 def _sums(record):
-    if record["detail"] != "trace": return
+    if record["detail"] != "trace":
+        return
     trace, mask = record["trace"], record["interleaver"]["selected_mask"]
-    sums = {"seed": trace["language"][0], "language": trace["language"][-1], "image tokens": trace["tokens"], "patches": trace["patches"]}
-    if trace["vision"] is not None: sums |= {"interleaver": trace["vision"][0], "vision": trace["vision"][-1]}
-    if lost := [s for s in sums if s not in trace["stages"] and (s != "patches" or trace["vision"] is not None)]: yield Finding("error", "stage_sum", f"trace.stages lacks {', '.join(lost)}")
+    sums = {
+        "seed": trace["language"][0],
+        "language": trace["language"][-1],
+        "image tokens": trace["tokens"],
+        "patches": trace["patches"],
+    }
+    if trace["vision"] is not None:
+        sums |= {"interleaver": trace["vision"][0], "vision": trace["vision"][-1]}
+    if lost := [s for s in sums if s not in trace["stages"] and (s != "patches" or trace["vision"] is not None)]:
+        yield Finding("error", "stage_sum", f"trace.stages lacks {', '.join(lost)}")
     for stage, told in trace["stages"].items():
         got = sums[stage].double().sum().item() if stage in sums else told
-        if not (isinstance(told, (int, float)) and abs(got - told) <= 1e-4 * max(abs(told), abs(got))): yield Finding("error", "stage_sum", f"stage '{stage}': the record says {told!r:.40}, its vectors sum to {got:.6g}")
-    if mask is not None and not torch.allclose(trace["language"][-1][mask[0]], trace["tokens"].flatten().float(), rtol=1e-4, atol=1e-30):
-        yield Finding("error", "token_relevance", "tokens are not the image positions of the language model's last vector")
-    if trace["vision"] is not None and not torch.allclose(trace["vision"][-1, :, 1:].flatten(), trace["patches"].flatten().float(), rtol=1e-4, atol=1e-30):
+        if not (isinstance(told, (int, float)) and abs(got - told) <= 1e-4 * max(abs(told), abs(got))):
+            yield Finding(
+                "error", "stage_sum", f"stage '{stage}': the record says {told!r:.40}, its vectors sum to {got:.6g}"
+            )
+    if mask is not None and not torch.allclose(
+        trace["language"][-1][mask[0]], trace["tokens"].flatten().float(), rtol=1e-4, atol=1e-30
+    ):
+        yield Finding(
+            "error", "token_relevance", "tokens are not the image positions of the language model's last vector"
+        )
+    if trace["vision"] is not None and not torch.allclose(
+        trace["vision"][-1, :, 1:].flatten(), trace["patches"].flatten().float(), rtol=1e-4, atol=1e-30
+    ):
         yield Finding("error", "patch_relevance", "patches are not the ViT's last vector without CLS")
-    if not largest(trace["patches"]): yield Finding("error", "empty_map", "no relevance reached a patch: choose another target")
+    if not largest(trace["patches"]):
+        yield Finding("error", "empty_map", "no relevance reached a patch: choose another target")
     for name, entry in record["maps"].items():
-        if not largest(entry["signed"]): yield Finding("warning", "empty_map", f"maps.{name} is zero everywhere")
+        if not largest(entry["signed"]):
+            yield Finding("warning", "empty_map", f"maps.{name} is zero everywhere")
 
+# %% ../nbs/08_check.ipynb #c7eec61b
 def _trace(record):
     "A trace's own laws: it goes as far down as its rule says, and a layer leaves at least α of what was there."
-    if record["detail"] != "trace": return
+    if record["detail"] != "trace":
+        return
     trace, rule = record["trace"], record["trace"]["rule"]
     alpha, temperature = rule["residual_alpha"], rule["temperature"]
-    if (trace["vision"] is None) != (rule["readout"] == "interleaver"): yield Finding("error", "trace_readout", f"the rule reads out at {rule['readout']!r:.40}, but the ViT's vectors are {'missing' if trace['vision'] is None else 'there'}")
-    if not (0 <= alpha < math.inf and 0 < temperature < math.inf): yield Finding("error", "rule_options", f"residual_alpha {alpha:g} must be ≥ 0, temperature {temperature:g} above 0, both finite"); return
+    if (trace["vision"] is None) != (rule["readout"] == "interleaver"):
+        yield Finding(
+            "error",
+            "trace_readout",
+            f"the rule reads out at {rule['readout']!r:.40}, but the ViT's vectors are {'missing' if trace['vision'] is None else 'there'}",
+        )
+    if not (0 <= alpha < math.inf and 0 < temperature < math.inf):
+        yield Finding(
+            "error",
+            "rule_options",
+            f"residual_alpha {alpha:g} must be ≥ 0, temperature {temperature:g} above 0, both finite",
+        )
+        return
     for name, r in (("language", trace["language"]), ("vision", trace["vision"])):
-        if r is None: continue
-        if r.min() < 0: yield Finding("error", "negative_relevance", f"trace.{name} has negative relevance ({r.min():.3g})")
+        if r is None:
+            continue
+        if r.min() < 0:
+            yield Finding("error", "negative_relevance", f"trace.{name} has negative relevance ({r.min():.3g})")
         lost = (alpha * r[:-1].double() - r[1:].double()).flatten(1).amax(1)
-        if len(lost) and not lost.max() <= 1e-5 * r.max(): yield Finding("error", "trace_falls", f"trace.{name} falls by {lost.max():.3g} below residual_alpha {alpha:g} × what was there, {int(lost.argmax()) + 1} layers down")
+        if len(lost) and not lost.max() <= 1e-5 * r.max():
+            yield Finding(
+                "error",
+                "trace_falls",
+                f"trace.{name} falls by {lost.max():.3g} below residual_alpha {alpha:g} × what was there, {int(lost.argmax()) + 1} layers down",
+            )
 
+# %% ../nbs/08_check.ipynb #cc170c31
 def _target(record):
     info, value = record["target_info"], record["target_scalar"].item()
-    if not info: yield Finding("warning", "no_target_info", "target_info is empty: what was asked is unknown"); return
+    if not info:
+        yield Finding("warning", "no_target_info", "target_info is empty: what was asked is unknown")
+        return
     told, norm = info.get("value"), info.get("gradient_norm")
-    if info.get("rows") and info["rows"] != record["rows"]["positions"]: yield Finding("error", "target_rows", "target_info.rows and rows.positions name different positions")
-    if isinstance(told, (int, float)) and not abs(told - value) <= 1e-3 * max(abs(value), 1e-6): yield Finding("error", "target_value", f"target_scalar is {value:.6g}, target_info says {told:.6g}")
-    if isinstance(norm, (int, float)) and not norm > 0: yield Finding("error", "zero_target_gradient", f"the target's gradient has norm {norm:g}: nothing can be explained")
+    if info.get("rows") and info["rows"] != record["rows"]["positions"]:
+        yield Finding("error", "target_rows", "target_info.rows and rows.positions name different positions")
+    if isinstance(told, (int, float)) and not abs(told - value) <= 1e-3 * max(abs(value), 1e-6):
+        yield Finding("error", "target_value", f"target_scalar is {value:.6g}, target_info says {told:.6g}")
+    if isinstance(norm, (int, float)) and not norm > 0:
+        yield Finding(
+            "error", "zero_target_gradient", f"the target's gradient has norm {norm:g}: nothing can be explained"
+        )
     for entry in info.get("findings", []):
-        if isinstance(entry, (list, tuple)) and len(entry) == 2: yield Finding("warning", str(entry[0]), str(entry[1]))
+        if isinstance(entry, (list, tuple)) and len(entry) == 2:
+            yield Finding("warning", str(entry[0]), str(entry[1]))
 
+# %% ../nbs/08_check.ipynb #5e0730b3
 def _pictures(record):
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"])):
-        try: size = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"]).size
-        except OSError: yield Finding("error", "picture", f"picture {i} is no readable JPEG"); continue
-        if list(size[::-1]) != list(tiles["frame"]): yield Finding("error", "picture", f"picture {i} is {size[0]}×{size[1]} px, its tiles were cut from {tiles['frame'][1]}×{tiles['frame'][0]} px")
+        try:
+            size = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"]).size
+        except OSError:
+            yield Finding("error", "picture", f"picture {i} is no readable JPEG")
+            continue
+        if list(size[::-1]) != list(tiles["frame"]):
+            yield Finding(
+                "error",
+                "picture",
+                f"picture {i} is {size[0]}×{size[1]} px, its tiles were cut from {tiles['frame'][1]}×{tiles['frame'][0]} px",
+            )
 
+# %% ../nbs/08_check.ipynb #dc14ed57
 def _known(record):
-    if record["model"]["random"]: yield Finding("note", "random_weights", "the model's weights are random: the map shows the method at work, not a driver")
-    for entry in record.get(CONVERTED, {}).get("findings", []): yield Finding(*map(str, entry))
+    if record["model"]["random"]:
+        yield Finding(
+            "note", "random_weights", "the model's weights are random: the map shows the method at work, not a driver"
+        )
+    for entry in record.get(CONVERTED, {}).get("findings", []):
+        yield Finding(*map(str, entry))
 
 # %% ../nbs/08_check.ipynb #68520c9f
-CHECKS: dict[str, Callable] = dict(finite=_finite, attention=_attention, gradients=_gradients, rows=_rows, mlp1=_mlp1, sums=_sums, trace=_trace, target=_target, pictures=_pictures, known=_known)
+CHECKS: dict[str, Callable] = dict(
+    finite=_finite,
+    attention=_attention,
+    gradients=_gradients,
+    rows=_rows,
+    mlp1=_mlp1,
+    sums=_sums,
+    trace=_trace,
+    target=_target,
+    pictures=_pictures,
+    known=_known,
+)
 
+# %% ../nbs/08_check.ipynb #4bbdbb01
 def _named(name, look, record):
     "A check whose failure is a finding, too: what it stumbled over was no value it knows."
-    try: yield from look(record)
-    except Exception as error: yield Finding("error", f"{name}_unreadable", f"the check '{name}' could not read the record ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+    try:
+        yield from look(record)
+    except Exception as error:
+        yield Finding(
+            "error",
+            f"{name}_unreadable",
+            f"the check '{name}' could not read the record ({type(error).__name__}: {' '.join(str(error).split())[:160]})",
+        )
 
+# %% ../nbs/08_check.ipynb #0960afe9
 def check(
-    record: Any, # what was loaded
-) -> list[Finding]: # errors first; empty when there is nothing to say
+    record: Any,  # what was loaded
+) -> list[Finding]:  # errors first; empty when there is nothing to say
     "Everything there is to say about a record. Never raises. Reads every number once."
     found = structure(record) or [f for name, look in CHECKS.items() for f in _named(name, look, record)]
     return sorted(dict.fromkeys(found), key=lambda f: SEVERITIES.index(f.severity) if f.severity in SEVERITIES else 0)

@@ -15,142 +15,200 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol
-
 from tqdm.auto import tqdm
-
 from .runs import OWN_ERRORS, RunError, Summary, reason_of
 
 # %% ../nbs/16_cluster.ipynb #4ef6741e
 class Event(NamedTuple):
     "What became of a slot, or of an item in it. Kinds: ready (value: what the tool says about itself), refused (reason), done (note), failed (reason, final, details), lost (reason)."
+
     slot: int
     kind: str
     value: Any
-    tag: str = "" # the item's, of done and failed
+    tag: str = ""  # the item's, of done and failed
 
+# %% ../nbs/16_cluster.ipynb #78b9d3d6
 def no_more(
-    slot: int, # of the worker
-) -> dict:     # empty
+    slot: int,  # of the worker
+) -> dict:  # empty
     "No arguments but those that all workers get."
     return {}
 
+# %% ../nbs/16_cluster.ipynb #fad18c6a
 class Tool(NamedTuple):
     "What a worker makes before it works: `make(*args, **own(slot))` gives a callable with an `about()`."
+
     make: Callable
     args: tuple
-    own: Callable[[int], dict] = no_more # slot → further arguments, such as a device
-    lanes: int = 1                       # items that a worker may hold at a time, LANES at most
+    own: Callable[[int], dict] = no_more  # slot → further arguments, such as a device
+    lanes: int = 1  # items that a worker may hold at a time, LANES at most
 
+# %% ../nbs/16_cluster.ipynb #39eb08e4
 class Pool(Protocol):
     "Slots in which workers live, until `close`."
-    def start(self, slot: int, tool: Tool) -> None: "Let the slot's worker, a new one if there is none, make this tool; ready, refused or lost comes as an event."
-    def send(self, slot: int, item: Any) -> None: "Give an item to a ready worker."
-    def events(self, timeout: float) -> list[Event]: "What happened, at the latest after so many seconds."
-    def stop(self, slot: int) -> None: "End a worker by force."
-    def close(self) -> None: "End all."
 
+    def start(self, slot: int, tool: Tool) -> None:
+        "Let the slot's worker, a new one if there is none, make this tool; ready, refused or lost comes as an event."
+
+    def send(self, slot: int, item: Any) -> None:
+        "Give an item to a ready worker."
+
+    def events(self, timeout: float) -> list[Event]:
+        "What happened, at the latest after so many seconds."
+
+    def stop(self, slot: int) -> None:
+        "End a worker by force."
+
+    def close(self) -> None:
+        "End all."
+
+# %% ../nbs/16_cluster.ipynb #2a6e4bd6
 def attempt(
-    work: Callable,        # a worker's tool
-    item: Any,             # with a `tag`
-) -> tuple[str, Any, str]: # kind, value and tag of an event
+    work: Callable,  # a worker's tool
+    item: Any,  # with a `tag`
+) -> tuple[str, Any, str]:  # kind, value and tag of an event
     "Work on one item; an exception becomes a reason."
-    try: return "done", work(item), item.tag
+    try:
+        return "done", work(item), item.tag
     except (Exception, SystemExit) as error:
         final = isinstance(error, OWN_ERRORS)
         return "failed", (reason_of(error), final, "" if final else traceback.format_exc()), item.tag
 
+# %% ../nbs/16_cluster.ipynb #0ddc50fb
 def serve(
-    pipe, # to the dispatcher, which sends ("make", make, args, own, lanes) and ("work", item)
+    pipe,  # to the dispatcher, which sends ("make", make, args, own, lanes) and ("work", item)
 ) -> None:
     "A worker's life: make tools and answer items, each lane in a thread, until the dispatcher is gone."
     lock, todo, lanes, work = threading.Lock(), SimpleQueue(), 0, None
+
     def say(*event):
-        with lock: pipe.send(event)
+        with lock:
+            pipe.send(event)
+
     def turn():
-        if (job := todo.get()) is None: return False
-        try: say(*attempt(*job))
-        except OSError: return False                                    # the dispatcher is gone
-        except Exception as error: say("failed", (reason_of(error), True, ""), job[1].tag)   # an answer that cannot be sent
+        if (job := todo.get()) is None:
+            return False
+        try:
+            say(*attempt(*job))
+        except OSError:
+            return False  # the dispatcher is gone
+        except Exception as error:
+            say("failed", (reason_of(error), True, ""), job[1].tag)  # an answer that cannot be sent
         return True
+
     def lane():
-        while turn(): pass
+        while turn():
+            pass
+
     try:
         while True:
             what, *asked = pipe.recv()
-            if what == "work": todo.put((work, *asked)); continue
-            work = None                                                 # the old tool's memory first
+            if what == "work":
+                todo.put((work, *asked))
+                continue
+            work = None  # the old tool's memory first
             make, args, own, asked_lanes = asked
             work = make(*args, **own)
-            while lanes < asked_lanes: lanes += 1; threading.Thread(target=lane, daemon=True).start()
+            while lanes < asked_lanes:
+                lanes += 1
+                threading.Thread(target=lane, daemon=True).start()
             say("ready", work.about())
-    except (EOFError, BrokenPipeError, ConnectionResetError): pass      # the dispatcher ended, or was killed: so do we
-    except Exception as error: say("refused", reason_of(error))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the dispatcher ended, or was killed: so do we
+    except Exception as error:
+        say("refused", reason_of(error))
     finally:
-        for _ in range(lanes): todo.put(None)
+        for _ in range(lanes):
+            todo.put(None)
 
+# %% ../nbs/16_cluster.ipynb #e44da6a6
 def serve_alone(pipe) -> None:
     "As `serve`, in a process of its own, which ends at once when the dispatcher does, whatever its lanes are at."
-    serve(pipe); os._exit(0)
+    serve(pipe)
+    os._exit(0)
 
 # %% ../nbs/16_cluster.ipynb #790bdb9f
 class _Piped:
     "What pools with a pipe to every worker share."
-    def __init__(self): self._pipes = {}
+
+    def __init__(self):
+        self._pipes = {}
 
     def start(self, slot, tool):
-        if slot not in self._pipes: self._pipes[slot] = self._born(slot)
+        if slot not in self._pipes:
+            self._pipes[slot] = self._born(slot)
         self._tell(slot, "make", tool.make, tool.args, tool.own(slot), tool.lanes)
 
-    def send(self, slot, item): self._tell(slot, "work", item)
+    def send(self, slot, item):
+        self._tell(slot, "work", item)
 
     def _tell(self, slot, *what):
-        try: self._pipes[slot].send(what)
-        except (BrokenPipeError, ConnectionResetError): pass             # it died just now: the next `events` says so
+        try:
+            self._pipes[slot].send(what)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it died just now: the next `events` says so
 
     def events(self, timeout):
         found, slots = [], {pipe: slot for slot, pipe in self._pipes.items()}
         for pipe in wait(list(slots), timeout):
             slot = slots[pipe]
-            try: found.append(Event(slot, *pipe.recv()))
+            try:
+                found.append(Event(slot, *pipe.recv()))
             except (EOFError, OSError):
-                pipe.close(); del self._pipes[slot]
+                pipe.close()
+                del self._pipes[slot]
                 found.append(Event(slot, "lost", self._fate(slot)))
         return found
 
     def close(self):
-        for slot in list(self._pipes): self.stop(slot)
+        for slot in list(self._pipes):
+            self.stop(slot)
 
+# %% ../nbs/16_cluster.ipynb #222ed171
 class Inside(_Piped):
     "One worker in threads of this process."
+
     def _born(self, slot):
         ours, theirs = mp.Pipe()
         threading.Thread(target=serve, args=(theirs,), daemon=True).start()
         return ours
 
-    def stop(self, slot): self._pipes.pop(slot).close()
-    def _fate(self, slot): return "the worker ended"
+    def stop(self, slot):
+        self._pipes.pop(slot).close()
 
+    def _fate(self, slot):
+        return "the worker ended"
+
+# %% ../nbs/16_cluster.ipynb #1c5f4755
 @contextmanager
 def environment(
-    values: dict[str, str], # variables for processes started inside this block
-) -> Iterator[None]:        # a context
+    values: dict[str, str],  # variables for processes started inside this block
+) -> Iterator[None]:  # a context
     "Variables that libraries read when they are imported."
     before = {k: os.environ.get(k) for k in values}
     os.environ.update(values)
-    try: yield
+    try:
+        yield
     finally:
-        for k, old in before.items(): os.environ.pop(k) if old is None else os.environ.update({k: old})
+        for k, old in before.items():
+            os.environ.pop(k) if old is None else os.environ.update({k: old})
 
+# %% ../nbs/16_cluster.ipynb #513de781
 def thread_variables(
-    threads: int,    # of a worker
-) -> dict[str, str]: # variables of OpenMP, MKL and OpenBLAS
+    threads: int,  # of a worker
+) -> dict[str, str]:  # variables of OpenMP, MKL and OpenBLAS
     "How many threads numerical libraries may use; the bits of sums depend on it."
-    return {k: str(threads) for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {"TOKENIZERS_PARALLELISM": "false"}
+    return {k: str(threads) for k in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")} | {
+        "TOKENIZERS_PARALLELISM": "false"
+    }
 
+# %% ../nbs/16_cluster.ipynb #f7cd9231
 class Processes(_Piped):
     "Workers as processes of this machine."
-    def __init__(self,
-        threads: int = 1, # of a worker
+
+    def __init__(
+        self,
+        threads: int = 1,  # of a worker
     ):
         super().__init__()
         self.threads, self._processes, self._context = threads, {}, mp.get_context("spawn")
@@ -158,77 +216,116 @@ class Processes(_Piped):
     def _born(self, slot):
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=serve_alone, args=(theirs,), daemon=True)
-        with environment(thread_variables(self.threads)): process.start()
-        theirs.close()                                                   # ours alone stays open: the pipe breaks when the worker dies
+        with environment(thread_variables(self.threads)):
+            process.start()
+        theirs.close()  # ours alone stays open: the pipe breaks when the worker dies
         self._processes[slot] = process
         return ours
 
     def stop(self, slot):
-        self._processes[slot].kill(); self._processes[slot].join()
+        self._processes[slot].kill()
+        self._processes[slot].join()
         self._pipes.pop(slot).close()
 
     def _fate(self, slot):
-        process = self._processes[slot]; process.join(5)
+        process = self._processes[slot]
+        process.join(5)
         code = process.exitcode
-        return f"the worker was killed by signal {-code}" if code is not None and code < 0 else f"the worker ended with code {code}"
+        return (
+            f"the worker was killed by signal {-code}"
+            if code is not None and code < 0
+            else f"the worker ended with code {code}"
+        )
 
 # %% ../nbs/16_cluster.ipynb #aaba1da7
-LANES = 2   # threads of an actor
+LANES = 2  # threads of an actor
 
+# %% ../nbs/16_cluster.ipynb #2e79e0d7
 class _Actor:
     "A worker as a Ray actor."
+
     work: Any = None
 
     def become(self, make, args, own):
         "What a new tool says about itself."
-        self.work = None                                                  # the old tool's memory first
+        self.work = None  # the old tool's memory first
         self.work = make(*args, **own)
         return self.work.about()
 
-    def attempt(self, item): return attempt(self.work, item)
+    def attempt(self, item):
+        return attempt(self.work, item)
 
+# %% ../nbs/16_cluster.ipynb #7b8fba72
 def connect(
-    address: str,     # "auto", "local" (start one here), host:port or ray://…
-    threads: int = 1, # of every worker
-) -> Any:             # the ray module, connected
+    address: str,  # "auto", "local" (start one here), host:port or ray://…
+    threads: int = 1,  # of every worker
+) -> Any:  # the ray module, connected
     "Join a Ray cluster. Raises RunError when Ray or the cluster is missing."
-    try: import ray
-    except ImportError: raise RunError("--ray needs Ray: pip install 'vla-relevance[ray]' (or use --workers N for the processes of this machine)") from None
-    if ray.is_initialized(): return ray
-    try: ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False if address == "local" else None,
-                  runtime_env={"env_vars": thread_variables(threads) | ({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})})
+    try:
+        import ray
+    except ImportError:
+        raise RunError(
+            "--ray needs Ray: pip install 'vla-relevance[ray]' (or use --workers N for the processes of this machine)"
+        ) from None
+    if ray.is_initialized():
+        return ray
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if address == "local" else None,
+            runtime_env={
+                "env_vars": thread_variables(threads)
+                | ({"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {})
+            },
+        )
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise RunError(f"--ray {address}: no cluster there ({reason_of(error)[:160]}); start one with 'ray start --head', or use --ray local") from None
+        raise RunError(
+            f"--ray {address}: no cluster there ({reason_of(error)[:160]}); start one with 'ray start --head', or use --ray local"
+        ) from None
     return ray
 
+# %% ../nbs/16_cluster.ipynb #31800c21
 class Ray:
     "Workers as actors of a Ray cluster."
-    def __init__(self,
-        ray,              # the module, connected: see `connect`
+
+    def __init__(
+        self,
+        ray,  # the module, connected: see `connect`
         cpus: float = 1,  # of a worker
         gpus: float = 0,
     ):
         self.ray = ray
-        self._class = ray.remote(_Actor).options(num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=LANES)
-        self._actors, self._waiting = {}, {}                             # slot → actor; reference → (slot, kind)
+        self._class = ray.remote(_Actor).options(
+            num_cpus=cpus, num_gpus=gpus, max_restarts=0, max_task_retries=0, max_concurrency=LANES
+        )
+        self._actors, self._waiting = {}, {}  # slot → actor; reference → (slot, kind)
 
     def start(self, slot, tool):
-        if slot not in self._actors: self._actors[slot] = self._class.remote()
+        if slot not in self._actors:
+            self._actors[slot] = self._class.remote()
         self._waiting[self._actors[slot].become.remote(tool.make, tool.args, tool.own(slot))] = slot, "ready"
 
-    def send(self, slot, item): self._waiting[self._actors[slot].attempt.remote(item)] = slot, "attempt"
+    def send(self, slot, item):
+        self._waiting[self._actors[slot].attempt.remote(item)] = slot, "attempt"
 
     def events(self, timeout):
-        if not self._waiting: return []
+        if not self._waiting:
+            return []
         ready, _ = self.ray.wait(list(self._waiting), num_returns=1, timeout=timeout)
         return [e for r in ready if (e := self._event(*self._waiting.pop(r), r))]
 
     def _event(self, slot, kind, reference):
         errors = self.ray.exceptions
-        try: value = self.ray.get(reference)
-        except errors.RayTaskError as error: return Event(slot, "refused", reason_of(error.cause or error))
-        except errors.RayActorError as error: return self._lost(slot, f"the worker or its node is gone ({reason_of(error).split('.')[0][:120]})")
-        except errors.RayError as error: return self._lost(slot, reason_of(error)[:160])
+        try:
+            value = self.ray.get(reference)
+        except errors.RayTaskError as error:
+            return Event(slot, "refused", reason_of(error.cause or error))
+        except errors.RayActorError as error:
+            return self._lost(slot, f"the worker or its node is gone ({reason_of(error).split('.')[0][:120]})")
+        except errors.RayError as error:
+            return self._lost(slot, reason_of(error)[:160])
         return Event(slot, "ready", value) if kind == "ready" else Event(slot, *value)
 
     def _lost(self, slot, reason):
@@ -240,49 +337,65 @@ class Ray:
         self._waiting = {r: w for r, w in self._waiting.items() if w[0] != slot}
 
     def close(self):
-        for slot in list(self._actors): self.stop(slot)
+        for slot in list(self._actors):
+            self.stop(slot)
 
 # %% ../nbs/16_cluster.ipynb #3922b0ea
 @contextmanager
 def progress(
-    total: int,          # items
-    what: str,           # unit of the bar
-    log: logging.Logger, # gets a line as well
-    every: float = 60.0, # seconds between lines in the log
-) -> Iterator[Callable]: # a context
+    total: int,  # items
+    what: str,  # unit of the bar
+    log: logging.Logger,  # gets a line as well
+    every: float = 60.0,  # seconds between lines in the log
+) -> Iterator[Callable]:  # a context
     "A bar on the screen and now and then a line in the log, both with the time left."
     start = last = time.monotonic()
     count = 0
     with tqdm(total=total, desc=what, unit=what.rstrip("s"), disable=None) as bar:
+
         def step():
             nonlocal count, last
-            count += 1; bar.update()
+            count += 1
+            bar.update()
             now = time.monotonic()
             if now - last >= every or count == total:
                 rate, last = count / max(now - start, 1e-9), now
                 log.info("%d of %d %s · %.3g a second · %d s left", count, total, what, rate, (total - count) / rate)
+
         yield step
 
+# %% ../nbs/16_cluster.ipynb #8c5ebf87
 class _Held:
     "An item in a worker's hands."
-    def __init__(self, item): self.item, self.since = item, time.monotonic()
 
+    def __init__(self, item):
+        self.item, self.since = item, time.monotonic()
+
+# %% ../nbs/16_cluster.ipynb #0920da71
 class _Queue:
     "Items still to do, items in the hands of ready workers, and how often each was lost."
+
     def __init__(self, items, lanes, tries, summary, log):
         self.waiting, self.lanes, self.tries, self.summary, self.log = deque(items), lanes, tries, summary, log
-        self.hands, self.lost = {}, Counter()                            # slot → tag → item, the oldest first; tag → how often
+        self.hands, self.lost = {}, Counter()  # slot → tag → item, the oldest first; tag → how often
 
     def deal(self):
         "Whom to send what: first those that hold least; an item that was lost before shares its worker with none."
-        while self.waiting and (room := [(len(held), slot) for slot, held in self.hands.items() if len(held) < self.lanes and not any(self.lost[t] for t in held)]):
+        while self.waiting and (
+            room := [
+                (len(held), slot)
+                for slot, held in self.hands.items()
+                if len(held) < self.lanes and not any(self.lost[t] for t in held)
+            ]
+        ):
             holds, slot = min(room)
-            if holds and self.lost[self.waiting[0].tag]: return
+            if holds and self.lost[self.waiting[0].tag]:
+                return
             item = self.waiting.popleft()
             self.hands[slot][item.tag] = _Held(item)
             yield slot, item
 
-    def late(self, timeout): # seconds
+    def late(self, timeout):  # seconds
         "Slots with an item that takes too long."
         now = time.monotonic()
         return [slot for slot, held in self.hands.items() if any(now - h.since > timeout for h in held.values())]
@@ -302,10 +415,15 @@ class _Queue:
         held = self.hands[event.slot]
         older = list(held).index(event.tag)
         item = held.pop(event.tag).item
-        for h in list(held.values())[older:]: h.since = time.monotonic()  # those behind it waited for it
-        if event.kind == "done": note(item, event.value); self.summary.done.append(item.tag); return True
+        for h in list(held.values())[older:]:
+            h.since = time.monotonic()  # those behind it waited for it
+        if event.kind == "done":
+            note(item, event.value)
+            self.summary.done.append(item.tag)
+            return True
         reason, final, details = event.value
-        if not final: return self.again(item, reason, details)
+        if not final:
+            return self.again(item, reason, details)
         self.summary.fail(item.tag, reason, self.log)
         return True
 
@@ -313,39 +431,59 @@ class _Queue:
         "A worker is lost with all it holds. How many items are finished by that."
         return sum(self.again(h.item, event.value) for h in self.hands.pop(event.slot, {}).values())
 
+# %% ../nbs/16_cluster.ipynb #6a5d89bd
 def spread(
-    items: Iterable,           # things with a `.tag`
+    items: Iterable,  # things with a `.tag`
     tool: Tool,
     pool: Pool,
-    slots: int,                # workers
-    log: logging.Logger, # of the run
-    what: str = "frames", # unit of the progress bar
-    tries: int = 3,            # before an item is given up
-    timeout: float | None = None, # seconds an item may take; its worker is then ended
-    accept: Callable[[Any], None] = lambda about: None, # gets what a worker says about itself; raises to stop the run
-    note: Callable[[Any, Any], None] = lambda item, result: None, # gets an item and its note
+    slots: int,  # workers
+    log: logging.Logger,  # of the run
+    what: str = "frames",  # unit of the progress bar
+    tries: int = 3,  # before an item is given up
+    timeout: float | None = None,  # seconds an item may take; its worker is then ended
+    accept: Callable[[Any], None] = lambda about: None,  # gets what a worker says about itself; raises to stop the run
+    note: Callable[[Any, Any], None] = lambda item, result: None,  # gets an item and its note
 ) -> Summary:
     "Work on all items with all workers. Raises RunError when no worker can be had."
     summary = Summary()
     queue, unborn = _Queue(items, tool.lanes, tries, summary, log), 0
-    making = set(range(min(slots, len(queue.waiting))))                  # slots whose tool is not ready
-    for slot in making: pool.start(slot, tool)
+    making = set(range(min(slots, len(queue.waiting))))  # slots whose tool is not ready
+    for slot in making:
+        pool.start(slot, tool)
     with progress(len(queue.waiting), what, log) as step:
         while queue.waiting or any(queue.hands.values()):
-            for slot, item in queue.deal(): pool.send(slot, item)
+            for slot, item in queue.deal():
+                pool.send(slot, item)
             events = pool.events(1.0)
             for slot in queue.late(timeout) if timeout else []:
-                if all(e.slot != slot for e in events): pool.stop(slot); events.append(Event(slot, "lost", f"no answer after {timeout:g} s"))
+                if all(e.slot != slot for e in events):
+                    pool.stop(slot)
+                    events.append(Event(slot, "lost", f"no answer after {timeout:g} s"))
             for event in events:
-                if event.kind == "refused": raise RunError(f"worker {event.slot} cannot start: {event.value}")
-                if event.kind == "ready": accept(event.value); unborn = 0; making.discard(event.slot); queue.hands[event.slot] = {}; continue
-                if event.kind != "lost": step() if queue.settle(event, note) else None; continue
+                if event.kind == "refused":
+                    raise RunError(f"worker {event.slot} cannot start: {event.value}")
+                if event.kind == "ready":
+                    accept(event.value)
+                    unborn = 0
+                    making.discard(event.slot)
+                    queue.hands[event.slot] = {}
+                    continue
+                if event.kind != "lost":
+                    step() if queue.settle(event, note) else None
+                    continue
                 unborn += event.slot in making
                 making.discard(event.slot)
-                if unborn >= tries: raise RunError(f"{tries} workers in a row ended before they were ready ({event.value}): is there memory enough for the model?")
-                for _ in range(queue.bereave(event)): step()
+                if unborn >= tries:
+                    raise RunError(
+                        f"{tries} workers in a row ended before they were ready ({event.value}): is there memory enough for the model?"
+                    )
+                for _ in range(queue.bereave(event)):
+                    step()
                 log.warning("worker %d: %s%s", event.slot, event.value, "; starting another" if queue.waiting else "")
-                if queue.waiting: making.add(event.slot); pool.start(event.slot, tool)
-    for slot in making: pool.stop(slot)                                  # not ready by now: not needed
+                if queue.waiting:
+                    making.add(event.slot)
+                    pool.start(event.slot, tool)
+    for slot in making:
+        pool.stop(slot)  # not ready by now: not needed
     log.info("%s", summary)
     return summary

@@ -14,28 +14,26 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
 import numpy as np
 import torch
 from torch.nn import functional as F
-
 from .model import DATA, DrivingVLA, demo_config, random_model
 from .render import ANSWERS, FOCAL, LINE, ROAD, WIDTH, Scene, ego_to_lateral, labels, render, sample
 from .runs import Summary, command
 
 # %% ../nbs/90_demo_model.ipynb #55604164
 KINDS = {"lead": 0, "second": 1, "beside": 1, "oncoming": 1, "parked": 1, "light_other": 4}
-QUESTIONS = 10                       # 7 kinds, 2 distances, 1 place
+QUESTIONS = 10  # 7 kinds, 2 distances, 1 place
 
-
-def _per_token(a): # (168, 336) -> (72, 784): pixels of every image token, tile by tile
+# %% ../nbs/90_demo_model.ipynb #4f9a7669
+def _per_token(a):  # (168, 336) -> (72, 784): pixels of every image token, tile by tile
     return a.reshape(6, 28, 2, 6, 28).transpose(2, 0, 3, 1, 4).reshape(72, 784)
 
-
+# %% ../nbs/90_demo_model.ipynb #2486f35e
 def token_facts(
-    scene: Scene,    # a scene
-    ids: np.ndarray, # (168, 336) its id mask
-) -> np.ndarray:     # (72, 10) float32, in the order of the model's image tokens
+    scene: Scene,  # a scene
+    ids: np.ndarray,  # (168, 336) its id mask
+) -> np.ndarray:  # (72, 10) float32, in the order of the model's image tokens
     "Presence of lead, other car, own red, own green, other light, line, road; log distances of lead and own light; place across the lanes."
     kind = np.full(ids.max() + 4, -1)
     kind[[ROAD, LINE]] = 6, 5
@@ -59,29 +57,39 @@ def token_facts(
 # %% ../nbs/90_demo_model.ipynb #6d813dab
 def make_batch(
     seed: int,  # of the training
-    index: int, # of the batch
+    index: int,  # of the batch
     size: int,  # frames
-) -> dict:      # frames (B, 168, 336, 3) uint8, route, speed_wps, facts float32, speed (B,) m/s, answer (B,) index into ANSWERS
+) -> (
+    dict
+):  # frames (B, 168, 336, 3) uint8, route, speed_wps, facts float32, speed (B,) m/s, answer (B,) index into ANSWERS
     "One batch of fresh scenes; the same arguments give the same bytes."
     rng, rows = np.random.default_rng([seed, index]), []
     for _ in range(size):
         scene = sample(rng, wide=1.2)
         (frame, ids), truth = render(scene), labels(scene)
-        rows.append(dict(frames=frame, route=truth.route.astype(np.float32), speed_wps=truth.speed_wps.astype(np.float32), speed=scene.speed,
-                         answer=ANSWERS.index(truth.answer), facts=token_facts(scene, ids)))
+        rows.append(
+            dict(
+                frames=frame,
+                route=truth.route.astype(np.float32),
+                speed_wps=truth.speed_wps.astype(np.float32),
+                speed=scene.speed,
+                answer=ANSWERS.index(truth.answer),
+                facts=token_facts(scene, ids),
+            )
+        )
     return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
 
-
-def _produce(queue, seed, steps, size): # the renderer's process
+# %% ../nbs/90_demo_model.ipynb #2a5ae45f
+def _produce(queue, seed, steps, size):  # the renderer's process
     for index in range(steps):
         queue.put(make_batch(seed, index, size))
 
-
+# %% ../nbs/90_demo_model.ipynb #7a793fbe
 def stream(
-    seed: int,       # of the scenes
-    steps: int,      # batches
-    size: int,       # frames a batch
-) -> Iterator[dict]: # of `make_batch`
+    seed: int,  # of the scenes
+    steps: int,  # batches
+    size: int,  # frames a batch
+) -> Iterator[dict]:  # of `make_batch`
     "Batches 0 … steps−1, rendered by a process of their own, at most 8 ahead."
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=8)
@@ -93,18 +101,25 @@ def stream(
     finally:
         renderer.terminate()
 
-
+# %% ../nbs/90_demo_model.ipynb #b1fac644
 def to_pixels(
-    frames: np.ndarray, # (B, 168, 336, 3) uint8
-) -> torch.Tensor:      # (2B, 3, 168, 168) what `tiles.cut` makes of each frame
+    frames: np.ndarray,  # (B, 168, 336, 3) uint8
+) -> torch.Tensor:  # (2B, 3, 168, 168) what `tiles.cut` makes of each frame
     "Normalise and cut a batch of frames of the demo's own size: two tiles each, no resizing."
-    mean, std = 255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None], 255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    tiles = torch.from_numpy(frames).reshape(-1, 168, 2, 168, 3).permute(0, 2, 4, 1, 3).reshape(-1, 3, 168, 168)   # bytes are moved before they become floats
+    mean, std = (
+        255 * torch.tensor([0.485, 0.456, 0.406])[:, None, None],
+        255 * torch.tensor([0.229, 0.224, 0.225])[:, None, None],
+    )
+    tiles = (
+        torch.from_numpy(frames).reshape(-1, 168, 2, 168, 3).permute(0, 2, 4, 1, 3).reshape(-1, 3, 168, 168)
+    )  # bytes are moved before they become floats
     return tiles.float().sub_(mean).div_(std)
 
 # %% ../nbs/90_demo_model.ipynb #e0a349df
-def _sequence(model, batch, said, shown, gen): # ids, targets, positions and attention mask of a left-padded batch
-    speak = lambda text: model.tokenizer(text)["input_ids"]
+def _sequence(model, batch, said, shown, gen):  # ids, targets, positions and attention mask of a left-padded batch
+    def speak(text):
+        return model.tokenizer(text)["input_ids"]
+
     answers = [speak(ANSWERS[a]) + [model.eos_token_id] for a in said]
     prompts = [speak(model.prompt(float(v), [2])) for v in batch["speed"]]
     n, q, b = max(map(lambda p, a: len(p) + len(a), prompts, answers)), 30, len(prompts)
@@ -113,20 +128,22 @@ def _sequence(model, batch, said, shown, gen): # ids, targets, positions and att
     allow = torch.ones(n + q, n + q, dtype=torch.bool).tril().repeat(b, 1, 1)
     for i, (prompt, answer) in enumerate(zip(prompts, answers)):
         start, m = n - len(prompt) - len(answer), len(answer)
-        ids[i, start:], targets[i, n - m - 1:n - 1] = torch.tensor(prompt + answer), torch.tensor(answer)
+        ids[i, start:], targets[i, n - m - 1 : n - 1] = torch.tensor(prompt + answer), torch.tensor(answer)
         place[i, start:], real[i, :start] = torch.arange(n + q - start), False
         if not shown[i]:
-            allow[i, n:, n - m:n] = False
+            allow[i, n:, n - m : n] = False
             place[i, n:] -= m * int(gen.random() < 0.5)
     allow = allow & real[:, None] | torch.eye(n + q, dtype=torch.bool)
     return ids, targets, place, torch.zeros(b, 1, n + q, n + q).masked_fill_(~allow[:, None], -1e9)
 
+# %% ../nbs/90_demo_model.ipynb #8c918311
+def _distance(given, true):  # smooth L1 of way-points and, four times, of their steps
+    return F.smooth_l1_loss(given, true, beta=0.02) + 4 * F.smooth_l1_loss(
+        given.diff(dim=1), true.diff(dim=1), beta=0.01
+    )
 
-def _distance(given, true): # smooth L1 of way-points and, four times, of their steps
-    return F.smooth_l1_loss(given, true, beta=0.02) + 4 * F.smooth_l1_loss(given.diff(dim=1), true.diff(dim=1), beta=0.01)
-
-
-def _question_loss(said, facts): # (B, 72, 10) each
+# %% ../nbs/90_demo_model.ipynb #e3813084
+def _question_loss(said, facts):  # (B, 72, 10) each
     weight = torch.tensor([4.0, 4, 8, 8, 8, 1, 1])
     loss = 2 * F.binary_cross_entropy_with_logits(said[..., :7], facts[..., :7], pos_weight=weight)
     for k, where in ((7, facts[..., 0]), (8, facts[..., 2] + facts[..., 3]), (9, facts[..., 5] + facts[..., 6])):
@@ -134,22 +151,22 @@ def _question_loss(said, facts): # (B, 72, 10) each
         loss = loss + ((said[..., k] - facts[..., k]).abs() * where).sum() / where.sum().clamp(min=1)
     return loss
 
-
+# %% ../nbs/90_demo_model.ipynb #7f681505
 def mean_speed(
-    waypoints: torch.Tensor, # (…, 10, 2) metres, every 0.25 s
-) -> torch.Tensor:           # (…) m/s over 2.5 s
+    waypoints: torch.Tensor,  # (…, 10, 2) metres, every 0.25 s
+) -> torch.Tensor:  # (…) m/s over 2.5 s
     "Way along the waypoints per second."
     return torch.cat([waypoints[..., :1, :], waypoints.diff(dim=-2)], -2).norm(dim=-1).sum(-1) / 2.5
 
-
+# %% ../nbs/90_demo_model.ipynb #f91167e3
 def step_loss(
     model: DrivingVLA,
-    questions: torch.nn.Linear,             # from image tokens to the 10 facts
-    batch: dict,                            # from `make_batch`
-    gen: np.random.Generator,               # draws what the queries see
-    fade: float,                            # weight of the questions
-    weights: tuple = (3.0, 2.0),            # of route and speed; the words weigh 1
-) -> tuple[torch.Tensor, dict[str, float]]: # loss, and errors in metres and m/s for the log
+    questions: torch.nn.Linear,  # from image tokens to the 10 facts
+    batch: dict,  # from `make_batch`
+    gen: np.random.Generator,  # draws what the queries see
+    fade: float,  # weight of the questions
+    weights: tuple = (3.0, 2.0),  # of route and speed; the words weigh 1
+) -> tuple[torch.Tensor, dict[str, float]]:  # loss, and errors in metres and m/s for the log
     "Loss of one batch."
     b, draw = len(batch["speed"]), gen.random(len(batch["speed"]))
     wrong = draw < 0.18
@@ -160,7 +177,9 @@ def step_loss(
     with torch.autocast("cpu", torch.bfloat16):
         x, features, _ = model.embed(ids, to_pixels(batch["frames"]))
         x = torch.cat([x, model.driving.queries(b).to(x)], 1)
-        hidden = model.language_model(inputs_embeds=x, attention_mask=mask, position_ids=place, use_cache=False).last_hidden_state
+        hidden = model.language_model(
+            inputs_embeds=x, attention_mask=mask, position_ids=place, use_cache=False
+        ).last_hidden_state
         route_out, speed_out = model.driving(hidden[:, -30:].float())
         spoken = targets != -100
         words = F.cross_entropy(model.logits(hidden[:, :-30][spoken]).float(), targets[spoken])
@@ -168,55 +187,72 @@ def step_loss(
         asked = _question_loss(questions(features).float().reshape(facts.shape), facts)
     loss = loss + fade * asked
     with torch.no_grad():
-        log = dict(questions=asked.item(), words=words.item(), lateral=(route_out - route)[:, -1, 1].abs().mean().item(),
-                   speed=(mean_speed(speed_out) - mean_speed(speed)).abs().mean().item())
+        log = dict(
+            questions=asked.item(),
+            words=words.item(),
+            lateral=(route_out - route)[:, -1, 1].abs().mean().item(),
+            speed=(mean_speed(speed_out) - mean_speed(speed)).abs().mean().item(),
+        )
     return loss, log
 
 # %% ../nbs/90_demo_model.ipynb #d8bd5645
 @dataclass(frozen=True)
 class Recipe:
     "Everything that is chosen about a training but its seed."
-    steps: int = 4500                # batches
-    size: int = 32                   # frames a batch
-    matrices: float = 4e-3           # highest learning rate of Muon
-    rate: float = 1.5e-3             # highest learning rate of AdamW
-    questions: float = 2.0           # weight of the questions in the first quarter; gone after three quarters
-    route: tuple = (3.0, 12.0)       # weight of the route, first and last
-    speed: tuple = (2.0, 4.0)        # weight of the speed, first and last
 
-    def at(self,
-        step: int, # from 0
-    ) -> dict:     # factor on the learning rates, weight of the questions, (route, speed) weights
+    steps: int = 4500  # batches
+    size: int = 32  # frames a batch
+    matrices: float = 4e-3  # highest learning rate of Muon
+    rate: float = 1.5e-3  # highest learning rate of AdamW
+    questions: float = 2.0  # weight of the questions in the first quarter; gone after three quarters
+    route: tuple = (3.0, 12.0)  # weight of the route, first and last
+    speed: tuple = (2.0, 4.0)  # weight of the speed, first and last
+
+    def at(
+        self,
+        step: int,  # from 0
+    ) -> dict:  # factor on the learning rates, weight of the questions, (route, speed) weights
         "What holds at one step."
         done = step / self.steps
-        mix = lambda pair: pair[0] + (pair[1] - pair[0]) * done
-        return dict(rate=min(1.0, (step + 1) / 100, (1 - done) / 0.7), questions=self.questions * min(1.0, max(0.0, (0.75 - done) / 0.5)),
-                    weights=(mix(self.route), mix(self.speed)))
 
+        def mix(pair):
+            return pair[0] + (pair[1] - pair[0]) * done
 
+        return dict(
+            rate=min(1.0, (step + 1) / 100, (1 - done) / 0.7),
+            questions=self.questions * min(1.0, max(0.0, (0.75 - done) / 0.5)),
+            weights=(mix(self.route), mix(self.speed)),
+        )
+
+# %% ../nbs/90_demo_model.ipynb #54ab2e28
 def optimizers(
     model: DrivingVLA,
-    questions: torch.nn.Linear,   # from image tokens to the 10 facts
+    questions: torch.nn.Linear,  # from image tokens to the 10 facts
     recipe: Recipe,
-) -> list[torch.optim.Optimizer]: # Muon for the inner matrices, AdamW for the rest
+) -> list[torch.optim.Optimizer]:  # Muon for the inner matrices, AdamW for the rest
     "Optimizers that share all weights between them."
     ends = (model.embedding, model.lm_head, model.driving.route_head[-1], model.driving.speed_wps_head[-1], questions)
     outer = {id(w) for layer in ends for w in layer.parameters()}
     weights = [*model.parameters(), *questions.parameters()]
     inner = [w for w in weights if w.dim() == 2 and id(w) not in outer]
     rest = [w for w in weights if w.dim() != 2 or id(w) in outer]
-    groups = [dict(params=[w for w in rest if w.dim() > 1], weight_decay=0.02), dict(params=[w for w in rest if w.dim() < 2], weight_decay=0.0)]
-    return [torch.optim.Muon(inner, lr=recipe.matrices, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True)]
+    groups = [
+        dict(params=[w for w in rest if w.dim() > 1], weight_decay=0.02),
+        dict(params=[w for w in rest if w.dim() < 2], weight_decay=0.0),
+    ]
+    return [
+        torch.optim.Muon(inner, lr=recipe.matrices, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True),
+    ]
 
-
+# %% ../nbs/90_demo_model.ipynb #89b6bf90
 def run(
-    model: DrivingVLA,                       # trained in place
-    questions: torch.nn.Linear,              # trained in place
+    model: DrivingVLA,  # trained in place
+    questions: torch.nn.Linear,  # trained in place
     recipe: Recipe,
-    batches: Iterable[dict],                 # `recipe.steps` of `make_batch`
-    gen: np.random.Generator,                # draws what the queries see
-) -> Iterator[tuple[int, dict[str, float]]]: # steps done, smoothed errors
+    batches: Iterable[dict],  # `recipe.steps` of `make_batch`
+    gen: np.random.Generator,  # draws what the queries see
+) -> Iterator[tuple[int, dict[str, float]]]:  # steps done, smoothed errors
     "The training's steps."
     both, smooth = optimizers(model, questions, recipe), {}
     highest = [optimizer.param_groups[0]["lr"] for optimizer in both]
@@ -235,10 +271,10 @@ def run(
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
         yield step + 1, smooth
 
-
+# %% ../nbs/90_demo_model.ipynb #274d9825
 def learner(
-    seed: int = 0, # of the weights
-) -> DrivingVLA:   # ready to be trained
+    seed: int = 0,  # of the weights
+) -> DrivingVLA:  # ready to be trained
     "The demo model with seeded random weights, all of them trainable."
     config = demo_config()
     config.random = False
@@ -246,35 +282,41 @@ def learner(
     model.vlm.set_attn_implementation({"text_config": "eager", "vision_config": "eager"})
     return model
 
-
+# %% ../nbs/90_demo_model.ipynb #6cf18ca8
 def train(
     recipe: Recipe = Recipe(),
-    seed: int = 0,                  # of weights, scenes and everything else
-    out: Path | None = None,        # weights and curves are written there, every 1000 steps and at the end
-    threads: int = 1,               # of torch
-) -> tuple[DrivingVLA, list[dict]]: # the model, and its curves: one dict every 20 steps
+    seed: int = 0,  # of weights, scenes and everything else
+    out: Path | None = None,  # weights and curves are written there, every 1000 steps and at the end
+    threads: int = 1,  # of torch
+) -> tuple[DrivingVLA, list[dict]]:  # the model, and its curves: one dict every 20 steps
     "Train the demo model from nothing. Deterministic for a given machine and number of threads."
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     model, curves, start = learner(seed), [], time.perf_counter()
     questions = torch.nn.Linear(model.config.vlm["text_config"]["hidden_size"], QUESTIONS)
-    for step, log in run(model, questions, recipe, stream(seed, recipe.steps, recipe.size), np.random.default_rng(seed)):
+    for step, log in run(
+        model, questions, recipe, stream(seed, recipe.steps, recipe.size), np.random.default_rng(seed)
+    ):
         if step % 20 == 0:
             curves.append({"step": step} | {k: round(v, 5) for k, v in log.items()})
-            print(f"{step:5d}  {time.perf_counter() - start:6.0f} s  " + "  ".join(f"{k} {v:.3f}" for k, v in log.items()), flush=True)
+            print(
+                f"{step:5d}  {time.perf_counter() - start:6.0f} s  "
+                + "  ".join(f"{k} {v:.3f}" for k, v in log.items()),
+                flush=True,
+            )
         if out and (step % 1000 == 0 or step == recipe.steps):
             model.save(out, dtype=torch.float16)
             (Path(out) / "curves.json").write_text(json.dumps(curves))
     return model.half().float().eval().requires_grad_(False), curves
 
-
+# %% ../nbs/90_demo_model.ipynb #95fa699b
 def train_demo(
-    seed: int = 0,                  # of weights, scenes and everything else
-    threads: int = 1,               # of torch; the renderer is a process of its own
+    seed: int = 0,  # of weights, scenes and everything else
+    threads: int = 1,  # of torch; the renderer is a process of its own
     out: str = str(DATA / "demo"),  # folder for model.safetensors, config.json, tokenizer.json and curves.json
 ) -> Summary:
-    "Train the bundled demo model from its seed (about 40 minutes on two cores) and put it where load(\"demo\") finds it."
-    Path(out).mkdir(parents=True, exist_ok=True)    # a wrong path is told before the training, not after
+    'Train the bundled demo model from its seed (about 40 minutes on two cores) and put it where load("demo") finds it.'
+    Path(out).mkdir(parents=True, exist_ok=True)  # a wrong path is told before the training, not after
     train(seed=seed, threads=threads, out=Path(out))
     return Summary([out])
 

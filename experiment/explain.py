@@ -11,12 +11,10 @@ import io, re, textwrap, zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
 import numpy as np
 import torch
 import transformers
 from PIL import Image
-
 from . import __version__
 from .certificate import certify as measure, question_of
 from .catalogue import DEFAULT, METHODS, STORED, as_shown, kept_as, map_entries, method_of, relevance_of
@@ -34,116 +32,194 @@ from .tiles import FrameMap, as_rgb, read_frame
 # %% ../nbs/12_explain.ipynb #3a56650a
 def _jpeg(image):
     "A frame as JPEG bytes, for drawing only."
-    buffer = io.BytesIO(); image.save(buffer, "JPEG", quality=90)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90)
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
 
+# %% ../nbs/12_explain.ipynb #1027e5d3
 def _attention(seen):
-    entry = lambda s: dict(attn=s.attn, grad=s.grad, cam=None) if s.cam is None else dict(attn=None, grad=None, cam=s.cam)
-    return {f"{tower}_block_{i}": [entry(s) | dict(shape=list((s.attn if s.cam is None else s.cam).shape))]
-            for tower in ("vision", "language") for i, s in enumerate(getattr(seen, tower))}
+    def entry(s):
+        return dict(attn=s.attn, grad=s.grad, cam=None) if s.cam is None else dict(attn=None, grad=None, cam=s.cam)
 
+    return {
+        f"{tower}_block_{i}": [entry(s) | dict(shape=list((s.attn if s.cam is None else s.cam).shape))]
+        for tower in ("vision", "language")
+        for i, s in enumerate(getattr(seen, tower))
+    }
+
+# %% ../nbs/12_explain.ipynb #c938c68d
 def _counts(model, out, inputs):
     "What every detail keeps of the interleaver."
-    return dict(selected_mask=out.selected_mask, num_patches_list=inputs.num_patches_list, tokens_per_patch=model.config.tokens_per_tile,
-                token_patches=token_patches(model.pixel_shuffle, model.config.tile // model.config.patch))
+    return dict(
+        selected_mask=out.selected_mask,
+        num_patches_list=inputs.num_patches_list,
+        tokens_per_patch=model.config.tokens_per_tile,
+        token_patches=token_patches(model.pixel_shuffle, model.config.tile // model.config.patch),
+    )
 
+# %% ../nbs/12_explain.ipynb #cb8f1137
 def _mlp1(model, seen):
     "The interleaver's tensors; `vit_embeds` and `pixel_shuffle_out` are the same storage seen with other names and axes."
-    entry = lambda value, grad: dict(value=value, grad=grad, shape=list(value.shape))
-    x, y, half = seen.mlp1_input, seen.mlp1_output, round(seen.mlp1_input.value.shape[1] ** 0.5)
-    grid = lambda t: None if t is None else t.unflatten(1, (half, half))
-    return dict(vit_embeds=entry(y.value, y.grad), pixel_shuffle_out=entry(grid(x.value), grid(x.grad)), mlp1_input=entry(x.value, x.grad),
-                mlp1_output=entry(y.value, y.grad), mlp1={k: v.detach() for k, v in model.projector.state_dict().items()})
 
+    def entry(value, grad):
+        return dict(value=value, grad=grad, shape=list(value.shape))
+
+    x, y, half = seen.mlp1_input, seen.mlp1_output, round(seen.mlp1_input.value.shape[1] ** 0.5)
+
+    def grid(t):
+        return None if t is None else t.unflatten(1, (half, half))
+
+    return dict(
+        vit_embeds=entry(y.value, y.grad),
+        pixel_shuffle_out=entry(grid(x.value), grid(x.grad)),
+        mlp1_input=entry(x.value, x.grad),
+        mlp1_output=entry(y.value, y.grad),
+        mlp1={k: v.detach() for k, v in model.projector.state_dict().items()},
+    )
+
+# %% ../nbs/12_explain.ipynb #c65fb8a2
 def _words(model, out, answer):
     ids = answer[0].tolist()
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1
     scores = model.logits(out.hidden.detach()[0, rows]).gather(-1, answer[0][:, None])[:, 0]
-    return dict(token_ids=ids, token_scores=scores.tolist(), token_strings=[model.tokenizer.decode([i]) for i in ids],
-                decoded_text=model.tokenizer.decode(ids, skip_special_tokens=True))
+    return dict(
+        token_ids=ids,
+        token_scores=scores.tolist(),
+        token_strings=[model.tokenizer.decode([i]) for i in ids],
+        decoded_text=model.tokenizer.decode(ids, skip_special_tokens=True),
+    )
 
+# %% ../nbs/12_explain.ipynb #5b0f13b0
 def _to_cpu(x):
-    if torch.is_tensor(x): return x.detach().cpu()
-    if isinstance(x, dict): return {k: _to_cpu(v) for k, v in x.items()}
+    if torch.is_tensor(x):
+        return x.detach().cpu()
+    if isinstance(x, dict):
+        return {k: _to_cpu(v) for k, v in x.items()}
     return [_to_cpu(v) for v in x] if isinstance(x, list) else x
 
 # %% ../nbs/12_explain.ipynb #723faddc
 def _weights(kind, scalar, out):
     "Weights of the seed rows; equal where the gradient is zero."
-    grad, = torch.autograd.grad(scalar.value, [out.hidden], retain_graph=True)
+    (grad,) = torch.autograd.grad(scalar.value, [out.hidden], retain_graph=True)
     rows = grad[0, scalar.rows.to(grad.device)]
     return row_weights(kind if rows.any() else "uniform", rows).double()
 
+# %% ../nbs/12_explain.ipynb #b1d117b7
 def _streamed(context, model, inputs, out, scalar, weights, keep):
     "Backward with the relevance of the context's rule; the norm of the gradient where the graph starts."
-    found, = context.backward(scalar.value, out, [Seed(scalar.rows.tolist(), inputs.num_patches_list, weights.tolist())], keep, check=False)
+    (found,) = context.backward(
+        scalar.value, out, [Seed(scalar.rows.tolist(), inputs.num_patches_list, weights.tolist())], keep, check=False
+    )
     depths = [len(tower) for tower in (towers(model).language, towers(model).vision)]
-    return dict(attention={}, trace=trace_of(found, context.rule.plain(*depths)), interleaver=_counts(model, out, inputs)), context.gradient_norm
+    return dict(
+        attention={}, trace=trace_of(found, context.rule.plain(*depths)), interleaver=_counts(model, out, inputs)
+    ), context.gradient_norm
 
+# %% ../nbs/12_explain.ipynb #96655f23
 def _captured(seen, model, inputs, out, scalar, weights, keep):
     "Backward with the matrices of every layer; the norm of the gradient at the pixels."
     seen.forget()
-    at_pixels, = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep)
+    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep)
     seen.check()
-    return dict(attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)), at_pixels.double().norm().item()
+    return dict(
+        attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)
+    ), at_pixels.double().norm().item()
 
 # %% ../nbs/12_explain.ipynb #96b47c4b
 def choose_rule(
-    rule: Rule | str, # one of `RULES`, or a rule
+    rule: Rule | str,  # one of `RULES`, or a rule
 ) -> Rule:
     "A rule by name or as it is."
-    if isinstance(rule, Rule): return rule
-    if rule not in RULES: raise MethodError(f"unknown rule {rule!r}; there are: " + "; ".join(f"{k} ({v[1]})" for k, v in RULES.items()))
+    if isinstance(rule, Rule):
+        return rule
+    if rule not in RULES:
+        raise MethodError(f"unknown rule {rule!r}; there are: " + "; ".join(f"{k} ({v[1]})" for k, v in RULES.items()))
     return RULES[rule][0]
 
+# %% ../nbs/12_explain.ipynb #a9fd1ce9
 def _common(model, frames, inputs, out, answer, speed, text, target_points, paths):
     "What the records of all targets share."
     parts = towers(model)
     return dict(
-        schema=SCHEMA, image_path=next(iter(paths), ""), image_paths=[str(p) for p in paths], input_speed_mps=float(speed),
-        meta=dict(original_height=frames[0].height, original_width=frames[0].width, num_patch_views=len(inputs.pixel_values),
-                  num_image_tokens_per_patch=model.config.tokens_per_tile, num_total_image_tokens=int(out.selected_mask.sum()), frames=len(frames),
-                  prompt=inputs.text, wording=text, target_points=None if target_points is None else inputs.target_points[0].tolist()),
-        outputs=dict(pred_route=out.route, pred_speed_wps=out.speed_wps, language=[model.tokenizer.decode(answer[0], skip_special_tokens=True)]),
-        text_outputs=_words(model, out, answer), tiles=[layout.to_dict() | dict(boxes=layout.boxes.tolist()) for layout in inputs.layouts],
-        pictures=[_jpeg(f) for f in frames], model=dict(name=model.config.name, random=model.config.random, dtype=str(model.dtype)[6:],
-        vision_layers=len(parts.vision), language_layers=len(parts.language), versions={"torch": str(torch.__version__), "transformers": transformers.__version__, "experiment": __version__}))
+        schema=SCHEMA,
+        image_path=next(iter(paths), ""),
+        image_paths=[str(p) for p in paths],
+        input_speed_mps=float(speed),
+        meta=dict(
+            original_height=frames[0].height,
+            original_width=frames[0].width,
+            num_patch_views=len(inputs.pixel_values),
+            num_image_tokens_per_patch=model.config.tokens_per_tile,
+            num_total_image_tokens=int(out.selected_mask.sum()),
+            frames=len(frames),
+            prompt=inputs.text,
+            wording=text,
+            target_points=None if target_points is None else inputs.target_points[0].tolist(),
+        ),
+        outputs=dict(
+            pred_route=out.route,
+            pred_speed_wps=out.speed_wps,
+            language=[model.tokenizer.decode(answer[0], skip_special_tokens=True)],
+        ),
+        text_outputs=_words(model, out, answer),
+        tiles=[layout.to_dict() | dict(boxes=layout.boxes.tolist()) for layout in inputs.layouts],
+        pictures=[_jpeg(f) for f in frames],
+        model=dict(
+            name=model.config.name,
+            random=model.config.random,
+            dtype=str(model.dtype)[6:],
+            vision_layers=len(parts.vision),
+            language_layers=len(parts.language),
+            versions={
+                "torch": str(torch.__version__),
+                "transformers": transformers.__version__,
+                "experiment": __version__,
+            },
+        ),
+    )
 
+# %% ../nbs/12_explain.ipynb #08c9196d
 def target_tags(
-    tag: str,               # of the frame
-    targets: Sequence[str], # as they were asked
-) -> list[str]:             # one a target
+    tag: str,  # of the frame
+    targets: Sequence[str],  # as they were asked
+) -> list[str]:  # one a target
     "Names of output files: the frame's own for one target, with the target's name behind it for several."
-    if len(targets) == 1: return [tag]
+    if len(targets) == 1:
+        return [tag]
     names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t)[:60] for t in targets]
     return [n if names.index(n) == i else f"{n}_{i}" for i, n in enumerate(names)]
 
+# %% ../nbs/12_explain.ipynb #c277af32
 def record_targets(
     model: DrivingVLA,
-    frames,                        # one RGB image (PIL or uint8 array), or a list for several images in one prompt
-    speed: float = 0.0,            # m/s
-    targets: Sequence[str] = ("forward_speed",), # see `experiment.targets.describe`; short names are written out
-    detail: str = "trace",         # "trace", "cam" or "full", see `experiment.payload`
-    rule: Rule | str = "ours",     # that a trace follows
-    maps: Sequence[str] = (DEFAULT,), # methods of the catalogue that need the model, computed beside it
-    rows: str = "uniform",         # weights of the seed rows: "uniform" or "gradient"
-    text: str | None = None,       # wording of the prompt; the model's own when None
-    target_points=None,            # (2, 2) metres, for prompts with <TARGET_POINT>
-    score: str = "logit",          # of text targets: "logit" or "logprob"
-    max_new_tokens: int | None = None, # longest answer; the model's own when None
-    tag: str = "frame",            # names output files
-    paths: Sequence[str] = (),     # where the frames came from, noted in the record
-) -> Iterator[tuple[dict, list[Finding]]]: # per target the record, and warnings about the target
+    frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
+    speed: float = 0.0,  # m/s
+    targets: Sequence[str] = ("forward_speed",),  # see `experiment.targets.describe`; short names are written out
+    detail: str = "trace",  # "trace", "cam" or "full", see `experiment.payload`
+    rule: Rule | str = "ours",  # that a trace follows
+    maps: Sequence[str] = (DEFAULT,),  # methods of the catalogue that need the model, computed beside it
+    rows: str = "uniform",  # weights of the seed rows: "uniform" or "gradient"
+    text: str | None = None,  # wording of the prompt; the model's own when None
+    target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
+    score: str = "logit",  # of text targets: "logit" or "logprob"
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None
+    tag: str = "frame",  # names output files
+    paths: Sequence[str] = (),  # where the frames came from, noted in the record
+) -> Iterator[tuple[dict, list[Finding]]]:  # per target the record, and warnings about the target
     "Generate, run one forward with gradients, one backward a target, and pack a record each. Memory: A and ∂A of all layers at `full`, plain attention's at `trace`."
-    if detail not in DETAILS: raise ExplainError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
+    if detail not in DETAILS:
+        raise ExplainError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     inputs = model.prepare(frames, speed, text, target_points)
     answer, x = answered(model, inputs, max_new_tokens)
     targets = expand(targets, len(spoken_ids(model, answer)))
-    if not targets: raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
+    if not targets:
+        raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
     beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
     inputs.pixel_values.requires_grad_(detail != "trace")
-    context, evidence = (stream(model, choose_rule(rule)), _streamed) if detail == "trace" else (capture(model, detail), _captured)
+    context, evidence = (
+        (stream(model, choose_rule(rule)), _streamed) if detail == "trace" else (capture(model, detail), _captured)
+    )
     with context:
         out = model(inputs.pixel_values, inputs.input_ids, answer_ids=answer, target_points=inputs.target_points)
         scalars = answerable([read_target(model, out, answer, t, score) for t in targets])
@@ -153,150 +229,226 @@ def record_targets(
             parts, norm = evidence(context, model, inputs, out, scalar, weights, i + 1 < len(scalars))
             findings = diagnose(scalar, norm)
             info = scalar.info() | dict(gradient_norm=norm, findings=[list(f) for f in findings])
-            yield _to_cpu(common | parts | dict(detail=detail, tag=name, mode=scalar.kind, target_scalar=scalar.value, target_info=info, maps=beside[i], certificate=None,
-                                                rows=dict(positions=scalar.rows.tolist(), weights=weights.tolist()))), findings
+            yield (
+                _to_cpu(
+                    common
+                    | parts
+                    | dict(
+                        detail=detail,
+                        tag=name,
+                        mode=scalar.kind,
+                        target_scalar=scalar.value,
+                        target_info=info,
+                        maps=beside[i],
+                        certificate=None,
+                        rows=dict(positions=scalar.rows.tolist(), weights=weights.tolist()),
+                    )
+                ),
+                findings,
+            )
 
+# %% ../nbs/12_explain.ipynb #4e424b92
 def record_frame(
     model: DrivingVLA,
-    frames,                        # as in `record_targets`
-    speed: float = 0.0,            # m/s
-    target: str = "forward_speed", # see `experiment.targets.describe`
-    detail: str = "trace",         # "trace", "cam" or "full", see `experiment.payload`
-    **options,                     # rule, maps, rows, text, target_points, score, max_new_tokens, tag, paths: see `record_targets`
-) -> tuple[dict, list[Finding]]: # the record, and warnings about the target
+    frames,  # as in `record_targets`
+    speed: float = 0.0,  # m/s
+    target: str = "forward_speed",  # see `experiment.targets.describe`
+    detail: str = "trace",  # "trace", "cam" or "full", see `experiment.payload`
+    **options,  # rule, maps, rows, text, target_points, score, max_new_tokens, tag, paths: see `record_targets`
+) -> tuple[dict, list[Finding]]:  # the record, and warnings about the target
     "The record of one target."
     found = list(record_targets(model, frames, speed, [target], detail, **options))
-    if len(found) != 1: raise ExplainError(f"{target} names {len(found)} targets: use record_targets")
+    if len(found) != 1:
+        raise ExplainError(f"{target} names {len(found)} targets: use record_targets")
     return found[0]
 
 # %% ../nbs/12_explain.ipynb #6c7f2272
 @dataclass
 class Explanation:
     "What one frame's explanation holds; in a notebook it shows itself."
-    record: dict                # the payload, see `experiment.payload`
-    relevance: Relevance        # of tokens and patches, with the sum at every stage
-    maps: list[FrameMap]        # per image, at the frame's size
-    frames: list[Image.Image]   # RGB, one an image
-    findings: list[Finding]     # warnings about the target and the map
+
+    record: dict  # the payload, see `experiment.payload`
+    relevance: Relevance  # of tokens and patches, with the sum at every stage
+    maps: list[FrameMap]  # per image, at the frame's size
+    frames: list[Image.Image]  # RGB, one an image
+    findings: list[Finding]  # warnings about the target and the map
 
     @property
-    def heatmap(self) -> np.ndarray: return self.maps[0].heat            # (H, W) of the first image, not normalised
-    @property
-    def patches(self) -> torch.Tensor: return self.relevance.patches[0]  # (T, side, side)
-    @property
-    def tokens(self) -> torch.Tensor: return self.relevance.tokens[0]    # (T, n)
-    @property
-    def target(self) -> dict: return self.record["target_info"] # `target_info` of the record
-    @property
-    def text(self) -> str: return self.record["text_outputs"]["decoded_text"] # what the model said
-    @property
-    def payload(self) -> dict: return self.record # the record
+    def heatmap(self) -> np.ndarray:  # (H, W) of the first image, not normalised
+        return self.maps[0].heat
 
     @property
-    def title(self) -> str: return record_title(self.record) # see `record_title`
+    def patches(self) -> torch.Tensor:  # (T, side, side)
+        return self.relevance.patches[0]
 
-    def figure(self,
-        image: int = 0, # number of the frame's image
+    @property
+    def tokens(self) -> torch.Tensor:  # (T, n)
+        return self.relevance.tokens[0]
+
+    @property
+    def target(self) -> dict:  # `target_info` of the record
+        return self.record["target_info"]
+
+    @property
+    def text(self) -> str:  # what the model said
+        return self.record["text_outputs"]["decoded_text"]
+
+    @property
+    def payload(self) -> dict:  # the record
+        return self.record
+
+    @property
+    def title(self) -> str:  # see `record_title`
+        return record_title(self.record)
+
+    def figure(
+        self,
+        image: int = 0,  # number of the frame's image
         **options,
     ) -> Picture:
         "Overlay with colour bar; options of `experiment.heatmap.figure`."
-        return figure(self.frames[image], self.maps[image].heat, "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines()), **options)
+        return figure(
+            self.frames[image],
+            self.maps[image].heat,
+            "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines()),
+            **options,
+        )
 
-    def save(self,
-        out: str | Path, # the folder
-    ) -> list[Path]:     # files
+    def save(
+        self,
+        out: str | Path,  # the folder
+    ) -> list[Path]:  # files
         "Payload and pictures as the commands lay them out."
         out = Path(out)
-        return [save_record(self.record, out / "pt" / f"{self.record['tag']}.pt")] + save_maps(self.record, self.relevance, self.maps, self.frames, out)
+        return [save_record(self.record, out / "pt" / f"{self.record['tag']}.pt")] + save_maps(
+            self.record, self.relevance, self.maps, self.frames, out
+        )
 
-    def _repr_png_(self): return self.figure()._repr_png_()
-    def __repr__(self): return f"Explanation({self.title}; {self.relevance})"
+    def _repr_png_(self):
+        return self.figure()._repr_png_()
 
+    def __repr__(self):
+        return f"Explanation({self.title}; {self.relevance})"
+
+# %% ../nbs/12_explain.ipynb #5d09dd29
 def record_title(
-    record: dict, # see `experiment.payload`
-) -> str:         # one or two lines
+    record: dict,  # see `experiment.payload`
+) -> str:  # one or two lines
     "Target, value, unit, what was said, and whether the weights are random."
-    info, said = record["target_info"], "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]) # random weights say control characters
+    info, said = (
+        record["target_info"],
+        "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]),
+    )  # random weights say control characters
     word = f" {info['token_string']!r}" if info.get("token_string") else ""
-    return (f"{info['target']}{word} = {info['value']:.3g} {info['unit']}" + (f" · said “{said[:40]}”" if said.strip() else "")
-            + (" · RANDOM WEIGHTS" if record["model"]["random"] else "") + (f"\n{record['certificate']['sentence']}" if record["certificate"] else ""))
+    return (
+        f"{info['target']}{word} = {info['value']:.3g} {info['unit']}"
+        + (f" · said “{said[:40]}”" if said.strip() else "")
+        + (" · RANDOM WEIGHTS" if record["model"]["random"] else "")
+        + (f"\n{record['certificate']['sentence']}" if record["certificate"] else "")
+    )
 
+# %% ../nbs/12_explain.ipynb #8f2f3949
 def save_arrays(
-    path: Path,                    # .npz
-    arrays: dict[str, np.ndarray], # by name
-) -> Path:                         # the same path
+    path: Path,  # .npz
+    arrays: dict[str, np.ndarray],  # by name
+) -> Path:  # the same path
     "As `numpy.savez_compressed`, at deflate's level 2, a third of the time of numpy's 6; what has less than 4 KiB stays as it is."
+
     def write(file):
         with zipfile.ZipFile(file, "w") as archive:
             for name, array in arrays.items():
-                data = io.BytesIO(); np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
-                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getbuffer(), zipfile.ZIP_DEFLATED if data.tell() > 4096 else zipfile.ZIP_STORED, 2)   # dated 1980: equal arrays are equal bytes
+                data = io.BytesIO()
+                np.lib.format.write_array(data, np.asanyarray(array), allow_pickle=False)
+                archive.writestr(
+                    zipfile.ZipInfo(f"{name}.npy"),
+                    data.getbuffer(),
+                    zipfile.ZIP_DEFLATED if data.tell() > 4096 else zipfile.ZIP_STORED,
+                    2,
+                )  # dated 1980: equal arrays are equal bytes
+
     return write_atomic(path, write, sync=False)
 
+# %% ../nbs/12_explain.ipynb #b4581e37
 def save_maps(
-    record: dict,                      # see `experiment.payload`
+    record: dict,  # see `experiment.payload`
     relevance: Relevance,
     maps: list[FrameMap],
-    frames: list[Image.Image],         # RGB, one an image
-    out: Path,                         # gets final_heatmap/, raw_heatmap/, relevance/
-    normalisation: str = "percentile", # "percentile", "minmax" or "none"
-    clamp: float = 99.5,               # percentile shown as full colour
-    temperature: float = 1.0,          # of the display values
-) -> list[Path]:                       # files
+    frames: list[Image.Image],  # RGB, one an image
+    out: Path,  # gets final_heatmap/, raw_heatmap/, relevance/
+    normalisation: str = "percentile",  # "percentile", "minmax" or "none"
+    clamp: float = 99.5,  # percentile shown as full colour
+    temperature: float = 1.0,  # of the display values
+) -> list[Path]:  # files
     "Overlay, greyscale map and arrays of every image; several images get `_img{i}`."
     written, rows = [], record["rows"]
     for i, (frame, m) in enumerate(zip(frames, maps, strict=True)):
         name = record["tag"] + (f"_img{i}" if len(maps) > 1 else "")
         norm = normalise(m.heat, how=normalisation, high=clamp)
-        for folder in ("final_heatmap", "raw_heatmap"): (out / folder).mkdir(parents=True, exist_ok=True)
-        arrays = dict(token_relevance=relevance.tokens[i].flatten().numpy(), patch_relevance=relevance.patches[i].numpy(), heatmap=m.heat,
-                      tile_boxes=np.asarray(record["tiles"][i]["boxes"], np.float64), seed_rows=np.asarray(rows["positions"]), seed_weights=np.asarray(rows["weights"]))
-        if m.thumbnail is not None: arrays["heatmap_thumbnail"] = m.thumbnail
-        written += [save_png(out / "final_heatmap" / f"{name}.png", blend(frame, tone(norm, temperature))),
-                    save_map(out / "raw_heatmap" / f"{name}.png", norm),
-                    save_arrays(out / "relevance" / f"{name}.npz", arrays)]
+        for folder in ("final_heatmap", "raw_heatmap"):
+            (out / folder).mkdir(parents=True, exist_ok=True)
+        arrays = dict(
+            token_relevance=relevance.tokens[i].flatten().numpy(),
+            patch_relevance=relevance.patches[i].numpy(),
+            heatmap=m.heat,
+            tile_boxes=np.asarray(record["tiles"][i]["boxes"], np.float64),
+            seed_rows=np.asarray(rows["positions"]),
+            seed_weights=np.asarray(rows["weights"]),
+        )
+        if m.thumbnail is not None:
+            arrays["heatmap_thumbnail"] = m.thumbnail
+        written += [
+            save_png(out / "final_heatmap" / f"{name}.png", blend(frame, tone(norm, temperature))),
+            save_map(out / "raw_heatmap" / f"{name}.png", norm),
+            save_arrays(out / "relevance" / f"{name}.npz", arrays),
+        ]
     return written
 
+# %% ../nbs/12_explain.ipynb #ab163406
 def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
-    method: Rule | str,   # that is certified
-    certify: bool = True, # a certificate is made
-) -> tuple[str, ...]:     # names
+    method: Rule | str,  # that is certified
+    certify: bool = True,  # a certificate is made
+) -> tuple[str, ...]:  # names
     "A certificate of a map read at the interleaver also needs the one below it."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
     return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())
 
+# %% ../nbs/12_explain.ipynb #47e5eb8d
 def certified(
     model: DrivingVLA,
-    record: dict,         # with the maps of `maps_beside`
-    frames,               # the frames it was made from
-    relevance: Relevance, # of the map to be certified
-    method: Rule | str = DEFAULT, # that made it
-    show: str = "auto",   # the part of it that is shown
-) -> dict: # the record's `certificate`
+    record: dict,  # with the maps of `maps_beside`
+    frames,  # the frames it was made from
+    relevance: Relevance,  # of the map to be certified
+    method: Rule | str = DEFAULT,  # that made it
+    show: str = "auto",  # the part of it that is shown
+) -> dict:  # the record's `certificate`
     "What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share moves below it. 82 forwards, in batches."
     question = question_of(model, record, frames)
     below = as_shown(METHODS[STORED](record), question.target, show) if maps_beside((), method) else None
     return measure(question, torch.cat(relevance.patches), below=below).plain()
 
+# %% ../nbs/12_explain.ipynb #d5d1cbd0
 def _needed(method):
     "Options of `record_targets` under which the record can answer for a method."
-    if isinstance(method, Rule) or method in RULES: return dict(rule=method, maps=())
+    if isinstance(method, Rule) or method in RULES:
+        return dict(rule=method, maps=())
     method_of(method)
     return dict(maps=(method,))
 
+# %% ../nbs/12_explain.ipynb #7c55dde1
 def explain(
     model: DrivingVLA,
-    frame,                         # path, RGB image, or a list of them for several images in one prompt
-    speed: float = 0.0,            # m/s
-    target: str | Sequence[str] = "forward_speed", # see `experiment.targets.describe`; a list asks several of one forward
+    frame,  # path, RGB image, or a list of them for several images in one prompt
+    speed: float = 0.0,  # m/s
+    target: str
+    | Sequence[str] = "forward_speed",  # see `experiment.targets.describe`; a list asks several of one forward
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
-    show: str = "auto",            # part of a signed map: positive, negative, magnitude; auto by the target
-    certify: bool = False,         # measure what hiding the most relevant pixels does; see `experiment.certificate`
-    thumbnail: str = "apart",      # "apart" or "blend": what becomes of InternVL's thumbnail tile
-    detail: str = "trace",         # what the record keeps, see `experiment.payload`
-    **options,                     # rule, maps, rows, text, target_points, score, max_new_tokens: see `record_targets`
-) -> Explanation | list[Explanation]: # a list for a list of targets
+    show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
+    certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.certificate`
+    thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
+    detail: str = "trace",  # what the record keeps, see `experiment.payload`
+    **options,  # rule, maps, rows, text, target_points, score, max_new_tokens: see `record_targets`
+) -> Explanation | list[Explanation]:  # a list for a list of targets
     "Which pixels made the model drive (or say) this. Raises an error that names stage and remedy rather than draw an empty map."
     given = list(frame) if isinstance(frame, (list, tuple)) else [frame]
     paths = [str(f) for f in given if isinstance(f, (str, Path))]
@@ -305,10 +457,22 @@ def explain(
     several, found = not isinstance(target, str), []
     options = _needed(method) | options
     options["maps"] = maps_beside(options["maps"], method, certify)
-    for record, findings in record_targets(model, frames, speed, [target] if isinstance(target, str) else list(target), detail, tag=tag, paths=paths, **options):
+    for record, findings in record_targets(
+        model,
+        frames,
+        speed,
+        [target] if isinstance(target, str) else list(target),
+        detail,
+        tag=tag,
+        paths=paths,
+        **options,
+    ):
         relevance = relevance_of(record, method, show)
-        if certify: record["certificate"] = certified(model, record, frames, relevance, method, show)
-        if certify and record["certificate"]["unsure"]: findings = [*findings, Finding("moved", record["certificate"]["sentence"].splitlines()[-1])]
+        if certify:
+            record["certificate"] = certified(model, record, frames, relevance, method, show)
+        if certify and record["certificate"]["unsure"]:
+            findings = [*findings, Finding("moved", record["certificate"]["sentence"].splitlines()[-1])]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
-    if not several and len(found) != 1: raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")
+    if not several and len(found) != 1:
+        raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")
     return found if several else found[0]

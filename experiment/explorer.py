@@ -11,9 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
 import ipywidgets as w
-
 from .camera import Camera
 from .canvas import Canvas
 from .catalogue import SHOWN
@@ -25,35 +23,53 @@ from .tiles import Layout, locate
 from .views import VIEWS, WIDTH, Live, Panel, Recorded, State, draw, frame_boxes, panels, pick, pick_text
 
 # %% ../nbs/19_explorer.ipynb #00000005
-MOST = 640   # buttons on a picture
+MOST = 640  # buttons on a picture
 
+# %% ../nbs/19_explorer.ipynb #fd23a604
 def cell_size(
     layout: Layout,
-) -> int | None: # patches along a side of one button: 1, 2 (a token), or None for too many
+) -> int | None:  # patches along a side of one button: 1, 2 (a token), or None for too many
     "How finely a frame can be clicked."
     cells = layout.grid[0] * layout.grid[1] * layout.side**2
     return 1 if cells <= MOST else 2 if cells <= 4 * MOST else None
 
+# %% ../nbs/19_explorer.ipynb #492582c0
 def place_grid(
-    grid: w.GridBox,                        # of `click_grid`
+    grid: w.GridBox,  # of `click_grid`
     layout: Layout,
-    box: tuple[float, float, float, float], # x, y, w, h of the frame in px of the picture, see `experiment.views.frame_boxes`
+    box: tuple[
+        float, float, float, float
+    ],  # x, y, w, h of the frame in px of the picture, see `experiment.views.frame_boxes`
 ) -> None:
     "Move the buttons to where the frame is drawn."
     (height, width), (x0, y0, x1, y1), (x, y, w, h) = layout.frame, layout.crop, box
-    place = dict(margin=f"{y + y0 * h / height:.1f}px 0 0 {x + x0 * w / width:.1f}px", width=f"{(x1 - x0) * w / width:.1f}px", height=f"{(y1 - y0) * h / height:.1f}px")
-    for name, value in place.items(): setattr(grid.layout, name, value)
+    place = dict(
+        margin=f"{y + y0 * h / height:.1f}px 0 0 {x + x0 * w / width:.1f}px",
+        width=f"{(x1 - x0) * w / width:.1f}px",
+        height=f"{(y1 - y0) * h / height:.1f}px",
+    )
+    for name, value in place.items():
+        setattr(grid.layout, name, value)
 
+# %% ../nbs/19_explorer.ipynb #4b0e62be
 def click_grid(
     layout: Layout,
-    box: tuple[float, float, float, float], # see `place_grid`
-    on_click: Callable[[int, int], None],   # called with (tile, patch): row-major patch in the tile, upper left of the button
-) -> w.GridBox:                             # its children are the buttons, row-major
+    box: tuple[float, float, float, float],  # see `place_grid`
+    on_click: Callable[
+        [int, int], None
+    ],  # called with (tile, patch): row-major patch in the tile, upper left of the button
+) -> w.GridBox:  # its children are the buttons, row-major
     "Transparent buttons over the tiles of a frame. Raises ValueError for a layout with too many."
-    if (size := cell_size(layout)) is None: raise ValueError(f"{layout.grid} tiles of {layout.side}² patches are more than {4 * MOST} patches: pick with the sliders")
+    if (size := cell_size(layout)) is None:
+        raise ValueError(
+            f"{layout.grid} tiles of {layout.side}² patches are more than {4 * MOST} patches: pick with the sliders"
+        )
     n = layout.side
     rows, cols = layout.grid[0] * n // size, layout.grid[1] * n // size
-    style, form = w.ButtonStyle(button_color="transparent"), w.Layout(width="100%", height="100%", margin="0", padding="0", min_width="0", border="none")
+    style, form = (
+        w.ButtonStyle(button_color="transparent"),
+        w.Layout(width="100%", height="100%", margin="0", padding="0", min_width="0", border="none"),
+    )
     buttons = []
     for r in range(rows):
         for c in range(cols):
@@ -61,60 +77,117 @@ def click_grid(
             button = w.Button(style=style, layout=form, tooltip=f"tile {tile}, patch ({patch // n}, {patch % n})")
             button.on_click(partial(lambda tile, patch, _: on_click(tile, patch), tile, patch))
             buttons.append(button)
-    grid = w.GridBox(buttons, layout=w.Layout(grid_area="1 / 1 / 2 / 2", grid_gap="0", overflow="hidden", grid_template_columns=f"repeat({cols}, 1fr)", grid_template_rows=f"repeat({rows}, 1fr)"))
+    grid = w.GridBox(
+        buttons,
+        layout=w.Layout(
+            grid_area="1 / 1 / 2 / 2",
+            grid_gap="0",
+            overflow="hidden",
+            grid_template_columns=f"repeat({cols}, 1fr)",
+            grid_template_rows=f"repeat({rows}, 1fr)",
+        ),
+    )
     place_grid(grid, layout, box)
     return grid
 
 # %% ../nbs/19_explorer.ipynb #00000009
-SIDE = 208                             # px, width of the controls
+SIDE = 208  # px, width of the controls
 FINE = dict(description_width="66px")
 
-def _form(): return w.Layout(width=f"{SIDE}px", margin="1px 0")
+# %% ../nbs/19_explorer.ipynb #7e0502c8
+def _form():
+    return w.Layout(width=f"{SIDE}px", margin="1px 0")
 
-def _dropdown(name, options, value): return w.Dropdown(description=name, options=options, value=value, style=FINE, layout=_form())
+# %% ../nbs/19_explorer.ipynb #9ba859ef
+def _dropdown(name, options, value):
+    return w.Dropdown(description=name, options=options, value=value, style=FINE, layout=_form())
 
-def _choice(name, options, value): return _dropdown(name, options, value if value in options else options[0])
+# %% ../nbs/19_explorer.ipynb #fe1362ae
+def _choice(name, options, value):
+    return _dropdown(name, options, value if value in options else options[0])
 
+# %% ../nbs/19_explorer.ipynb #798171f9
 def _slider(kind, name, value, low, high, step):
-    return kind(description=name, value=value, min=low, max=high, step=step, continuous_update=False, style=FINE, layout=_form())
+    return kind(
+        description=name, value=value, min=low, max=high, step=step, continuous_update=False, style=FINE, layout=_form()
+    )
 
+# %% ../nbs/19_explorer.ipynb #84aa0116
 def controls(
     source: Recorded | Live,
-    state: State,            # what they show first
-    layers: tuple[int, int], # of Qwen2 and InternViT
-    heads: int = 0,          # of Qwen2, when they can be told apart
-) -> dict[str, w.Widget]:    # by the names of `State`
+    state: State,  # what they show first
+    layers: tuple[int, int],  # of Qwen2 and InternViT
+    heads: int = 0,  # of Qwen2, when they can be told apart
+) -> dict[str, w.Widget]:  # by the names of `State`
     "One widget for every field of a state but the pick."
     frames, methods = list(zip(source.names, range(len(source.names)))), source.methods(state.frame)
     targets, twins = source.targets(state.frame), source.twins(state.frame)
-    layer = lambda name, count: _slider(w.IntRangeSlider, name, (0, count), 0, count, 1)
-    return dict(
-        frame=_dropdown("frame", frames, state.frame), other_frame=_dropdown("frame", frames, state.other_frame),
-        target=w.Combobox(description="target", value=state.target or targets[0], options=targets, continuous_update=False, disabled=not source.live, style=FINE, layout=_form()),
-        method=_choice("method", methods, state.method), other_method=_choice("method", methods, state.other_method),
-        show=_dropdown("show", list(SHOWN), state.show), twin=_choice("twin", twins or [""], state.twin), view=w.ToggleButtons(options=VIEWS, value=state.view, style=dict(button_width="84px")),
-        language_layers=layer("Qwen2", layers[0]), vision_layers=layer("InternViT", layers[1]), head=_dropdown("head", [("all", -1), *((str(h), h) for h in range(heads))], -1 if state.head is None else state.head),
-        threshold=_slider(w.FloatSlider, "threshold", state.threshold, 0, 1, .05), alpha=_slider(w.FloatSlider, "opacity", state.alpha, 0, 1, .05),
-        palette=_dropdown("palette", ["plasma", "viridis", "cividis", "inferno", "magma", "Greys_r"], state.palette), points=w.Checkbox(description="way-points", value=state.points, indent=False),
-        one_scale=w.Checkbox(description="one scale", value=state.one_scale, indent=False), image=_slider(w.IntSlider, "image", state.image, 0, max(0, state.image), 1))
 
+    def layer(name, count):
+        return _slider(w.IntRangeSlider, name, (0, count), 0, count, 1)
+
+    return dict(
+        frame=_dropdown("frame", frames, state.frame),
+        other_frame=_dropdown("frame", frames, state.other_frame),
+        target=w.Combobox(
+            description="target",
+            value=state.target or targets[0],
+            options=targets,
+            continuous_update=False,
+            disabled=not source.live,
+            style=FINE,
+            layout=_form(),
+        ),
+        method=_choice("method", methods, state.method),
+        other_method=_choice("method", methods, state.other_method),
+        show=_dropdown("show", list(SHOWN), state.show),
+        twin=_choice("twin", twins or [""], state.twin),
+        view=w.ToggleButtons(options=VIEWS, value=state.view, style=dict(button_width="84px")),
+        language_layers=layer("Qwen2", layers[0]),
+        vision_layers=layer("InternViT", layers[1]),
+        head=_dropdown(
+            "head", [("all", -1), *((str(h), h) for h in range(heads))], -1 if state.head is None else state.head
+        ),
+        threshold=_slider(w.FloatSlider, "threshold", state.threshold, 0, 1, 0.05),
+        alpha=_slider(w.FloatSlider, "opacity", state.alpha, 0, 1, 0.05),
+        palette=_dropdown("palette", ["plasma", "viridis", "cividis", "inferno", "magma", "Greys_r"], state.palette),
+        points=w.Checkbox(description="way-points", value=state.points, indent=False),
+        one_scale=w.Checkbox(description="one scale", value=state.one_scale, indent=False),
+        image=_slider(w.IntSlider, "image", state.image, 0, max(0, state.image), 1),
+    )
+
+# %% ../nbs/19_explorer.ipynb #a516a273
 def read(
-    found: dict[str, w.Widget],          # of `controls`
-    picked: tuple[str, int, int] | None, # see `State.pick`
+    found: dict[str, w.Widget],  # of `controls`
+    picked: tuple[str, int, int] | None,  # see `State.pick`
 ) -> State:
-    "The state that controls say. Layers and head that stand at \"all\" are no options."
+    'The state that controls say. Layers and head that stand at "all" are no options.'
     v = {name: c.value for name, c in found.items()}
     rule = v["method"] in RULES
-    some = lambda name: v[name] if rule and v[name] != (found[name].min, found[name].max) else None
-    return State(**v | dict(language_layers=some("language_layers"), vision_layers=some("vision_layers"), head=v["head"] if rule and v["head"] >= 0 else None, twin=v["twin"] or "", pick=picked))
+
+    def some(name):
+        return v[name] if rule and v[name] != (found[name].min, found[name].max) else None
+
+    return State(
+        **v
+        | dict(
+            language_layers=some("language_layers"),
+            vision_layers=some("vision_layers"),
+            head=v["head"] if rule and v["head"] >= 0 else None,
+            twin=v["twin"] or "",
+            pick=picked,
+        )
+    )
 
 # %% ../nbs/19_explorer.ipynb #0000000d
-LOOK = ("threshold", "alpha", "palette", "points", "one_scale") # change the picture, not the question
+LOOK = ("threshold", "alpha", "palette", "points", "one_scale")  # change the picture, not the question
 
+# %% ../nbs/19_explorer.ipynb #dd0d2149
 class Explorer(w.VBox):
     "Controls and the figure they make; where widgets do not run, the figure."
 
-    def __init__(self,
+    def __init__(
+        self,
         source: Recorded | Live,
         state: State = State(),
     ):
@@ -122,19 +195,47 @@ class Explorer(w.VBox):
         self.source, self.picked = source, state.pick
         self.shown: list[Panel] = panels(source, state)
         first = self.shown[0].record
-        if first is None: raise ValueError(f"{source.names[state.frame]}: {self.shown[0].refused}")
-        self.controls = controls(source, state, (first["model"]["language_layers"], first["model"]["vision_layers"]), source.heads(state.frame))
-        self.picture, self.note = w.Image(format="png", layout=w.Layout(grid_area="1 / 1 / 2 / 2", width=f"{WIDTH}px", max_width="none")), w.HTML(layout=w.Layout(width=f"{WIDTH}px"))
-        self.surface = w.GridBox(layout=w.Layout(grid_template_columns=f"{WIDTH}px", width=f"{WIDTH}px", align_items="flex-start"))
+        if first is None:
+            raise ValueError(f"{source.names[state.frame]}: {self.shown[0].refused}")
+        self.controls = controls(
+            source,
+            state,
+            (first["model"]["language_layers"], first["model"]["vision_layers"]),
+            source.heads(state.frame),
+        )
+        self.picture, self.note = (
+            w.Image(format="png", layout=w.Layout(grid_area="1 / 1 / 2 / 2", width=f"{WIDTH}px", max_width="none")),
+            w.HTML(layout=w.Layout(width=f"{WIDTH}px")),
+        )
+        self.surface = w.GridBox(
+            layout=w.Layout(grid_template_columns=f"{WIDTH}px", width=f"{WIDTH}px", align_items="flex-start")
+        )
         self.words, self.tokens = w.HBox(layout=w.Layout(flex_flow="row wrap", width=f"{SIDE}px")), w.GridBox()
-        self.tile = w.BoundedIntText(description="tile", value=0, min=0, max=0, style=FINE, layout=w.Layout(width="150px"))
-        self.x, self.y = (w.IntSlider(description=f"{name}, px", continuous_update=False, style=FINE, layout=_form()) for name in "xy")
-        self.path, self.button = w.Text(description="file", value="explorer.png", style=FINE, layout=_form()), w.Button(description="save", layout=w.Layout(width="76px"))
-        super().__init__([self.controls["view"], w.HBox([w.VBox([self.surface, self.note], layout=w.Layout(flex="0 0 auto")), self._column()], layout=w.Layout(flex_flow="row wrap"))])
+        self.tile = w.BoundedIntText(
+            description="tile", value=0, min=0, max=0, style=FINE, layout=w.Layout(width="150px")
+        )
+        self.x, self.y = (
+            w.IntSlider(description=f"{name}, px", continuous_update=False, style=FINE, layout=_form()) for name in "xy"
+        )
+        self.path, self.button = (
+            w.Text(description="file", value="explorer.png", style=FINE, layout=_form()),
+            w.Button(description="save", layout=w.Layout(width="76px")),
+        )
+        super().__init__(
+            [
+                self.controls["view"],
+                w.HBox(
+                    [w.VBox([self.surface, self.note], layout=w.Layout(flex="0 0 auto")), self._column()],
+                    layout=w.Layout(flex_flow="row wrap"),
+                ),
+            ]
+        )
         self._drawn_for, self._grid, self._settling = None, None, False
         self._spoken: list[w.Button] = []
-        for control in self.controls.values(): control.observe(self._changed, "value")
-        for s in (self.x, self.y): s.observe(lambda _: self.record and self._point(), "value")
+        for control in self.controls.values():
+            control.observe(self._changed, "value")
+        for s in (self.x, self.y):
+            s.observe(lambda _: self.record and self._point(), "value")
         self.button.on_click(lambda _: self._save())
         self._refresh(self.shown)
 
@@ -144,18 +245,21 @@ class Explorer(w.VBox):
         return read(self.controls, self.picked)
 
     @property
-    def record(self) -> dict | None: return self.shown[0].record  # of the first panel
+    def record(self) -> dict | None:  # of the first panel
+        return self.shown[0].record
 
-    def figure(self,
-        scale: float = 1, # of every length; the picture on the screen has 1
+    def figure(
+        self,
+        scale: float = 1,  # of every length; the picture on the screen has 1
     ) -> Canvas:
         "The figure as it stands."
         return draw(self.source, self.state, self.shown, scale)
 
-    def pick(self,
+    def pick(
+        self,
         kind: str,  # "patch" or "token"
         tile: int,  # of the image in view
-        index: int, # row-major in the tile
+        index: int,  # row-major in the tile
     ) -> None:
         "What a click does. Raises ValueError for something that does not exist."
         pick(self.record, kind, tile, index, self.state.image)
@@ -165,107 +269,167 @@ class Explorer(w.VBox):
     def _column(self):
         "The controls under headings."
         c = self.controls
-        parts = {"what": [c[n] for n in ("frame", "target", "image")] + [self.words], "how": [c[n] for n in ("method", "show", "language_layers", "vision_layers", "head")],
-                 "look": [c[n] for n in ("threshold", "alpha", "palette", "points", "one_scale")], "beside": [c[n] for n in ("other_method", "other_frame", "twin")],
-                 "pick": [self.tile, self.tokens, self.x, self.y], "save": [self.path, self.button]}
-        return w.VBox([w.VBox([w.HTML(f"<b>{name}</b>"), *children], layout=w.Layout(margin="0")) for name, children in parts.items()], layout=w.Layout(width=f"{SIDE + 8}px", flex="0 0 auto"))
+        parts = {
+            "what": [c[n] for n in ("frame", "target", "image")] + [self.words],
+            "how": [c[n] for n in ("method", "show", "language_layers", "vision_layers", "head")],
+            "look": [c[n] for n in ("threshold", "alpha", "palette", "points", "one_scale")],
+            "beside": [c[n] for n in ("other_method", "other_frame", "twin")],
+            "pick": [self.tile, self.tokens, self.x, self.y],
+            "save": [self.path, self.button],
+        }
+        return w.VBox(
+            [
+                w.VBox([w.HTML(f"<b>{name}</b>"), *children], layout=w.Layout(margin="0"))
+                for name, children in parts.items()
+            ],
+            layout=w.Layout(width=f"{SIDE + 8}px", flex="0 0 auto"),
+        )
 
     def _changed(self, change):
-        if self._settling: return
-        if change["owner"] is self.controls["frame"]: self._settle(self.controls["frame"].value)
+        if self._settling:
+            return
+        if change["owner"] is self.controls["frame"]:
+            self._settle(self.controls["frame"].value)
         drawn_only = any(change["owner"] is self.controls[name] for name in LOOK)
         self._refresh(self.shown if drawn_only else panels(self.source, self.state))
 
     def _settle(self, frame):
         "Offer what can be asked of another frame; choices that remain possible stay."
-        try: offers = dict(method=self.source.methods(frame), other_method=self.source.methods(frame), twin=self.source.twins(frame) or [""])
-        except OWN_ERRORS: return                         # a file that cannot be read: its panel says why
+        try:
+            offers = dict(
+                method=self.source.methods(frame),
+                other_method=self.source.methods(frame),
+                twin=self.source.twins(frame) or [""],
+            )
+        except OWN_ERRORS:
+            return  # a file that cannot be read: its panel says why
         self._settling = True
-        if not self.source.live: self.controls["target"].value, = self.source.targets(frame)
+        if not self.source.live:
+            (self.controls["target"].value,) = self.source.targets(frame)
         for name, options in offers.items():
             chosen, before = self.controls[name], self.controls[name].value
-            chosen.options = options; chosen.value = before if before in options else options[0]
+            chosen.options = options
+            chosen.value = before if before in options else options[0]
         self._settling = False
 
     def _refresh(self, shown):
         "Draw, say what was picked, and rebuild what depends on the frame."
         self.shown = shown
-        self._make_words(); self._make_surface(); self._allow()
+        self._make_words()
+        self._make_surface()
+        self._allow()
         self.picture.value = self.figure()._repr_png_()
         self.note.value = self._said()
 
     def _said(self):
         record = self.record
-        if self.picked is None or record is None: return "click a patch of the picture, or a token"
-        return pick_text(pick(record, *self.picked, self.state.image), self.shown[0].relevance, layouts(record)[self.state.image].side, self.state.image)
+        if self.picked is None or record is None:
+            return "click a patch of the picture, or a token"
+        return pick_text(
+            pick(record, *self.picked, self.state.image),
+            self.shown[0].relevance,
+            layouts(record)[self.state.image].side,
+            self.state.image,
+        )
 
     def _allow(self):
         "Controls that have no say are grey."
         c, state = self.controls, self.state
-        for name in ("language_layers", "vision_layers", "head"): c[name].disabled = state.method not in RULES
-        for name, view in (("other_method", "methods"), ("other_frame", "frames"), ("twin", "twin")): c[name].disabled = state.view != view
+        for name in ("language_layers", "vision_layers", "head"):
+            c[name].disabled = state.method not in RULES
+        for name, view in (("other_method", "methods"), ("other_frame", "frames"), ("twin", "twin")):
+            c[name].disabled = state.view != view
         c["image"].max = len(self.record["tiles"]) - 1 if self.record else c["image"].max
 
     def _make_words(self):
         "What was said, a button a token."
         strings = self.record["text_outputs"]["token_strings"] if self.record else []
         for i in range(len(self._spoken), len(strings)):
-            self._spoken.append(w.Button(disabled=not self.source.live, layout=w.Layout(width="auto"), tooltip="explain this word" if self.source.live else "a record answers its own target"))
+            self._spoken.append(
+                w.Button(
+                    disabled=not self.source.live,
+                    layout=w.Layout(width="auto"),
+                    tooltip="explain this word" if self.source.live else "a record answers its own target",
+                )
+            )
             self._spoken[i].on_click(partial(self._ask_word, i))
-        for button, s in zip(self._spoken, strings): button.description = s.strip() or repr(s)
-        if len(self.words.children) != len(strings): self.words.children = self._spoken[:len(strings)]
+        for button, s in zip(self._spoken, strings):
+            button.description = s.strip() or repr(s)
+        if len(self.words.children) != len(strings):
+            self.words.children = self._spoken[: len(strings)]
 
-    def _ask_word(self, index, _): self.controls["target"].value = f"index:{index}"
+    def _ask_word(self, index, _):
+        self.controls["target"].value = f"index:{index}"
 
     def _make_surface(self):
         "Picture, and buttons over it while the map is in view."
         layout = layouts(self.record)[self.state.image] if self.record else None
         key = (layout, self.state.view)
-        if key == self._drawn_for: return
+        if key == self._drawn_for:
+            return
         self._drawn_for, box = key, frame_boxes([p.frame.size for p in self.shown])[0][0]
-        if layout is None or self.state.view == "tiles" or not cell_size(layout): self.surface.children = [self.picture]
-        else: self.surface.children = [self.picture, self._buttons(layout, box)]
-        if layout is not None: self.tile.max, (self.y.max, self.x.max) = layout.n_tiles - 1, (side - 1 for side in layout.frame); self._make_tokens(layout.side // 2)
+        if layout is None or self.state.view == "tiles" or not cell_size(layout):
+            self.surface.children = [self.picture]
+        else:
+            self.surface.children = [self.picture, self._buttons(layout, box)]
+        if layout is not None:
+            self.tile.max, (self.y.max, self.x.max) = layout.n_tiles - 1, (side - 1 for side in layout.frame)
+            self._make_tokens(layout.side // 2)
 
     def _buttons(self, layout, box):
         "The buttons of a layout: made once, then moved."
-        if self._grid is None or self._grid[0] != layout: self._grid = layout, click_grid(layout, box, self._clicked)
-        else: place_grid(self._grid[1], layout, box)
+        if self._grid is None or self._grid[0] != layout:
+            self._grid = layout, click_grid(layout, box, self._clicked)
+        else:
+            place_grid(self._grid[1], layout, box)
         return self._grid[1]
 
-    def _clicked(self, tile, patch): self.pick("patch", tile, patch)
+    def _clicked(self, tile, patch):
+        self.pick("patch", tile, patch)
 
     def _make_tokens(self, side):
         "A button for every token of a tile."
-        if len(self.tokens.children) == side * side: return
+        if len(self.tokens.children) == side * side:
+            return
         form = w.Layout(width="100%", height="16px", margin="0", padding="0", min_width="0")
         buttons = [w.Button(layout=form, tooltip=f"token {i}") for i in range(side * side)]
-        for i, b in enumerate(buttons): b.on_click(lambda _, i=i: self.pick("token", self.tile.value, i))
+        for i, b in enumerate(buttons):
+            b.on_click(lambda _, i=i: self.pick("token", self.tile.value, i))
         self.tokens.children = buttons
-        self.tokens.layout = w.Layout(width=f"{min(18 * side, SIDE)}px", grid_template_columns=f"repeat({side}, 1fr)", grid_gap="1px")
+        self.tokens.layout = w.Layout(
+            width=f"{min(18 * side, SIDE)}px", grid_template_columns=f"repeat({side}, 1fr)", grid_gap="1px"
+        )
 
     def _point(self):
-        place = locate(layouts(self.record)[self.state.image], self.x.value + .5, self.y.value + .5)
-        if place is None: self.note.value = f"({self.x.value}, {self.y.value}) lies outside the part of the frame that the model sees"; return
+        place = locate(layouts(self.record)[self.state.image], self.x.value + 0.5, self.y.value + 0.5)
+        if place is None:
+            self.note.value = f"({self.x.value}, {self.y.value}) lies outside the part of the frame that the model sees"
+            return
         self.pick("patch", place.tile, place.patch[0] * layouts(self.record)[self.state.image].side + place.patch[1])
 
     def _save(self):
-        try: self.note.value = f"saved {save_png(self.path.value, bytes(self.picture.value))}"
-        except (*OWN_ERRORS, OSError) as error: self.note.value = reason_of(error)
+        try:
+            self.note.value = f"saved {save_png(self.path.value, bytes(self.picture.value))}"
+        except (*OWN_ERRORS, OSError) as error:
+            self.note.value = reason_of(error)
 
-    def _repr_png_(self) -> bytes: return self.figure()._repr_png_()
+    def _repr_png_(self) -> bytes:
+        return self.figure()._repr_png_()
 
+# %% ../nbs/19_explorer.ipynb #9a962848
 def explore(
     source: str | Path | DrivingVLA,  # a payload, a folder of payloads or a run's folder; or a live model
-    frames: str | Path | None = None, # of a live model: a bundled drive (approach, light, bend), or frames on disk
-    camera: Camera | None = None,     # of records: where way-points are drawn
-    speed: float | None = None,       # of a live model: m/s for every frame, instead of speed files
-    detail: str = "cam",              # of a live model's answers: "trace", "cam" (layers) or "full" (layers and heads)
-    **state: Any,                     # what is shown first, see `experiment.views.State`
+    frames: str | Path | None = None,  # of a live model: a bundled drive (approach, light, bend), or frames on disk
+    camera: Camera | None = None,  # of records: where way-points are drawn
+    speed: float | None = None,  # of a live model: m/s for every frame, instead of speed files
+    detail: str = "cam",  # of a live model's answers: "trace", "cam" (layers) or "full" (layers and heads)
+    **state: Any,  # what is shown first, see `experiment.views.State`
 ) -> Explorer:
     "Open something to look around in. Raises ValueError when source and frames do not fit each other."
     if isinstance(source, DrivingVLA):
-        if frames is None: raise ValueError("a live model needs frames: name a bundled drive such as approach, or a path")
+        if frames is None:
+            raise ValueError("a live model needs frames: name a bundled drive such as approach, or a path")
         return Explorer(Live(source, frames, speed, detail), State(**state))
-    if frames is not None: raise ValueError("frames belong to a live model; records bring their own")
+    if frames is not None:
+        raise ValueError("frames belong to a live model; records bring their own")
     return Explorer(Recorded(source, camera), State(**state))

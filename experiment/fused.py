@@ -7,9 +7,9 @@ __all__ = ['HAVE_TRITON', 'DTYPES', 'fusable', 'fused_backward']
 
 # %% ../nbs/10_fused.ipynb #24b9c7de
 import importlib.util, os
-
 import torch
 
+# %% ../nbs/10_fused.ipynb #9c5f319e
 HAVE_TRITON = importlib.util.find_spec("triton") is not None
 if HAVE_TRITON:
     import triton
@@ -17,6 +17,7 @@ if HAVE_TRITON:
 
 # %% ../nbs/10_fused.ipynb #08984476
 if HAVE_TRITON:
+
     @triton.jit
     def _load(base, at, S, D: tl.constexpr, P: tl.constexpr):
         "Rows `at` of a (S, D) matrix as (rows, P)."
@@ -26,31 +27,63 @@ if HAVE_TRITON:
     @triton.jit
     def _store(base, at, value, S, D: tl.constexpr, P: tl.constexpr):
         d = tl.arange(0, P)
-        tl.store(base + at[:, None] * D + d[None, :], value.to(base.dtype.element_ty), mask=(at[:, None] < S) & (d[None, :] < D))
+        tl.store(
+            base + at[:, None] * D + d[None, :],
+            value.to(base.dtype.element_ty),
+            mask=(at[:, None] < S) & (d[None, :] < D),
+        )
 
     @triton.jit
     def _scores(q, k, i, j, mask, scaling, S, CAUSAL: tl.constexpr, MASKED: tl.constexpr):
         "Scores of rows i and columns j, −inf where i may not look."
         seen = (i[:, None] < S) & (j[None, :] < S)
-        if CAUSAL: seen = seen & (j[None, :] <= i[:, None])
-        if MASKED: seen = seen & (tl.load(mask + i[:, None] * S + j[None, :], mask=seen, other=0) != 0)
+        if CAUSAL:
+            seen = seen & (j[None, :] <= i[:, None])
+        if MASKED:
+            seen = seen & (tl.load(mask + i[:, None] * S + j[None, :], mask=seen, other=0) != 0)
         return tl.where(seen, tl.dot(q, tl.trans(k), input_precision="ieee") * scaling, float("-inf"))
 
     @triton.jit
-    def _rows(Q, K, V, G, MASK, DQ, L, DOT, scaling, S, mask_batch, mask_head, HEADS: tl.constexpr, REPEAT: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
-              CAUSAL: tl.constexpr, MASKED: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    def _rows(
+        Q,
+        K,
+        V,
+        G,
+        MASK,
+        DQ,
+        L,
+        DOT,
+        scaling,
+        S,
+        mask_batch,
+        mask_head,
+        HEADS: tl.constexpr,
+        REPEAT: tl.constexpr,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
+    ):
         "L, D and ∂Q of M rows of one head."
         head, i = tl.program_id(1).to(tl.int64), tl.program_id(0) * M + tl.arange(0, M)
         keys, mask = (head // REPEAT) * S * D, MASK + (head // HEADS) * mask_batch + (head % HEADS) * mask_head
         q, g = _load(Q + head * S * D, i, S, D, P), _load(G + head * S * D, i, S, D, P)
         end = S
-        if CAUSAL: end = tl.minimum(S, tl.program_id(0) * M + M)
-        top, total, dot, dq = tl.full([M], float("-inf"), tl.float32), tl.zeros([M], tl.float32), tl.zeros([M], tl.float32), tl.zeros([M, P], tl.float32)
-        for start in range(0, end, N):                                  # softmax as it goes along: Milakov & Gimelshein 2018
+        if CAUSAL:
+            end = tl.minimum(S, tl.program_id(0) * M + M)
+        top, total, dot, dq = (
+            tl.full([M], float("-inf"), tl.float32),
+            tl.zeros([M], tl.float32),
+            tl.zeros([M], tl.float32),
+            tl.zeros([M, P], tl.float32),
+        )
+        for start in range(0, end, N):  # softmax as it goes along: Milakov & Gimelshein 2018
             j = start + tl.arange(0, N)
             s = _scores(q, _load(K + keys, j, S, D, P), i, j, mask, scaling, S, CAUSAL, MASKED)
             higher = tl.maximum(top, tl.max(s, 1))
-            safe = tl.where(higher == float("-inf"), 0.0, higher)       # a row that may look nowhere
+            safe = tl.where(higher == float("-inf"), 0.0, higher)  # a row that may look nowhere
             shrink, p = tl.exp(top - safe), tl.exp(s - safe[:, None])
             total = total * shrink + tl.sum(p, 1)
             dot = dot * shrink + tl.sum(p * tl.dot(g, tl.trans(_load(V + keys, j, S, D, P)), input_precision="ieee"), 1)
@@ -68,27 +101,56 @@ if HAVE_TRITON:
         _store(DQ + head * S * D, i, dq, S, D, P)
 
     @triton.jit
-    def _columns(Q, K, V, G, MASK, R, L, DOT, DK, DV, MOVED, scaling, S, mask_batch, mask_head, HEADS: tl.constexpr, REPEAT: tl.constexpr, D: tl.constexpr, P: tl.constexpr,
-                 CAUSAL: tl.constexpr, MASKED: tl.constexpr, POSITIVE: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    def _columns(
+        Q,
+        K,
+        V,
+        G,
+        MASK,
+        R,
+        L,
+        DOT,
+        DK,
+        DV,
+        MOVED,
+        scaling,
+        S,
+        mask_batch,
+        mask_head,
+        HEADS: tl.constexpr,
+        REPEAT: tl.constexpr,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        POSITIVE: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
+    ):
         "∂K, ∂V and the relevance that arrives, of N columns of one KV head."
         group, j = tl.program_id(1).to(tl.int64), tl.program_id(0) * N + tl.arange(0, N)
         k, v = _load(K + group * S * D, j, S, D, P), _load(V + group * S * D, j, S, D, P)
         dk, dv, moved = tl.zeros([N, P], tl.float32), tl.zeros([N, P], tl.float32), tl.zeros([N], tl.float32)
         begin = 0
-        if CAUSAL: begin = tl.program_id(0) * N // M * M
+        if CAUSAL:
+            begin = tl.program_id(0) * N // M * M
         for head in range(group * REPEAT, group * REPEAT + REPEAT):
             batch = head // HEADS
             mask = MASK + batch * mask_batch + (head % HEADS) * mask_head
             for start in range(begin, S, M):
                 i = start + tl.arange(0, M)
                 q, g = _load(Q + head * S * D, i, S, D, P), _load(G + head * S * D, i, S, D, P)
-                log, dot = tl.load(L + head * S + i, mask=i < S, other=0.0), tl.load(DOT + head * S + i, mask=i < S, other=0.0)
+                log, dot = (
+                    tl.load(L + head * S + i, mask=i < S, other=0.0),
+                    tl.load(DOT + head * S + i, mask=i < S, other=0.0),
+                )
                 r = tl.load(R + batch * S + i, mask=i < S, other=0.0)
                 p = tl.exp(_scores(q, k, i, j, mask, scaling, S, CAUSAL, MASKED) - log[:, None])
                 t = p * tl.dot(g, tl.trans(v), input_precision="ieee")
                 dv += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision="ieee")
                 dk += tl.dot(tl.trans((t - p * dot[:, None]).to(q.dtype)), q, input_precision="ieee") * scaling
-                if POSITIVE: t = tl.maximum(t, 0.0)
+                if POSITIVE:
+                    t = tl.maximum(t, 0.0)
                 moved += tl.sum(r[:, None] * t, 0)
         _store(DK + group * S * D, j, dk, S, D, P)
         _store(DV + group * S * D, j, dv, S, D, P)
@@ -97,35 +159,65 @@ if HAVE_TRITON:
 # %% ../nbs/10_fused.ipynb #f58984bd
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
+# %% ../nbs/10_fused.ipynb #5cd5061c
 def fusable(
-    q: torch.Tensor,           # (B, heads, S, d)
-    v: torch.Tensor,           # (B, KV heads, S, dv)
-    mask: torch.Tensor | None, # (1 or B, 1 or heads, S, S)
+    q: torch.Tensor,  # (B, heads, S, d)
+    v: torch.Tensor,  # (B, KV heads, S, dv)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S)
 ) -> bool:
     "Triton is there, on CUDA or in its interpreter, and dtype, head dimension and mask are ones that the kernels know."
-    return HAVE_TRITON and (q.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") and q.dtype in DTYPES and q.shape[-1] == v.shape[-1] <= 128 and (mask is None or mask.dtype == torch.bool)
+    return (
+        HAVE_TRITON
+        and (q.is_cuda or os.environ.get("TRITON_INTERPRET") == "1")
+        and q.dtype in DTYPES
+        and q.shape[-1] == v.shape[-1] <= 128
+        and (mask is None or mask.dtype == torch.bool)
+    )
 
+# %% ../nbs/10_fused.ipynb #eb07c30d
 def fused_backward(
-    q: torch.Tensor,           # (B, heads, S, d)
-    k: torch.Tensor,           # (B, KV heads, S, d)
-    v: torch.Tensor,           # (B, KV heads, S, d)
-    mask: torch.Tensor | None, # (1 or B, 1 or heads, S, S) bool, True = may look
-    scaling: float,            # 1/√d
-    causal: bool,              # rows look back only; used when there is no mask
-    grad: torch.Tensor,        # (B, heads, S, d) ∂y/∂O
-    r: torch.Tensor,           # (B, S) relevance of the rows
-    positive: bool = True,     # (A⊙∂A)⁺ instead of A⊙∂A
-    tile: tuple[int, int] | None = None, # rows and columns of a tile; None: 32 × 32 in float32, else 64 × 64
-) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]: # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A, float32
+    q: torch.Tensor,  # (B, heads, S, d)
+    k: torch.Tensor,  # (B, KV heads, S, d)
+    v: torch.Tensor,  # (B, KV heads, S, d)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S) bool, True = may look
+    scaling: float,  # 1/√d
+    causal: bool,  # rows look back only; used when there is no mask
+    grad: torch.Tensor,  # (B, heads, S, d) ∂y/∂O
+    r: torch.Tensor,  # (B, S) relevance of the rows
+    positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
+    tile: tuple[int, int] | None = None,  # rows and columns of a tile; None: 32 × 32 in float32, else 64 × 64
+) -> tuple[
+    tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
+]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A, float32
     "Gradients of attention and the relevance that it moves. Memory: two numbers a row. Raises ValueError for what `fusable` denies."
-    if not fusable(q, v, mask): raise ValueError(f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask {None if mask is None else mask.dtype}: use the blocks of streaming")
-    (batch, heads, s, d), groups, tile = q.shape, k.shape[1], tile or ((32, 32) if q.dtype == torch.float32 else (64, 64))
+    if not fusable(q, v, mask):
+        raise ValueError(
+            f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask {None if mask is None else mask.dtype}: use the blocks of streaming"
+        )
+    (batch, heads, s, d), groups, tile = (
+        q.shape,
+        k.shape[1],
+        tile or ((32, 32) if q.dtype == torch.float32 else (64, 64)),
+    )
     q, k, v, grad, r = (t.contiguous() for t in (q, k, v, grad, r.float()))
     seen = q if mask is None else mask.contiguous().view(torch.uint8)
-    strides = (0, 0) if mask is None else tuple(0 if n == 1 else step for n, step in zip(seen.shape[:2], seen.stride()[:2]))
+    strides = (
+        (0, 0) if mask is None else tuple(0 if n == 1 else step for n, step in zip(seen.shape[:2], seen.stride()[:2]))
+    )
     dq, dk, dv = (torch.empty_like(t) for t in (q, k, v))
     log, dot, moved = (torch.empty(batch, n, s, dtype=torch.float32, device=q.device) for n in (heads, heads, groups))
-    known = dict(HEADS=heads, REPEAT=heads // groups, D=d, P=max(triton.next_power_of_2(d), 16), CAUSAL=causal and mask is None, MASKED=mask is not None, M=tile[0], N=tile[1])
+    known = dict(
+        HEADS=heads,
+        REPEAT=heads // groups,
+        D=d,
+        P=max(triton.next_power_of_2(d), 16),
+        CAUSAL=causal and mask is None,
+        MASKED=mask is not None,
+        M=tile[0],
+        N=tile[1],
+    )
     _rows[triton.cdiv(s, tile[0]), batch * heads](q, k, v, grad, seen, dq, log, dot, scaling, s, *strides, **known)
-    _columns[triton.cdiv(s, tile[1]), batch * groups](q, k, v, grad, seen, r, log, dot, dk, dv, moved, scaling, s, *strides, POSITIVE=positive, **known)
+    _columns[triton.cdiv(s, tile[1]), batch * groups](
+        q, k, v, grad, seen, r, log, dot, dk, dv, moved, scaling, s, *strides, POSITIVE=positive, **known
+    )
     return (dq, dk, dv), moved.sum(1)

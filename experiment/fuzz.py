@@ -16,10 +16,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
 import numpy as np
 import torch
-
 from .explain import record_frame
 from .legacy import is_legacy
 from .model import random_model
@@ -28,339 +26,624 @@ from .qa import inspect_payload
 from .runs import RunError, command
 
 # %% ../nbs/21_fuzz.ipynb #441e7771
-def bits(rng: random.Random, base: "Base") -> bytes: # the broken file
+def bits(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Flip 1–64 bits."
     data = bytearray(base.data)
-    for _ in range(rng.choice((1, 1, 1, 2, 8, 64))): data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    for _ in range(rng.choice((1, 1, 1, 2, 8, 64))):
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
     return bytes(data)
 
-def cut(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #a1da2cea
+def cut(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Truncate."
-    return base.data[:rng.choice((rng.randrange(len(base.data)), rng.randrange(200), len(base.data) - rng.randrange(1, 200)))]
+    return base.data[
+        : rng.choice((rng.randrange(len(base.data)), rng.randrange(200), len(base.data) - rng.randrange(1, 200)))
+    ]
 
-def moved_blocks(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #a61bfafb
+def moved_blocks(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Overwrite, remove, repeat or move a block."
     data, n = base.data, rng.choice((1, 4, 30, 1000))
     a, b = sorted(rng.randrange(len(data)) for _ in range(2))
-    return rng.choice((lambda: data[:a] + rng.choice((bytes(n), b"\xff" * n, rng.randbytes(n))) + data[a + n:], lambda: data[:a] + data[a + n:], lambda: data[:b] + data[a:b][:50_000] + data[b:],
-                       lambda: data[:a] + data[b:b + n] + data[a:b] + data[b + n:]))()
+    return rng.choice(
+        (
+            lambda: data[:a] + rng.choice((bytes(n), b"\xff" * n, rng.randbytes(n))) + data[a + n :],
+            lambda: data[:a] + data[a + n :],
+            lambda: data[:b] + data[a:b][:50_000] + data[b:],
+            lambda: data[:a] + data[b : b + n] + data[a:b] + data[b + n :],
+        )
+    )()
 
+# %% ../nbs/21_fuzz.ipynb #7b5c6d05
 def pack(
-    entries: dict[str, bytes], # name in the archive → content
-    **compression: Any,        # of `zipfile.ZipFile`
-) -> bytes:                    # the file
+    entries: dict[str, bytes],  # name in the archive → content
+    **compression: Any,  # of `zipfile.ZipFile`
+) -> bytes:  # the file
     "A zip as torch writes it, with right check sums."
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", **compression) as z:
-        for name, data in entries.items(): z.writestr(f"archive/{name}", data)
+        for name, data in entries.items():
+            z.writestr(f"archive/{name}", data)
     return out.getvalue()
 
-def description(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #dbd34bec
+def description(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Change bytes of the pickle."
     data = bytearray(base.entries["data.pkl"])
     for _ in range(rng.choice((1, 1, 2, 5))):
         at = rng.randrange(len(data))
-        rng.choice((lambda: data.__setitem__(at, rng.randrange(256)), lambda: data.pop(at), lambda: data.insert(at, rng.randrange(256)), lambda: data.__setitem__(slice(at, at + 9), b"")))()
+        rng.choice(
+            (
+                lambda: data.__setitem__(at, rng.randrange(256)),
+                lambda: data.pop(at),
+                lambda: data.insert(at, rng.randrange(256)),
+                lambda: data.__setitem__(slice(at, at + 9), b""),
+            )
+        )()
     return pack(base.entries | {"data.pkl": bytes(data)})
 
-ODD = (0, 1, 255, 256, 65535, 2**31 - 1, -1, -2**31)
 
-def sizes(rng: random.Random, base: "Base") -> bytes: # the broken file
+ODD = (0, 1, 255, 256, 65535, 2**31 - 1, -1, -(2**31))
+
+# %% ../nbs/21_fuzz.ipynb #e9662ca3
+def sizes(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Replace whole numbers of the description (K, M, J of pickle protocol 2) by odd ones of any width."
     data = base.entries["data.pkl"]
-    def odd(match):
-        if rng.random() > chance: return match[0]
-        n = rng.choice((*ODD, 2**40, 2**62, -2**62))
-        return b"J" + struct.pack("<i", n) if -2**31 <= n < 2**31 else b"\x8a\x08" + struct.pack("<q", n)
-    chance = rng.choice((0.003, 0.01, 0.1))
-    return pack(base.entries | {"data.pkl": re.sub(rb"(?<=[\x00-\xff](?=[KMJ]))(K[\x00-\xff]|M[\x00-\xff]{2}|J[\x00-\xff]{4})", odd, data, flags=re.S)})
 
-def rezipped(rng: random.Random, base: "Base") -> bytes: # the broken file
+    def odd(match):
+        if rng.random() > chance:
+            return match[0]
+        n = rng.choice((*ODD, 2**40, 2**62, -(2**62)))
+        return b"J" + struct.pack("<i", n) if -(2**31) <= n < 2**31 else b"\x8a\x08" + struct.pack("<q", n)
+
+    chance = rng.choice((0.003, 0.01, 0.1))
+    return pack(
+        base.entries
+        | {
+            "data.pkl": re.sub(
+                rb"(?<=[\x00-\xff](?=[KMJ]))(K[\x00-\xff]|M[\x00-\xff]{2}|J[\x00-\xff]{4})", odd, data, flags=re.S
+            )
+        }
+    )
+
+# %% ../nbs/21_fuzz.ipynb #d758e8c7
+def rezipped(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Entries renamed, repeated, compressed, emptied, swapped, or padded with a bomb."
     entries, a, b = dict(base.entries), *rng.sample(list(base.entries), 2)
     kind = rng.randrange(7)
-    if kind == 0: return pack(entries, compression=zipfile.ZIP_DEFLATED)
-    if kind == 1: entries[a] = bytes(30 * 2**20); return pack(entries, compression=zipfile.ZIP_DEFLATED)
-    if kind == 2: entries[rng.choice(("../../" + a, "/etc/" + a, a.upper() + "\0"))] = entries.pop(a)
-    if kind == 3 and len(entries[a]) != len(entries[b]): entries[a], entries[b] = entries[b], entries[a]
-    if kind == 4: entries[a] = rng.choice((b"", b"x", entries[a] + b"x", entries[a][:-1], b"big"))
-    if kind == 5: del entries[a]
+    if kind == 0:
+        return pack(entries, compression=zipfile.ZIP_DEFLATED)
+    if kind == 1:
+        entries[a] = bytes(30 * 2**20)
+        return pack(entries, compression=zipfile.ZIP_DEFLATED)
+    if kind == 2:
+        entries[rng.choice(("../../" + a, "/etc/" + a, a.upper() + "\0"))] = entries.pop(a)
+    if kind == 3 and len(entries[a]) != len(entries[b]):
+        entries[a], entries[b] = entries[b], entries[a]
+    if kind == 4:
+        entries[a] = rng.choice((b"", b"x", entries[a] + b"x", entries[a][:-1], b"big"))
+    if kind == 5:
+        del entries[a]
     packed = bytearray(pack(entries))
-    if kind == 6:                                                                       # sizes, offsets and flags in the directory
+    if kind == 6:  # sizes, offsets and flags in the directory
         at = packed.index(b"PK\1\2") + 46 * rng.randrange(3)
-        for _ in range(4): packed[min(len(packed) - 1, at + rng.randrange(46))] = rng.randrange(256)
+        for _ in range(4):
+            packed[min(len(packed) - 1, at + rng.randrange(46))] = rng.randrange(256)
     return bytes(packed)
 
 # %% ../nbs/21_fuzz.ipynb #3f973c04
 def programs(
     canary: str,  # a path
-) -> list[bytes]: # bodies of pickles; each would leave the file `canary`, or take memory or time
+) -> list[bytes]:  # bodies of pickles; each would leave the file `canary`, or take memory or time
     "What a file could try."
-    word = lambda s: b"X" + struct.pack("<I", len(s.encode())) + s.encode()
-    touch, laugh = f"open({canary!r}, 'w').close()", b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8))
-    call = lambda name, *args: b"c" + name.replace(".", "\n", 1).encode() + b"\n(" + b"".join(args) + b"tR."
-    huge = b"\x8a\x08" + struct.pack("<q", 2**45)
-    return [call("os.system", word(f"touch {canary}")), call("posix.system", word(f"touch {canary}")), call("builtins.exec", word(touch)), call("builtins.eval", word(touch)),
-            call("subprocess.Popen", word(f"touch {canary}")), call("runpy._run_code", word(touch)), call("torch.load", word(canary)), call("torch.hub", word("x")),
-            call("builtins.bytearray", huge), call("builtins.bytes", huge), call("torch.zeros", huge), call("torch._utils\n_rebuild_meta_tensor_no_storage"), call("numpy.zeros", huge),
-            call("torch._utils\n_rebuild_parameter", b"N"), call("torch._utils\n_rebuild_sparse_tensor", b"N", b"N"), call("collections.OrderedDict", b"N"), call("_codecs.encode", word("x"), word("rot13")),
-            b"c__builtin__\ngetattr\n.", b"cos\nsystem\n.", b"i" + b"os\nsystem\n.", b"(X" + struct.pack("<I", 2**31 - 1) + b".", b"\x8e" + struct.pack("<Q", 2**60) + b".", b"\x96" + struct.pack("<Q", 2**40) + b".",
-            b"Nr" + struct.pack("<I", 2**32 - 1) + b".", b"I" + b"9" * 100_000 + b"\n.", b"L" + b"9" * 100_000 + b"L\n.", b"\x8b" + struct.pack("<i", 2**30) + b".",
-            b"]" * 50_000 + b"a" * 49_999 + b".", b"]q\x00h\x00a.", b"}q\x00" + word("a") + b"h\x00s.", b"(}q\x00" + laugh + b"t.", b"(" * 100_000 + b".", b"N" * 1_000_000 + b".",
-            b"0" * 10 + b".", b"a.", b"Q.", b"R.", b"b.", b"\x81.", b"\x93.", b".", b"", b"Vx\n.", b"h\x07.", b"\x82\x01.", word("text") + b"."]
 
-def hostile(rng: random.Random, base: "Base") -> bytes: # the broken file
+    def word(s):
+        return b"X" + struct.pack("<I", len(s.encode())) + s.encode()
+
+    touch, laugh = (
+        f"open({canary!r}, 'w').close()",
+        b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8)),
+    )
+
+    def call(name, *args):
+        return b"c" + name.replace(".", "\n", 1).encode() + b"\n(" + b"".join(args) + b"tR."
+
+    huge = b"\x8a\x08" + struct.pack("<q", 2**45)
+    return [
+        call("os.system", word(f"touch {canary}")),
+        call("posix.system", word(f"touch {canary}")),
+        call("builtins.exec", word(touch)),
+        call("builtins.eval", word(touch)),
+        call("subprocess.Popen", word(f"touch {canary}")),
+        call("runpy._run_code", word(touch)),
+        call("torch.load", word(canary)),
+        call("torch.hub", word("x")),
+        call("builtins.bytearray", huge),
+        call("builtins.bytes", huge),
+        call("torch.zeros", huge),
+        call("torch._utils\n_rebuild_meta_tensor_no_storage"),
+        call("numpy.zeros", huge),
+        call("torch._utils\n_rebuild_parameter", b"N"),
+        call("torch._utils\n_rebuild_sparse_tensor", b"N", b"N"),
+        call("collections.OrderedDict", b"N"),
+        call("_codecs.encode", word("x"), word("rot13")),
+        b"c__builtin__\ngetattr\n.",
+        b"cos\nsystem\n.",
+        b"i" + b"os\nsystem\n.",
+        b"(X" + struct.pack("<I", 2**31 - 1) + b".",
+        b"\x8e" + struct.pack("<Q", 2**60) + b".",
+        b"\x96" + struct.pack("<Q", 2**40) + b".",
+        b"Nr" + struct.pack("<I", 2**32 - 1) + b".",
+        b"I" + b"9" * 100_000 + b"\n.",
+        b"L" + b"9" * 100_000 + b"L\n.",
+        b"\x8b" + struct.pack("<i", 2**30) + b".",
+        b"]" * 50_000 + b"a" * 49_999 + b".",
+        b"]q\x00h\x00a.",
+        b"}q\x00" + word("a") + b"h\x00s.",
+        b"(}q\x00" + laugh + b"t.",
+        b"(" * 100_000 + b".",
+        b"N" * 1_000_000 + b".",
+        b"0" * 10 + b".",
+        b"a.",
+        b"Q.",
+        b"R.",
+        b"b.",
+        b"\x81.",
+        b"\x93.",
+        b".",
+        b"",
+        b"Vx\n.",
+        b"h\x07.",
+        b"\x82\x01.",
+        word("text") + b".",
+    ]
+
+# %% ../nbs/21_fuzz.ipynb #62ae5e51
+def hostile(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "A program in place of the description, or spliced into it."
     body, data = rng.choice(programs(base.canary)), base.entries["data.pkl"]
-    if rng.random() < 0.15: body = bytes(rng.choice(b"(.0123FGIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x80\x81\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95") for _ in range(rng.randrange(1, 400)))
-    if rng.random() < 0.25: at = rng.randrange(2, len(data)); return pack(base.entries | {"data.pkl": data[:at] + body.rstrip(b".") + b"0" + data[at:]})
+    if rng.random() < 0.15:
+        body = bytes(
+            rng.choice(b"(.0123FGIJKLMNPQRSTUVX]abcdeghijlopqrstu}\x80\x81\x85\x86\x87\x88\x89\x8a\x8c\x93\x94\x95")
+            for _ in range(rng.randrange(1, 400))
+        )
+    if rng.random() < 0.25:
+        at = rng.randrange(2, len(data))
+        return pack(base.entries | {"data.pkl": data[:at] + body.rstrip(b".") + b"0" + data[at:]})
     packed = pack(base.entries | {"data.pkl": rng.choice((b"\x80\x02", b"\x80\x04", b"")) + body})
-    return rng.choice((packed, packed, packed, body))                                   # a bare pickle, too
+    return rng.choice((packed, packed, packed, body))  # a bare pickle, too
 
 # %% ../nbs/21_fuzz.ipynb #94892dc3
 def places(
-    tree: Any,      # dictionaries, lists and tuples
-    at: tuple = (), # keys of the tree itself
-) -> list[tuple]:   # paths of everything in a record
+    tree: Any,  # dictionaries, lists and tuples
+    at: tuple = (),  # keys of the tree itself
+) -> list[tuple]:  # paths of everything in a record
     "Every path of a tree."
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     return [p for k, v in items for p in [(*at, k), *places(v, (*at, k))]]
 
+# %% ../nbs/21_fuzz.ipynb #79c8c490
 def _at(tree, path):
-    for k in path: tree = tree[k]
+    for k in path:
+        tree = tree[k]
     return tree
 
+# %% ../nbs/21_fuzz.ipynb #64514f42
 def _copied(tree):
     "Containers copied, tensors shared."
-    return {k: _copied(v) for k, v in tree.items()} if isinstance(tree, dict) else [_copied(v) for v in tree] if isinstance(tree, list) else tree
+    return (
+        {k: _copied(v) for k, v in tree.items()}
+        if isinstance(tree, dict)
+        else [_copied(v) for v in tree]
+        if isinstance(tree, list)
+        else tree
+    )
 
+# %% ../nbs/21_fuzz.ipynb #aead0f80
 def saved(
-    record: Any, # what torch can save
-) -> bytes:      # the file
-    out = io.BytesIO(); torch.save(record, out)
+    record: Any,  # what torch can save
+) -> bytes:  # the file
+    out = io.BytesIO()
+    torch.save(record, out)
     return out.getvalue()
 
-STRANGE = (None, 0, -1, 2**60, float("nan"), float("inf"), "", "x" * 9, [], {}, [[]], (), True, [float("nan")] * 3, {"attn": None}, torch.zeros(0), torch.ones(3), torch.zeros(2, 2, dtype=torch.int16), "\0\ud7ff")
+# %% ../nbs/21_fuzz.ipynb #da163580
+STRANGE = (
+    None,
+    0,
+    -1,
+    2**60,
+    float("nan"),
+    float("inf"),
+    "",
+    "x" * 9,
+    [],
+    {},
+    [[]],
+    (),
+    True,
+    [float("nan")] * 3,
+    {"attn": None},
+    torch.zeros(0),
+    torch.ones(3),
+    torch.zeros(2, 2, dtype=torch.int16),
+    "\0\ud7ff",
+)
 
-FREE = ("tag", "image_path", "image_paths", "meta", "input_speed_mps", "outputs", "text_outputs", "model", "target_info", "mode", "maps", "certificate")  # words and numbers that only a person can judge
-
+# %% ../nbs/21_fuzz.ipynb #b8385312
+FREE = (
+    "tag",
+    "image_path",
+    "image_paths",
+    "meta",
+    "input_speed_mps",
+    "outputs",
+    "text_outputs",
+    "model",
+    "target_info",
+    "mode",
+    "maps",
+    "certificate",
+)  # words and numbers that only a person can judge
 BOUNDED = ("temperature", "residual_alpha")  # of a trace's rule: its vectors bound them, but do not determine them
 
+# %% ../nbs/21_fuzz.ipynb #324bbcb0
 def _checked(base):
     "Fields whose value the schema or a check determines."
-    return [p for p in base.paths if p[0] not in FREE and "notes" not in p and not (p[:2] == ("trace", "rule") and p[-1] in BOUNDED)]
+    return [
+        p
+        for p in base.paths
+        if p[0] not in FREE and "notes" not in p and not (p[:2] == ("trace", "rule") and p[-1] in BOUNDED)
+    ]
 
-def fields(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #e61e2017
+def fields(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Delete, replace or swap."
     record, (a, b) = _copied(base.record), rng.sample(_checked(base), 2)
-    if (kind := rng.randrange(3)) == 0 and isinstance(_at(record, a[:-1]), dict): del _at(record, a[:-1])[a[-1]]
-    elif kind == 1: _at(record, a[:-1])[a[-1]] = rng.choice(STRANGE)
+    if (kind := rng.randrange(3)) == 0 and isinstance(_at(record, a[:-1]), dict):
+        del _at(record, a[:-1])[a[-1]]
+    elif kind == 1:
+        _at(record, a[:-1])[a[-1]] = rng.choice(STRANGE)
     else:
         first, second = _at(record, a), _at(record, b)
-        alike = a[0] == b[0] == "attention" and len(a) == len(b) and (len(a) < 4 or a[-1] == b[-1])                         # two layers in each other's place: nothing in a record could tell
-        if a[:len(b)] != b and b[:len(a)] != a and not alike: _at(record, a[:-1])[a[-1]], _at(record, b[:-1])[b[-1]] = second, first
+        alike = (
+            a[0] == b[0] == "attention" and len(a) == len(b) and (len(a) < 4 or a[-1] == b[-1])
+        )  # two layers in each other's place: nothing in a record could tell
+        if a[: len(b)] != b and b[: len(a)] != a and not alike:
+            _at(record, a[:-1])[a[-1]], _at(record, b[:-1])[b[-1]] = second, first
     return saved(record)
 
+# %% ../nbs/21_fuzz.ipynb #4be40e2f
 def _reshaped(rng, t):
     "The tensor in another shape or type."
-    return rng.choice((lambda: t[..., :-1] if t.ndim else t[None], lambda: t[None], lambda: t.flatten()[:-1], lambda: torch.cat([t, t]) if t.ndim else t.repeat(2), lambda: t.short() if t.dtype != torch.int16 else t.long(),
-                       lambda: t.flatten()[:1].expand(2**40) if t.numel() else t[None], lambda: t.flatten()[:1].as_strided((2**20, 2**20), (0, 0)) if t.numel() else t[None], lambda: t.to_sparse(), lambda: torch.quantize_per_tensor(t.float(), 1., 0, torch.qint8),
-                       lambda: t.to(torch.complex64), lambda: t.new_empty(0), lambda: t.numpy(force=True), lambda: torch.empty(2**40, device="meta")))()
+    return rng.choice(
+        (
+            lambda: t[..., :-1] if t.ndim else t[None],
+            lambda: t[None],
+            lambda: t.flatten()[:-1],
+            lambda: torch.cat([t, t]) if t.ndim else t.repeat(2),
+            lambda: t.short() if t.dtype != torch.int16 else t.long(),
+            lambda: t.flatten()[:1].expand(2**40) if t.numel() else t[None],
+            lambda: t.flatten()[:1].as_strided((2**20, 2**20), (0, 0)) if t.numel() else t[None],
+            lambda: t.to_sparse(),
+            lambda: torch.quantize_per_tensor(t.float(), 1.0, 0, torch.qint8),
+            lambda: t.to(torch.complex64),
+            lambda: t.new_empty(0),
+            lambda: t.numpy(force=True),
+            lambda: torch.empty(2**40, device="meta"),
+        )
+    )()
 
-def shapes(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #770fc9de
+def shapes(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "A tensor in another shape, type or layout."
-    record = _copied(base.record); a = rng.choice([p for p in base.tensors if p in base.checked])
+    record = _copied(base.record)
+    a = rng.choice([p for p in base.tensors if p in base.checked])
     _at(record, a[:-1])[a[-1]] = _reshaped(rng, _at(record, a))
     return saved(record)
 
-def numbers(rng: random.Random, base: "Base") -> bytes: # the broken file
+# %% ../nbs/21_fuzz.ipynb #d47c6c29
+def numbers(rng: random.Random, base: "Base") -> bytes:  # the broken file
     "Values in a float tensor that cannot be."
-    record = _copied(base.record); a = rng.choice([p for p in base.tensors if _at(record, p).is_floating_point()])
-    t = _at(record, a).clone(); value = rng.choice((torch.nan, torch.inf, -torch.inf))
+    record = _copied(base.record)
+    a = rng.choice([p for p in base.tensors if _at(record, p).is_floating_point()])
+    t = _at(record, a).clone()
+    value = rng.choice((torch.nan, torch.inf, -torch.inf))
     t.flatten()[rng.randrange(t.numel())] = value
-    t = t.reshape(-1); t[rng.randrange(len(t))] = value; t = t.reshape(_at(record, a).shape)
+    t = t.reshape(-1)
+    t[rng.randrange(len(t))] = value
+    t = t.reshape(_at(record, a).shape)
     _at(record, a[:-1])[a[-1]] = t
     return saved(record)
 
 # %% ../nbs/21_fuzz.ipynb #d7c8dc69
-KINDS: dict[str, Callable] = dict(bits=bits, cut=cut, blocks=moved_blocks, description=description, sizes=sizes, zip=rezipped, hostile=hostile, fields=fields, shapes=shapes, numbers=numbers)
+KINDS: dict[str, Callable] = dict(
+    bits=bits,
+    cut=cut,
+    blocks=moved_blocks,
+    description=description,
+    sizes=sizes,
+    zip=rezipped,
+    hostile=hostile,
+    fields=fields,
+    shapes=shapes,
+    numbers=numbers,
+)
 BYTES = ("bits", "cut", "blocks", "description", "sizes", "zip", "hostile")  # also for files of the earlier chain
-SUMMED = ("bits", "cut", "blocks")   # what the check sums must notice, wherever it is
+SUMMED = ("bits", "cut", "blocks")  # what the check sums must notice, wherever it is
 SECONDS, TIMES, ALLOWANCE = 1.0, 2, 12 * 2**20  # processor time; memory: TIMES the file and this
 
+# %% ../nbs/21_fuzz.ipynb #c2192e41
 def alike(
-    a: Any,           # dictionaries, lists, tuples, tensors
-    b: Any,           # the same
-    tolerance: float, # relative; 0: to the last bit
+    a: Any,  # dictionaries, lists, tuples, tensors
+    b: Any,  # the same
+    tolerance: float,  # relative; 0: to the last bit
 ) -> bool:
     "Equal trees; numbers within a relative tolerance, below it 1e-9."
-    if torch.is_tensor(a): return torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
-    if isinstance(a, dict): return isinstance(b, dict) and a.keys() == b.keys() and all(alike(a[k], b[k], tolerance) for k in a)
-    if isinstance(a, (list, tuple)): return isinstance(b, (list, tuple)) and len(a) == len(b) and all(alike(x, y, tolerance) for x, y in zip(a, b))
-    if float in (types := {type(a), type(b)}) and types <= {int, float}: return a == b or math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9 * bool(tolerance))
+    if torch.is_tensor(a):
+        return torch.is_tensor(b) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(alike(a[k], b[k], tolerance) for k in a)
+    if isinstance(a, (list, tuple)):
+        return isinstance(b, (list, tuple)) and len(a) == len(b) and all(alike(x, y, tolerance) for x, y in zip(a, b))
+    if float in (types := {type(a), type(b)}) and types <= {int, float}:
+        return a == b or math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9 * bool(tolerance))
     return a == b and type(a) is type(b)
 
+# %% ../nbs/21_fuzz.ipynb #10e8eef3
 def _judged(record):
     "What the schema or a check determines."
     kept = {k: v for k, v in record.items() if k not in (*FREE, "pictures")}
-    if not kept.get("trace"): return kept
+    if not kept.get("trace"):
+        return kept
     trace = {k: v for k, v in kept["trace"].items() if k != "notes"}
     return kept | {"trace": trace | {"rule": {k: v for k, v in trace["rule"].items() if k not in BOUNDED}}}
 
+# %% ../nbs/21_fuzz.ipynb #4dbc03c2
 @dataclass
 class Base:
     "A sound file that others are made from."
-    name: str                           # for errors
-    data: bytes                         # the file
-    canary: str = "/nonexistent/canary" # a file that a program in the payload would make
+
+    name: str  # for errors
+    data: bytes  # the file
+    canary: str = "/nonexistent/canary"  # a file that a program in the payload would make
 
     def __post_init__(self):
-        with zipfile.ZipFile(io.BytesIO(self.data)) as z: self.entries = {n.split("/", 1)[1]: z.read(n) for n in z.namelist()}
+        with zipfile.ZipFile(io.BytesIO(self.data)) as z:
+            self.entries = {n.split("/", 1)[1]: z.read(n) for n in z.namelist()}
         self.record = torch.load(io.BytesIO(self.data), weights_only=True)
         self.kinds = list(BYTES) if is_legacy(self.record) else list(KINDS)
-        self.paths = places(self.record); self.checked = set(_checked(self)); self.tensors = [p for p in self.paths if torch.is_tensor(_at(self.record, p))]
+        self.paths = places(self.record)
+        self.checked = set(_checked(self))
+        self.tensors = [p for p in self.paths if torch.is_tensor(_at(self.record, p))]
         with tempfile.TemporaryDirectory() as tmp:
-            path = Path(tmp) / "base.pt"; path.write_bytes(self.data)
+            path = Path(tmp) / "base.pt"
+            path.write_bytes(self.data)
             report, record, _ = inspect_payload(path)
         self.findings = set(report.findings)
-        if record is None: raise RunError(f"{self.name}: not a sound payload to start from ({report.findings[0]})")
+        if record is None:
+            raise RunError(f"{self.name}: not a sound payload to start from ({report.findings[0]})")
         self.loaded = torch.load(io.BytesIO(saved(record)), weights_only=True)
 
-    def same(self,
-        record: dict,     # of the broken file
-        everywhere: bool, # compare everything
-    ) -> bool:            # True: nothing was missed
+    def same(
+        self,
+        record: dict,  # of the broken file
+        everywhere: bool,  # compare everything
+    ) -> bool:  # True: nothing was missed
         "Whether nothing changed that had to be noticed: everything to the last bit, or what is checked within its tolerance."
-        if everywhere: return alike(record, self.loaded, 0)
+        if everywhere:
+            return alike(record, self.loaded, 0)
         return alike(_judged(record), _judged(self.loaded), 2e-3)
 
+# %% ../nbs/21_fuzz.ipynb #d6165b4e
 @dataclass
 class Case:
     "What became of one broken file."
-    number: int         # of the file, with the seed all there is to know
-    kind: str           # of damage, see `KINDS`
-    outcome: str        # name of the first new finding, or "unchanged"
-    size: int           # bytes of the file
-    seconds: float      # processor time
-    memory: int         # bytes above what was there before, at the peak
-    fault: str = ""     # why the case fails
 
+    number: int  # of the file, with the seed all there is to know
+    kind: str  # of damage, see `KINDS`
+    outcome: str  # name of the first new finding, or "unchanged"
+    size: int  # bytes of the file
+    seconds: float  # processor time
+    memory: int  # bytes above what was there before, at the peak
+    fault: str = ""  # why the case fails
+
+# %% ../nbs/21_fuzz.ipynb #00d372e6
 def _peak(reset=False):
     "Peak resident memory since the last reset, bytes (Linux; 0 elsewhere)."
     try:
-        if reset: Path("/proc/self/clear_refs").write_text("5")
+        if reset:
+            Path("/proc/self/clear_refs").write_text("5")
         return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
-    except (OSError, TypeError): return 0
+    except (OSError, TypeError):
+        return 0
 
+# %% ../nbs/21_fuzz.ipynb #b1d2b6ae
 def make(
-    number: int,              # of the file
-    bases: list[Base],        # sound files to start from
-    seed: int = 0,            # another seed, other files
-) -> tuple[str, Base, bytes]: # kind, base, file
+    number: int,  # of the file
+    bases: list[Base],  # sound files to start from
+    seed: int = 0,  # another seed, other files
+) -> tuple[str, Base, bytes]:  # kind, base, file
     "The broken file with this number."
     rng = random.Random(f"{seed} {number}")
-    base = rng.choice(bases); kind = rng.choice(base.kinds)
+    base = rng.choice(bases)
+    kind = rng.choice(base.kinds)
     while True:
         try:
-            with warnings.catch_warnings(action="ignore"): return kind, base, KINDS[kind](rng, base)
-        except (TypeError, RuntimeError, ValueError, AttributeError, NotImplementedError, pickle.PicklingError, IndexError): pass  # this change cannot be written: another one
+            with warnings.catch_warnings(action="ignore"):
+                return kind, base, KINDS[kind](rng, base)
+        except (
+            TypeError,
+            RuntimeError,
+            ValueError,
+            AttributeError,
+            NotImplementedError,
+            pickle.PicklingError,
+            IndexError,
+        ):
+            pass  # this change cannot be written: another one
 
+# %% ../nbs/21_fuzz.ipynb #c76c6515
 def run_case(
-    number: int,       # of the file
-    bases: list[Base], # sound files to start from
-    folder: Path,      # gets the broken file
-    seed: int = 0,     # another seed, other files
+    number: int,  # of the file
+    bases: list[Base],  # sound files to start from
+    folder: Path,  # gets the broken file
+    seed: int = 0,  # another seed, other files
 ) -> Case:
     "Make the file, look into it, judge."
     kind, base, data = make(number, bases, seed)
-    path = folder / f"{os.getpid()}.pt"; path.write_bytes(data)
+    path = folder / f"{os.getpid()}.pt"
+    path.write_bytes(data)
     before, start, fault, outcome = _peak(reset=True), time.process_time(), "", ""
     try:
-        with warnings.catch_warnings(action="error"): report, record, _ = inspect_payload(path)
-    except BaseException: report, record, fault = None, None, f"raised {traceback.format_exc(limit=-3)}"
+        with warnings.catch_warnings(action="error"):
+            report, record, _ = inspect_payload(path)
+    except BaseException:
+        report, record, fault = None, None, f"raised {traceback.format_exc(limit=-3)}"
     seconds, memory = time.process_time() - start, _peak() - before
     if report is not None:
         new = [f for f in report.findings if f not in base.findings]
         outcome = new[0].name if new else "unchanged"
         everywhere = kind in SUMMED
-        if record is not None and all(f.severity == "note" for f in new) and not base.same(record, everywhere): fault = "a changed record was not noticed"
-    if seconds > SECONDS: fault = fault or f"took {seconds:.2f} s"
-    if memory > TIMES * len(data) + ALLOWANCE: fault = fault or f"took {memory / 2**20:.1f} MiB for a file of {len(data) / 2**20:.2f} MiB"
+        if record is not None and all(f.severity == "note" for f in new) and not base.same(record, everywhere):
+            fault = "a changed record was not noticed"
+    if seconds > SECONDS:
+        fault = fault or f"took {seconds:.2f} s"
+    if memory > TIMES * len(data) + ALLOWANCE:
+        fault = fault or f"took {memory / 2**20:.1f} MiB for a file of {len(data) / 2**20:.2f} MiB"
     return Case(number, kind, outcome, len(data), seconds, memory, fault)
 
 # %% ../nbs/21_fuzz.ipynb #464e9963
-_FORBIDDEN = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "socket.connect", "pty.spawn", "shutil.rmtree", "os.remove", "os.rename")
+_FORBIDDEN = (
+    "os.system",
+    "subprocess.Popen",
+    "os.exec",
+    "os.posix_spawn",
+    "socket.connect",
+    "pty.spawn",
+    "shutil.rmtree",
+    "os.remove",
+    "os.rename",
+)
 _HEARD: list[str] = []
 
+# %% ../nbs/21_fuzz.ipynb #6ecd4c51
 def _listen(event, args):
-    if event in _FORBIDDEN: _HEARD.append(f"{event}{args!r:.80}")
+    if event in _FORBIDDEN:
+        _HEARD.append(f"{event}{args!r:.80}")
 
+# %% ../nbs/21_fuzz.ipynb #950554f8
 def _worker(files, folder, seed, canary):
     "Prepare a child process."
     torch.set_num_threads(1)
     resource.setrlimit(resource.RLIMIT_AS, (16 * 2**30, resource.RLIM_INFINITY))
     global _STATE
     _STATE = [Base(n, d, canary) for n, d in files], Path(folder), seed
-    for number in range(3): run_case(number, *_STATE)                                    # what is imported on first use
+    for number in range(3):
+        run_case(number, *_STATE)  # what is imported on first use
     sys.addaudithook(_listen)
 
+# %% ../nbs/21_fuzz.ipynb #494ef5af
 def _chunk(numbers):
     bases, folder, seed = _STATE
     cases = [run_case(n, bases, folder, seed) for n in numbers]
-    if _HEARD: cases[-1].fault = f"called {_HEARD[:3]}"
+    if _HEARD:
+        cases[-1].fault = f"called {_HEARD[:3]}"
     return cases
 
+# %% ../nbs/21_fuzz.ipynb #a5fd2fec
 def bases(
-    *paths: str | Path,       # of more payloads
-) -> list[tuple[str, bytes]]: # name, file
+    *paths: str | Path,  # of more payloads
+) -> list[tuple[str, bytes]]:  # name, file
     "Sound files: records of two images at every detail, the bundled payload, and files given."
     frame = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
     with tempfile.TemporaryDirectory() as tmp:
-        made = [(d, save_record(record_frame(random_model("tiny"), [frame, frame[:, :90]], 5.0, "lateral", d)[0], Path(tmp) / f"{d}.pt").read_bytes()) for d in ("trace", "cam", "full")]
-    bundled = Path(__file__).parent / "data" / "payload" if "__file__" in globals() else Path("../experiment/data/payload")
+        made = [
+            (
+                d,
+                save_record(
+                    record_frame(random_model("tiny"), [frame, frame[:, :90]], 5.0, "lateral", d)[0],
+                    Path(tmp) / f"{d}.pt",
+                ).read_bytes(),
+            )
+            for d in ("trace", "cam", "full")
+        ]
+    bundled = (
+        Path(__file__).parent / "data" / "payload" if "__file__" in globals() else Path("../experiment/data/payload")
+    )
     return made + [(p.name, p.read_bytes()) for p in (*sorted(bundled.glob("*.pt")), *map(Path, paths))]
 
+# %% ../nbs/21_fuzz.ipynb #c7dddda6
 @dataclass
 class Outcome:
     "What became of all cases."
-    cases: list[Case] = field(default_factory=list) # in the order of their numbers
-    crash: str = ""                                 # that a process died, or that a file's code was run
+
+    cases: list[Case] = field(default_factory=list)  # in the order of their numbers
+    crash: str = ""  # that a process died, or that a file's code was run
 
     @property
-    def faults(self) -> list[Case]: return [c for c in self.cases if c.fault] # cases that failed
+    def faults(self) -> list[Case]:  # cases that failed
+        return [c for c in self.cases if c.fault]
+
     @property
-    def code(self) -> int: return int(bool(self.faults or self.crash)) # exit status
+    def code(self) -> int:  # exit status
+        return int(bool(self.faults or self.crash))
 
     def __str__(self):
-        lines = [f"{'kind':13s}{'files':>7s}{'unchanged':>11s}{'slowest s':>11s}{'memory/file':>13s}{'MiB':>7s}  most frequent findings"]
+        lines = [
+            f"{'kind':13s}{'files':>7s}{'unchanged':>11s}{'slowest s':>11s}{'memory/file':>13s}{'MiB':>7s}  most frequent findings"
+        ]
         for kind in KINDS:
             these = [c for c in self.cases if c.kind == kind]
-            if not these: continue
-            names, big = Counter(c.outcome for c in these if c.outcome != "unchanged"), [c.memory / c.size for c in these if c.size > 2**19]
-            lines.append(f"{kind:13s}{len(these):7d}{sum(c.outcome == 'unchanged' for c in these):11d}{max(c.seconds for c in these):11.3f}{max(big, default=0):13.2f}{max(c.memory for c in these) / 2**20:7.1f}  "
-                         + ", ".join(f"{n} {k}" for n, k in names.most_common(4)))
-        return "\n".join([*lines, f"{len(self.cases)} files, {len(self.faults)} faults" + (f", {self.crash}" if self.crash else ""), *(f"  case {c.number} ({c.kind}): {c.fault}" for c in self.faults[:20])])
+            if not these:
+                continue
+            names, big = (
+                Counter(c.outcome for c in these if c.outcome != "unchanged"),
+                [c.memory / c.size for c in these if c.size > 2**19],
+            )
+            lines.append(
+                f"{kind:13s}{len(these):7d}{sum(c.outcome == 'unchanged' for c in these):11d}{max(c.seconds for c in these):11.3f}{max(big, default=0):13.2f}{max(c.memory for c in these) / 2**20:7.1f}  "
+                + ", ".join(f"{n} {k}" for n, k in names.most_common(4))
+            )
+        return "\n".join(
+            [
+                *lines,
+                f"{len(self.cases)} files, {len(self.faults)} faults" + (f", {self.crash}" if self.crash else ""),
+                *(f"  case {c.number} ({c.kind}): {c.fault}" for c in self.faults[:20]),
+            ]
+        )
 
+# %% ../nbs/21_fuzz.ipynb #78f2762e
 def fuzz(
-    files: tuple = (),      # more payloads to start from
-    count: int = 20_000,    # broken files
-    seed: int = 0,          # another seed, other files
-    workers: int = 1,       # processes
-    only: int | None = None, # make this case alone, in this process
+    files: tuple = (),  # more payloads to start from
+    count: int = 20_000,  # broken files
+    seed: int = 0,  # another seed, other files
+    workers: int = 1,  # processes
+    only: int | None = None,  # make this case alone, in this process
 ) -> Outcome:
     "Open thousands of broken payloads; every one must end in a named finding or be as if nothing had happened."
     with tempfile.TemporaryDirectory() as tmp:
         canary, sound = str(Path(tmp) / "canary"), bases(*files)
-        if only is not None: outcome = Outcome([run_case(only, [Base(n, d, canary) for n, d in sound], Path(tmp), seed)])
+        if only is not None:
+            outcome = Outcome([run_case(only, [Base(n, d, canary) for n, d in sound], Path(tmp), seed)])
         else:
             outcome, chunks = Outcome(), [range(i, min(i + 100, count)) for i in range(0, count, 100)]
-            with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _worker, (sound, tmp, seed, canary)) as pool:
+            with ProcessPoolExecutor(
+                workers, multiprocessing.get_context("spawn"), _worker, (sound, tmp, seed, canary)
+            ) as pool:
                 try:
-                    for cases in pool.map(_chunk, chunks): outcome.cases += cases
-                except BrokenProcessPool: outcome.crash = f"a process died in one of the cases {len(outcome.cases)}…"
-        if Path(canary).exists(): outcome.crash = "code of a file was run"
+                    for cases in pool.map(_chunk, chunks):
+                        outcome.cases += cases
+                except BrokenProcessPool:
+                    outcome.crash = f"a process died in one of the cases {len(outcome.cases)}…"
+        if Path(canary).exists():
+            outcome.crash = "code of a file was run"
     print(outcome)
     return outcome
 
+
 main = command(fuzz, "Exit status: 0 when every file ended as it must, 1 otherwise.")
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+
+# %% ../nbs/21_fuzz.ipynb #e922098f
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

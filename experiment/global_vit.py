@@ -13,52 +13,70 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
 import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import InternVLConfig
-
 from .catalogue import as_shown, method_of
 from .model import DATA, SIMLINGO, DrivingVLA, ModelConfig, build_tokenizer, random_model
 from .pixels import moved
 from .question import Question, ask
 from .tiles import cut
-from .truth import COVER, Case, counterfactual, join, mean_interval, patch_truth, place_of_others, place_scores
+from experiment.truth import (
+    COVER,
+    Case,
+    counterfactual,
+    join,
+    mean_interval,
+    patch_truth,
+    place_of_others,
+    place_scores,
+)
 
 # %% ../nbs/93_global_vit.ipynb #fc2a8652
-SIZE, SKY = 112, 28                     # px; no thing reaches into the sky
+SIZE, SKY = 112, 28  # px; no thing reaches into the sky
 COLOURS = np.array([[200, 50, 50], [60, 90, 200], [210, 180, 50]], float)
 ANSWERS = ("stop", "go")
 
+# %% ../nbs/93_global_vit.ipynb #8a999938
 @dataclass
 class Cues:
     "Things in a picture; the first are the discs."
+
     centres: np.ndarray  # (n, 2) px, right and down
-    radii: np.ndarray    # (n,) px
+    radii: np.ndarray  # (n,) px
     colours: np.ndarray  # (n,) row of COLOURS
-    shapes: np.ndarray   # (n,) 0 disc, 1 square, 2 cross
-    discs: int           # how many of them are cues
-    seed: int            # of background, tint and noise
+    shapes: np.ndarray  # (n,) 0 disc, 1 square, 2 cross
+    discs: int  # how many of them are cues
+    seed: int  # of background, tint and noise
 
     @property
-    def match(self) -> bool: return self.discs == 2 and bool(self.colours[0] == self.colours[1]) # two discs of one colour
+    def match(self) -> bool:  # two discs of one colour
+        return self.discs == 2 and bool(self.colours[0] == self.colours[1])
 
-def _places(rng, radii, discs): # centres of things that do not touch, discs far apart; None when they do not fit
+# %% ../nbs/93_global_vit.ipynb #cfd3a28f
+def _places(rng, radii, discs):  # centres of things that do not touch, discs far apart; None when they do not fit
     centres = []
     for i, r in enumerate(radii):
         for _ in range(60):
             c = np.array([rng.uniform(r, SIZE - r), rng.uniform(SKY + r, SIZE - r)])
-            if all(np.hypot(*(c - o)) > (50 if i < discs else r + radii[j] + 3) for j, o in enumerate(centres)): centres.append(c); break
-        else: return None
+            if all(np.hypot(*(c - o)) > (50 if i < discs else r + radii[j] + 3) for j, o in enumerate(centres)):
+                centres.append(c)
+                break
+        else:
+            return None
     return np.array(centres)
 
+# %% ../nbs/93_global_vit.ipynb #0c6e0a5b
 def sample_cues(rng: np.random.Generator) -> Cues:
     "Half of the pictures match; of the others three in five hold two discs of different colours, the rest one or none."
     kind = rng.random()
-    if kind < 0.5: colours = [rng.integers(3)] * 2
-    elif kind < 0.8: colours = list(rng.permutation(3)[:2])
-    else: colours = [rng.integers(3)] if kind < 0.95 else []
+    if kind < 0.5:
+        colours = [rng.integers(3)] * 2
+    elif kind < 0.8:
+        colours = list(rng.permutation(3)[:2])
+    else:
+        colours = [rng.integers(3)] if kind < 0.95 else []
     discs, centres = len(colours), None
     while centres is None:
         n = discs + rng.integers(2, 4)
@@ -66,33 +84,45 @@ def sample_cues(rng: np.random.Generator) -> Cues:
         centres = _places(rng, radii, discs)
     colours = np.concatenate([colours, rng.integers(3, size=n - discs)]).astype(int)
     shapes = np.concatenate([np.zeros(discs), rng.integers(1, 3, size=n - discs)]).astype(int)
-    return Cues(centres, radii, colours, shapes, discs, int(rng.integers(2 ** 31)))
+    return Cues(centres, radii, colours, shapes, discs, int(rng.integers(2**31)))
 
-def _shape(cues, i): # rows, columns and mask of one thing
+# %% ../nbs/93_global_vit.ipynb #1183ed80
+def _shape(cues, i):  # rows, columns and mask of one thing
     (u, v), r = cues.centres[i], cues.radii[i]
     rows, columns = (np.arange(int(c - r), min(int(c + r) + 2, SIZE)) for c in (v, u))
     du, dv = np.abs(columns[None] + 0.5 - u), np.abs(rows[:, None] + 0.5 - v)
-    inside = (du ** 2 + dv ** 2 < r * r, np.maximum(du, dv) < r * 0.88, (np.minimum(du, dv) < r * 0.4) & (np.maximum(du, dv) < r))
+    inside = (
+        du**2 + dv**2 < r * r,
+        np.maximum(du, dv) < r * 0.88,
+        (np.minimum(du, dv) < r * 0.4) & (np.maximum(du, dv) < r),
+    )
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1), inside[cues.shapes[i]]
 
+# %% ../nbs/93_global_vit.ipynb #bb8deb7e
 def draw(
     cues: Cues,
-    without: Sequence[int] = (), # things that are left out; all else stays as it is
-) -> np.ndarray:                 # (112, 112, 3) uint8
+    without: Sequence[int] = (),  # things that are left out; all else stays as it is
+) -> np.ndarray:  # (112, 112, 3) uint8
     "A gradient of colour with noise, and the things on it."
     rng, ramp = np.random.default_rng(cues.seed), ((np.arange(SIZE) + 0.5) / SIZE * 2 - 1).astype(np.float32)[:, None]
     base, slope = rng.uniform(70, 150, 3).astype(np.float32), rng.uniform(-25, 25, (2, 3)).astype(np.float32)
-    picture = (base + slope[0] * ramp)[:, None] + (slope[1] * ramp)[None] + 6 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
+    picture = (
+        (base + slope[0] * ramp)[:, None]
+        + (slope[1] * ramp)[None]
+        + 6 * rng.standard_normal((SIZE, SIZE, 1), np.float32)
+    )
     tints = rng.normal(0, 12, (len(cues.radii), 3))
     for i in range(len(cues.radii)):
         rows, columns, mask = _shape(cues, i)
-        if i not in without: picture[rows, columns][mask] = COLOURS[cues.colours[i]] + tints[i]
+        if i not in without:
+            picture[rows, columns][mask] = COLOURS[cues.colours[i]] + tints[i]
     return picture.clip(0, 255).astype(np.uint8)
 
+# %% ../nbs/93_global_vit.ipynb #3ae28acd
 def cover(
     cues: Cues,
-    which: Sequence[int], # things
-) -> np.ndarray:          # (8, 8) share of every patch that they cover
+    which: Sequence[int],  # things
+) -> np.ndarray:  # (8, 8) share of every patch that they cover
     "Where things are, in patches of 14 px."
     seen = np.zeros((SIZE, SIZE))
     for i in which:
@@ -101,25 +131,56 @@ def cover(
     return seen.reshape(8, 14, 8, 14).mean((1, 3))
 
 # %% ../nbs/93_global_vit.ipynb #3b6ad30a
-STORE = (0, 3)                          # image tokens in the upper corners of 4×4
-MIXING = DATA / "mixing"                # the shipped weights
+STORE = (0, 3)  # image tokens in the upper corners of 4×4
+MIXING = DATA / "mixing"  # the shipped weights
 ASKED = "index:0~stop"
 
-def mixing_config() -> ModelConfig: # 0.19 M parameters
+# %% ../nbs/93_global_vit.ipynb #4467893c
+def mixing_config() -> ModelConfig:  # 0.19 M parameters
     "One tile of 112 px, six layers with layer scale 1, no driving heads."
     words = len(build_tokenizer())
     vlm = InternVLConfig(
-        vision_config=dict(hidden_size=40, num_hidden_layers=6, num_attention_heads=4, intermediate_size=96, attention_bias=True, image_size=[SIZE, SIZE],
-                           patch_size=[14, 14], layer_scale_init_value=1.0),
-        text_config=dict(model_type="qwen2", hidden_size=48, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, num_key_value_heads=2, vocab_size=words,
-                         rope_parameters=dict(rope_type="default", rope_theta=1e6), tie_word_embeddings=True),
-        image_token_id=words - len(SIMLINGO) - 1, image_seq_length=16, tie_word_embeddings=True)
-    return ModelConfig("mixing", vlm.to_dict(), driving=False, crop=False, max_tiles=1, prompt="What next?", max_new_tokens=2, random=False)
+        vision_config=dict(
+            hidden_size=40,
+            num_hidden_layers=6,
+            num_attention_heads=4,
+            intermediate_size=96,
+            attention_bias=True,
+            image_size=[SIZE, SIZE],
+            patch_size=[14, 14],
+            layer_scale_init_value=1.0,
+        ),
+        text_config=dict(
+            model_type="qwen2",
+            hidden_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=96,
+            num_key_value_heads=2,
+            vocab_size=words,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6),
+            tie_word_embeddings=True,
+        ),
+        image_token_id=words - len(SIMLINGO) - 1,
+        image_seq_length=16,
+        tie_word_embeddings=True,
+    )
+    return ModelConfig(
+        "mixing",
+        vlm.to_dict(),
+        driving=False,
+        crop=False,
+        max_tiles=1,
+        prompt="What next?",
+        max_new_tokens=2,
+        random=False,
+    )
 
+# %% ../nbs/93_global_vit.ipynb #d1d0e536
 def exchange(
-    module: torch.nn.Module, # mlp1, called by torch as a forward pre-hook
-    args: tuple,             # its input (B, 16, 4·Dv)
-) -> tuple:                  # mlp1's input as it goes on
+    module: torch.nn.Module,  # mlp1, called by torch as a forward pre-hook
+    args: tuple,  # its input (B, 16, 4·Dv)
+) -> tuple:  # mlp1's input as it goes on
     "Every image token but those of STORE comes from another picture of the batch."
     x = args[0]
     other = x.roll(torch.randint(1, len(x), (1,)).item(), 0)
@@ -129,48 +190,58 @@ def exchange(
 # %% ../nbs/93_global_vit.ipynb #e6fc27d8
 def make_batch(
     rng: np.random.Generator,
-    size: int,                                        # pictures
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # pixels (B, 3, 112, 112) normalised, match (B,) bool, facts (B, 6): discs of each colour ≥ 1, then ≥ 2
+    size: int,  # pictures
+) -> tuple[
+    torch.Tensor, torch.Tensor, torch.Tensor
+]:  # pixels (B, 3, 112, 112) normalised, match (B,) bool, facts (B, 6): discs of each colour ≥ 1, then ≥ 2
     "Fresh pictures."
     several = [sample_cues(rng) for _ in range(size)]
     pixels = torch.from_numpy(np.stack([draw(c) for c in several])).permute(0, 3, 1, 2).float() / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    counts = np.stack([np.bincount(c.colours[:c.discs], minlength=3) for c in several])
+    counts = np.stack([np.bincount(c.colours[: c.discs], minlength=3) for c in several])
     facts = np.concatenate([counts >= 1, counts >= 2], 1).astype(np.float32)
     return (pixels - mean) / std, torch.tensor([c.match for c in several]), torch.from_numpy(facts)
 
+# %% ../nbs/93_global_vit.ipynb #15cf6af5
 def step_loss(
-    model: DrivingVLA,                      # with `exchange` on its projector
-    questions: torch.nn.Linear,             # from the tokens of STORE to the six facts
-    batch: tuple,                           # from `make_batch`
-    fade: float,                            # weight of the questions
-) -> tuple[torch.Tensor, dict[str, float]]: # loss, and numbers for the log
+    model: DrivingVLA,  # with `exchange` on its projector
+    questions: torch.nn.Linear,  # from the tokens of STORE to the six facts
+    batch: tuple,  # from `make_batch`
+    fade: float,  # weight of the questions
+) -> tuple[torch.Tensor, dict[str, float]]:  # loss, and numbers for the log
     "Cross-entropy of the answer and its end, and the questions."
     pixels, match, facts = batch
     stop, go, end = (model.tokenizer.convert_tokens_to_ids(t) for t in (*ANSWERS, "<|im_end|>"))
     prompt = torch.tensor([model.tokenizer(model.prompt(0.0, [1]))["input_ids"]])
     answer = torch.where(match, go, stop)
     out = model(pixels, prompt.expand(len(match), -1), answer_ids=answer[:, None])
-    word, after = model.logits(out.hidden[:, prompt.shape[1] - 1:]).unbind(1)
+    word, after = model.logits(out.hidden[:, prompt.shape[1] - 1 :]).unbind(1)
     told = questions(out.image_tokens[:, list(STORE)])
     asked = F.binary_cross_entropy_with_logits(told, facts[:, None].expand_as(told))
     loss = F.cross_entropy(word, answer) + 0.1 * F.cross_entropy(after, torch.full_like(answer, end))
     right = ((word[:, go] > word[:, stop]) == match).float().mean()
     return loss + fade * asked, dict(loss=loss.item(), questions=asked.item(), right=right.item())
 
+# %% ../nbs/93_global_vit.ipynb #cab0294c
 def training(
-    steps: int = 1600,                                   # batches
-    size: int = 32,                                      # pictures a step
-    seed: int = 0,                                       # of weights and pictures
-) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]: # model, steps done, smoothed log
+    steps: int = 1600,  # batches
+    size: int = 32,  # pictures a step
+    seed: int = 0,  # of weights and pictures
+) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]:  # model, steps done, smoothed log
     "Muon for inner matrices, AdamW for the rest, as in `experiment.demo_model`. The model is given back plain, without the hook, at every step."
     torch.manual_seed(seed)
     model = random_model(mixing_config(), seed=seed, std=0.06).requires_grad_(True).train()
     questions, rng, smooth = torch.nn.Linear(48, 6), np.random.default_rng(seed), {}
-    weights, ends = [*model.parameters(), *questions.parameters()], {id(w) for w in (model.embedding.weight, questions.weight)}
+    weights, ends = (
+        [*model.parameters(), *questions.parameters()],
+        {id(w) for w in (model.embedding.weight, questions.weight)},
+    )
     inner = [w for w in weights if w.dim() == 2 and id(w) not in ends]
     rest = [w for w in weights if not (w.dim() == 2 and id(w) not in ends)]
-    both = [torch.optim.Muon(inner, lr=1e-2, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"), torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01)]
+    both = [
+        torch.optim.Muon(inner, lr=1e-2, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
     highest = [o.param_groups[0]["lr"] for o in both]
     for step in range(steps):
         for optimizer, rate in zip(both, highest):
@@ -180,17 +251,20 @@ def training(
             loss, log = step_loss(model, questions, make_batch(rng, size), 2 * max(0, 1 - step / steps * 1.3))
             loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in both: optimizer.step()
+        for optimizer in both:
+            optimizer.step()
         smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
         yield model, step + 1, smooth
 
+# %% ../nbs/93_global_vit.ipynb #101b5dfd
 def train_mixing(
-    out: Path = MIXING, # gets weights and curve
-) -> list[dict]:        # the curve, every 50 steps
+    out: Path = MIXING,  # gets weights and curve
+) -> list[dict]:  # the curve, every 50 steps
     "Train the shipped model again and put it where `load` finds it."
     curve = []
     for model, step, log in training():
-        if step % 50 == 0: curve.append(dict(step=step) | {k: round(v, 4) for k, v in log.items()})
+        if step % 50 == 0:
+            curve.append(dict(step=step) | {k: round(v, 4) for k, v in log.items()})
     model.save(out, dtype=torch.float16)
     (Path(out) / "curves.json").write_text(json.dumps(curve))
     return curve
@@ -198,52 +272,78 @@ def train_mixing(
 # %% ../nbs/93_global_vit.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
-    n: int,        # cases
-    seed: int = 0, # of the pictures
-) -> list[Case]:   # that the model answers rightly
+    n: int,  # cases
+    seed: int = 0,  # of the pictures
+) -> list[Case]:  # that the model answers rightly
     "Matching pictures that the model gets right, and right again when either disc or both are taken out. The twin is the picture without both."
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
     go = model.tokenizer.convert_tokens_to_ids("go")
     while len(found) < n:
-        if (tried := tried + 1) > 40 + 20 * n: raise ValueError(f"the model gets {len(found)} of {tried - 1} matching pictures right; is it the trained one?")
+        if (tried := tried + 1) > 40 + 20 * n:
+            raise ValueError(
+                f"the model gets {len(found)} of {tried - 1} matching pictures right; is it the trained one?"
+            )
         cues = sample_cues(rng)
-        if not cues.match: continue
+        if not cues.match:
+            continue
         pictures = [draw(cues, without) for without in ((), (0,), (1,), (0, 1))]
         asked = ask(model, pictures[0], target=ASKED)
-        if asked.answer[0, 0] != go: continue
+        if asked.answer[0, 0] != go:
+            continue
         y = margins(asked, pictures)
-        if (y[1:] >= 0).any(): continue
+        if (y[1:] >= 0).any():
+            continue
         seen = cover(cues, (0, 1))
         others = cover(cues, range(2, len(cues.radii))) >= COVER
-        found.append(Case(cues, "text", pictures[0], pictures[3], seen >= COVER, seen, others & (seen < COVER), asked.answer[0].tolist(), y[0], y[3] - y[0]))
+        found.append(
+            Case(
+                cues,
+                "text",
+                pictures[0],
+                pictures[3],
+                seen >= COVER,
+                seen,
+                others & (seen < COVER),
+                asked.answer[0].tolist(),
+                y[0],
+                y[3] - y[0],
+            )
+        )
     return found
 
+# %% ../nbs/93_global_vit.ipynb #a9e1c814
 def margins(
     question: Question,
-    frames: Sequence[np.ndarray], # (112, 112, 3) variants of its picture
-) -> np.ndarray:                  # (n,) logit of go − logit of stop
+    frames: Sequence[np.ndarray],  # (112, 112, 3) variants of its picture
+) -> np.ndarray:  # (n,) logit of go − logit of stop
     "The asked scalar for every variant, the answer held in place."
-    return question.values(torch.stack([cut(f, question.inputs.layouts[0]) for f in frames]).to(question.model.dtype), 32).numpy()
+    return question.values(
+        torch.stack([cut(f, question.inputs.layouts[0]) for f in frames]).to(question.model.dtype), 32
+    ).numpy()
 
+# %% ../nbs/93_global_vit.ipynb #f131cd29
 def question_of(model: DrivingVLA, case: Case) -> Question:
     "A case as a question, with the answer in place."
     return Question(model, model.prepare(case.frame), torch.tensor([case.answer_ids]), ASKED)
 
-def in_store() -> np.ndarray: # (8, 8) bool
+# %% ../nbs/93_global_vit.ipynb #068aa9f1
+def in_store() -> np.ndarray:  # (8, 8) bool
     "Patches of the two image tokens that the training let through."
-    tokens = np.zeros((4, 4), bool); tokens.flat[list(STORE)] = True
+    tokens = np.zeros((4, 4), bool)
+    tokens.flat[list(STORE)] = True
     return np.kron(tokens, np.ones((2, 2), bool))
 
 # %% ../nbs/93_global_vit.ipynb #8b9d9ece
 MEASURES = ("pointing", "share", "eshare", "auc", "weaker", "store", "cf_deletion", "cf_insertion", "cosine")
 
+# %% ../nbs/93_global_vit.ipynb #5542de9d
 def score(
     case: Case,
-    of: Callable,         # frames → asked scalars
-    m: np.ndarray,        # (8, 8) ≥ 0
-    caused: np.ndarray,   # (8, 8) Shapley values of `patch_truth`
-    prior: np.ndarray,    # (8, 8) where the discs of other pictures are
-) -> dict:                # by MEASURES
+    of: Callable,  # frames → asked scalars
+    m: np.ndarray,  # (8, 8) ≥ 0
+    caused: np.ndarray,  # (8, 8) Shapley values of `patch_truth`
+    prior: np.ndarray,  # (8, 8) where the discs of other pictures are
+) -> dict:  # by MEASURES
     "Place scores, share on the disc that got less, share in the store, share of the effect that the top patches carry, cosine with the truth."
     found, total = place_scores(m, case.mask, case.distractors, prior), max(m.sum(), 1e-300)
     found["weaker"] = min(m[cover(case.scene, [i]) >= COVER].sum() for i in (0, 1)) / total
@@ -252,32 +352,38 @@ def score(
     found["cosine"] = (m * caused.clip(0)).sum() / max(np.linalg.norm(m) * np.linalg.norm(caused.clip(0)), 1e-300)
     return {k: found[k] for k in MEASURES}
 
+# %% ../nbs/93_global_vit.ipynb #b8fc388f
 def evaluate(
     model: DrivingVLA,
-    cases: list[Case],      # of `find_matches`
-    methods: Sequence[str], # names in the catalogue
-    pairs: int = 4,         # of `patch_truth`
-) -> dict:                  # {method: {measure: one number a case}}; "mask" and "truth" for comparison, "moved" beside
+    cases: list[Case],  # of `find_matches`
+    methods: Sequence[str],  # names in the catalogue
+    pairs: int = 4,  # of `patch_truth`
+) -> dict:  # {method: {measure: one number a case}}; "mask" and "truth" for comparison, "moved" beside
     "Scores of every method on every case, and what share of the centred map moves at the pixels."
     found = {name: {k: [] for k in MEASURES} for name in ("mask", "truth", *methods)} | {"moved": []}
     for case, prior in zip(cases, place_of_others(cases)):
         asked = question_of(model, case)
         of = partial(margins, asked)
         caused, _ = patch_truth(of, case, pairs)
-        maps = dict(mask=case.cover, truth=caused.clip(0)) | {name: join(as_shown(method_of(name)(asked), ASKED), (1, 1)) for name in methods}
+        maps = dict(mask=case.cover, truth=caused.clip(0)) | {
+            name: join(as_shown(method_of(name)(asked), ASKED), (1, 1)) for name in methods
+        }
         for name, m in maps.items():
-            for k, v in score(case, of, m, caused, prior).items(): found[name][k].append(v)
+            for k, v in score(case, of, m, caused, prior).items():
+                found[name][k].append(v)
         above, below = (as_shown(method_of(name)(asked), ASKED) for name in ("centred_interleaver", "centred"))
         found["moved"].append(moved(above, below, asked.inputs.layouts))
     return found
 
+# %% ../nbs/93_global_vit.ipynb #6de8f9c1
 def table(
-    found: dict, # of `evaluate`
-) -> str:        # plain text
+    found: dict,  # of `evaluate`
+) -> str:  # plain text
     "Means with half the width of the normal 95 % interval."
     lines = [f"{'':32s}" + "".join(f"{k:>14s}" for k in MEASURES)]
     for name, scores in found.items():
-        if name == "moved": continue
+        if name == "moved":
+            continue
         cells = [mean_interval(scores[k]) for k in MEASURES]
         lines.append(f"{name:32s}" + "".join(f"{c['mean']:8.3f} ±{c['hi'] - c['mean']:.3f}" for c in cells))
     return "\n".join(lines)

@@ -11,64 +11,74 @@ import io, os, struct, uuid, zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
-
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
-
 from .tiles import as_rgb
 
 # %% ../nbs/09_heatmap.ipynb #00000005
 def limits(
-    heat: np.ndarray,         # (H, W) raw map
+    heat: np.ndarray,  # (H, W) raw map
     how: str = "percentile",  # "percentile", "minmax" or "none"
-    low: float = 0.0,         # percentile shown as 0; 0 is the value zero itself
-    high: float = 99.5,       # percentile shown as 1
-    signed: bool = False,     # negative values are meant
-) -> tuple[float, float]:     # magnitudes (ℓ, u) shown as 0 and as 1; (0, 0) for an empty map
+    low: float = 0.0,  # percentile shown as 0; 0 is the value zero itself
+    high: float = 99.5,  # percentile shown as 1
+    signed: bool = False,  # negative values are meant
+) -> tuple[float, float]:  # magnitudes (ℓ, u) shown as 0 and as 1; (0, 0) for an empty map
     "The raw magnitudes between which a picture has contrast. Raises ValueError for a map that the options cannot show."
     h = np.asarray(heat, np.float64)
-    if h.ndim != 2 or not h.size: raise ValueError(f"a map has the axes (H, W), got the shape {h.shape}")
-    if not np.isfinite(h).all(): raise ValueError(f"{np.sum(~np.isfinite(h))} of {h.size} values of the map are not finite")
+    if h.ndim != 2 or not h.size:
+        raise ValueError(f"a map has the axes (H, W), got the shape {h.shape}")
+    if not np.isfinite(h).all():
+        raise ValueError(f"{np.sum(~np.isfinite(h))} of {h.size} values of the map are not finite")
     if not signed and h.min() < 0:
-        raise ValueError(f"the map has negative values (least {h.min():.3g}); pass signed=True, or take its positive part")
-    if not 0 <= low < high <= 100: raise ValueError(f"need 0 ≤ low < high ≤ 100, got {low} and {high}")
+        raise ValueError(
+            f"the map has negative values (least {h.min():.3g}); pass signed=True, or take its positive part"
+        )
+    if not 0 <= low < high <= 100:
+        raise ValueError(f"need 0 ≤ low < high ≤ 100, got {low} and {high}")
     size = np.abs(h)
     if how == "none":
-        if size.max() > 1: raise ValueError(f'how="none" needs values up to 1, got {size.max():.3g}; use "percentile" or "minmax"')
+        if size.max() > 1:
+            raise ValueError(f'how="none" needs values up to 1, got {size.max():.3g}; use "percentile" or "minmax"')
         return 0.0, 1.0
-    if how == "minmax": return 0.0 if signed else float(size.min()), float(size.max())
-    if how != "percentile": raise ValueError(f'how is "percentile", "minmax" or "none", got {how!r}')
+    if how == "minmax":
+        return 0.0 if signed else float(size.min()), float(size.max())
+    if how != "percentile":
+        raise ValueError(f'how is "percentile", "minmax" or "none", got {how!r}')
     used = size[size > 0]
-    if not used.size: return 0.0, 0.0
+    if not used.size:
+        return 0.0, 0.0
     return float(np.percentile(used, low)) if low else 0.0, float(np.percentile(used, high))
 
-
+# %% ../nbs/09_heatmap.ipynb #6ed78f5d
 def normalise(
-    heat: np.ndarray,         # (H, W) raw map
+    heat: np.ndarray,  # (H, W) raw map
     how: str = "percentile",  # see `limits`, as the other options
-    low: float = 0.0,         # percentile shown as 0
-    high: float = 99.5,       # percentile shown as 1
-    signed: bool = False,     # negative values are meant
-) -> np.ndarray:              # float64 (H, W) in [0, 1], or [-1, 1] when signed
+    low: float = 0.0,  # percentile shown as 0
+    high: float = 99.5,  # percentile shown as 1
+    signed: bool = False,  # negative values are meant
+) -> np.ndarray:  # float64 (H, W) in [0, 1], or [-1, 1] when signed
     "The map on the display scale; zero stays zero, an empty map stays empty. The raw map is not changed."
     lo, hi = limits(heat, how, low, high, signed)
     size = np.abs(np.asarray(heat, np.float64))
-    if hi == 0: return np.zeros_like(size)
+    if hi == 0:
+        return np.zeros_like(size)
     n = np.clip((size - lo) / (hi - lo), 0, 1) if hi > lo else (size >= hi).astype(np.float64)
     return np.copysign(n, heat) if signed else n
 
 # %% ../nbs/09_heatmap.ipynb #0000000c
 def tone(
-    norm: np.ndarray,          # display values in [-1, 1]
+    norm: np.ndarray,  # display values in [-1, 1]
     temperature: float = 1.0,  # τ; 1 changes nothing
-) -> np.ndarray:               # same shape and range
+) -> np.ndarray:  # same shape and range
     "Display values with another contrast: sign(n)·|n|^(1/τ). Raises ValueError unless τ > 0 and |n| ≤ 1."
-    if not temperature > 0: raise ValueError(f"temperature must be positive, got {temperature}")
-    if np.abs(norm).max() > 1: raise ValueError(f"display values lie in [-1, 1], got {np.abs(norm).max():.3g}; call normalise first")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    if np.abs(norm).max() > 1:
+        raise ValueError(f"display values lie in [-1, 1], got {np.abs(norm).max():.3g}; call normalise first")
     return norm if temperature == 1 else np.copysign(np.abs(norm) ** (1 / temperature), norm)
 
 # %% ../nbs/09_heatmap.ipynb #0000000f
@@ -77,122 +87,165 @@ def _table(palette):
     "uint8 (255, 3); an odd number: 0 of a signed map is one entry."
     return colormaps[palette](np.linspace(0, 1, 255), bytes=True)[:, :3].copy()
 
+# %% ../nbs/09_heatmap.ipynb #f21ff5eb
 def colourise(
-    norm: np.ndarray,            # (H, W) display values
+    norm: np.ndarray,  # (H, W) display values
     palette: str | None = None,  # matplotlib colour map; None: plasma, or RdBu_r when signed
-    signed: bool = False,        # the values lie in [-1, 1]; 0 gets the palette's middle
-) -> np.ndarray:                 # uint8 (H, W, 3)
+    signed: bool = False,  # the values lie in [-1, 1]; 0 gets the palette's middle
+) -> np.ndarray:  # uint8 (H, W, 3)
     "Display values as colours. Raises ValueError for values off the scale and for an unknown palette."
     palette = palette or ("RdBu_r" if signed else "plasma")
     if palette not in colormaps:
-        raise ValueError(f"unknown palette {palette!r}; take a matplotlib name such as plasma, viridis, cividis or RdBu_r")
+        raise ValueError(
+            f"unknown palette {palette!r}; take a matplotlib name such as plasma, viridis, cividis or RdBu_r"
+        )
     least = -1 if signed else 0
     if norm.min() < least or norm.max() > 1:
-        raise ValueError(f"display values lie in [{least}, 1], got {norm.min():.3g} to {norm.max():.3g}; call normalise first")
+        raise ValueError(
+            f"display values lie in [{least}, 1], got {norm.min():.3g} to {norm.max():.3g}; call normalise first"
+        )
     return _table(palette).take(np.rint((norm - least) / (1 - least) * 254).astype(np.uint8), axis=0)
 
 # %% ../nbs/09_heatmap.ipynb #00000014
 def blend(
     frame: Image.Image | np.ndarray,  # the original frame
-    norm: np.ndarray,                 # (H, W) display values, of `normalise` and `tone`
-    alpha: float = 0.8,               # opacity at full value
-    palette: str | None = None,       # see `colourise`
-    signed: bool = False,             # the values lie in [-1, 1]
-) -> Image.Image:                     # RGB at the frame's size
+    norm: np.ndarray,  # (H, W) display values, of `normalise` and `tone`
+    alpha: float = 0.8,  # opacity at full value
+    palette: str | None = None,  # see `colourise`
+    signed: bool = False,  # the values lie in [-1, 1]
+) -> Image.Image:  # RGB at the frame's size
     "Display values drawn over the frame. Raises ValueError when the sizes differ."
     image = as_rgb(frame)
     if np.shape(norm) != (image.height, image.width):
-        raise ValueError(f"the map has {np.shape(norm)} (H, W) but the frame {(image.height, image.width)}; "
-                         "stitch with a layout made from this frame's size")
-    if not 0 <= alpha <= 1: raise ValueError(f"alpha lies in [0, 1], got {alpha}")
+        raise ValueError(
+            f"the map has {np.shape(norm)} (H, W) but the frame {(image.height, image.width)}; "
+            "stitch with a layout made from this frame's size"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha lies in [0, 1], got {alpha}")
     below, above = np.asarray(image, np.float32), colourise(norm, palette, signed).astype(np.float32)
-    above -= below; above *= (alpha * np.abs(norm)).astype(np.float32)[..., None]; above += below
+    above -= below
+    above *= (alpha * np.abs(norm)).astype(np.float32)[..., None]
+    above += below
     return Image.fromarray(np.rint(above, out=above).astype(np.uint8))
 
+# %% ../nbs/09_heatmap.ipynb #fa749692
 def overlay(
     frame: Image.Image | np.ndarray,  # the original frame
-    heat: np.ndarray,                 # (H, W) raw map
-    alpha: float = 0.8,               # opacity at full value
-    palette: str | None = None,       # see `colourise`
-    temperature: float = 1.0,         # see `tone`
-    signed: bool = False,             # negative values are meant
-    **scale: Any,                     # how, low, high of `normalise`
-) -> Image.Image:                     # RGB at the frame's size
+    heat: np.ndarray,  # (H, W) raw map
+    alpha: float = 0.8,  # opacity at full value
+    palette: str | None = None,  # see `colourise`
+    temperature: float = 1.0,  # see `tone`
+    signed: bool = False,  # negative values are meant
+    **scale: Any,  # how, low, high of `normalise`
+) -> Image.Image:  # RGB at the frame's size
     "A raw map drawn over the frame: normalised, toned, blended. Raises ValueError when the sizes differ."
     return blend(frame, tone(normalise(heat, signed=signed, **scale), temperature), alpha, palette, signed)
 
 # %% ../nbs/09_heatmap.ipynb #7d20b3f4
-def _chunk(kind: bytes, data: bytes) -> bytes: return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))
 
+# %% ../nbs/09_heatmap.ipynb #1757905e
 def encode_png(
-    pixels: np.ndarray,          # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
-    repeats: bool | None = None, # rows resemble the one above: patches, drawn figures; None: greys do, colours do not
-) -> bytes:                      # the file
+    pixels: np.ndarray,  # (H, W) uint8 or uint16 greys, or (H, W, 3) uint8 colours
+    repeats: bool | None = None,  # rows resemble the one above: patches, drawn figures; None: greys do, colours do not
+) -> bytes:  # the file
     "A PNG, fast; its pixels are the array's. ISO/IEC 15948. Raises ValueError for other arrays."
     colour, depth = pixels.ndim == 3 and pixels.shape[2] == 3, 8 * pixels.dtype.itemsize
-    if not pixels.size or not (colour and depth == 8 or pixels.ndim == 2) or pixels.dtype not in (np.uint8, np.uint16): raise ValueError(f"a PNG here is uint8 or uint16 (H, W), or uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
+    if not pixels.size or not (colour and depth == 8 or pixels.ndim == 2) or pixels.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"a PNG here is uint8 or uint16 (H, W), or uint8 (H, W, 3); got {pixels.dtype} {pixels.shape}")
     (height, width), step = pixels.shape[:2], 3 if colour else depth // 8
     rows = np.ascontiguousarray(pixels, pixels.dtype.newbyteorder(">")).view(np.uint8).reshape(height, width * step)
     lines = np.empty((height, 1 + width * step), np.uint8)
     above = not colour if repeats is None else repeats
     lines[:, 0], lines[:, 1:] = 2 if above else 1, rows
-    if above: lines[1:, 1:] -= rows[:-1]
-    else: lines[:, 1 + step:] -= rows[:, :-step]
+    if above:
+        lines[1:, 1:] -= rows[:-1]
+    else:
+        lines[:, 1 + step :] -= rows[:, :-step]
     deflate = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_DEFAULT_STRATEGY if above else zlib.Z_RLE)
     head = struct.pack(">IIBBBBB", width, height, depth, 2 if colour else 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", deflate.compress(lines.data) + deflate.flush()) + _chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + _chunk(b"IHDR", head)
+        + _chunk(b"IDAT", deflate.compress(lines.data) + deflate.flush())
+        + _chunk(b"IEND", b"")
+    )
 
 # %% ../nbs/09_heatmap.ipynb #00000019
 def _png(picture: Image.Image | Figure | np.ndarray | bytes) -> bytes:
     "PNG bytes without metadata."
-    if isinstance(picture, bytes): return picture
-    if isinstance(picture, np.ndarray): return encode_png(picture)
-    if not isinstance(picture, Figure): return encode_png(np.asarray(picture if picture.mode in ("L", "I;16") else as_rgb(picture)))
-    data = io.BytesIO(); picture.savefig(data, format="png", metadata={"Software": None})
+    if isinstance(picture, bytes):
+        return picture
+    if isinstance(picture, np.ndarray):
+        return encode_png(picture)
+    if not isinstance(picture, Figure):
+        return encode_png(np.asarray(picture if picture.mode in ("L", "I;16") else as_rgb(picture)))
+    data = io.BytesIO()
+    picture.savefig(data, format="png", metadata={"Software": None})
     return data.getvalue()
 
-
+# %% ../nbs/09_heatmap.ipynb #355f2af4
 class Picture(Figure):
     "A matplotlib figure that a notebook shows by itself, whatever the backend."
-    def _repr_png_(self) -> bytes: return _png(self)
 
+    def _repr_png_(self) -> bytes:
+        return _png(self)
 
+# %% ../nbs/09_heatmap.ipynb #573ac59a
 def figure(
     frame: Image.Image | np.ndarray,  # the original frame
-    heat: np.ndarray,                 # (H, W) raw map
-    title: str = "",                  # above the picture
-    unit: str = "relevance",          # what the map's values are
-    palette: str | None = None,       # as the following options: see `overlay`
-    temperature: float = 1.0,         # see `tone`
-    signed: bool = False,             # negative values are meant
-    alpha: float = 0.8,               # opacity at full value
-    **scale: Any,                     # how, low, high of `normalise`
-) -> Picture:                         # a matplotlib Figure; no pyplot state is touched
+    heat: np.ndarray,  # (H, W) raw map
+    title: str = "",  # above the picture
+    unit: str = "relevance",  # what the map's values are
+    palette: str | None = None,  # as the following options: see `overlay`
+    temperature: float = 1.0,  # see `tone`
+    signed: bool = False,  # negative values are meant
+    alpha: float = 0.8,  # opacity at full value
+    **scale: Any,  # how, low, high of `normalise`
+) -> Picture:  # a matplotlib Figure; no pyplot state is touched
     "The overlay with a colour bar in raw units and the raw sum."
     lo, hi = limits(heat, signed=signed, **scale)
-    ticks = np.array([-1, -.5, 0, .5, 1] if signed else [0, .25, .5, .75, 1])
-    raw = np.copysign(lo + (hi - lo) * np.abs(ticks) ** temperature, ticks)   # undoes tone, so that the labels are raw values
-    top = {"percentile": f"{scale.get('high', 99.5):g}th percentile of the non-zero pixels", "minmax": "largest pixel", "none": "1"}
+    ticks = np.array([-1, -0.5, 0, 0.5, 1] if signed else [0, 0.25, 0.5, 0.75, 1])
+    raw = np.copysign(
+        lo + (hi - lo) * np.abs(ticks) ** temperature, ticks
+    )  # undoes tone, so that the labels are raw values
+    top = {
+        "percentile": f"{scale.get('high', 99.5):g}th percentile of the non-zero pixels",
+        "minmax": "largest pixel",
+        "none": "1",
+    }
     text = f"full colour: {top[scale.get('how', 'percentile')]}" if hi else "the map is zero everywhere"
     height, width = np.shape(heat)
-    fig = Picture(figsize=(6.4, min(max(5.2 * height / width + .6, 1.8), 8)), dpi=100, layout="constrained")
+    fig = Picture(figsize=(6.4, min(max(5.2 * height / width + 0.6, 1.8), 8)), dpi=100, layout="constrained")
     ax = fig.add_subplot()
     ax.imshow(overlay(frame, heat, alpha, palette, temperature, signed, **scale))
-    ax.set(xticks=[], yticks=[]); ax.set_title(title, size=9)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(title, size=9)
     ax.set_xlabel(f"{text} · raw sum {np.sum(heat, dtype=np.float64):.4g}", size=7)
-    bar = fig.colorbar(ScalarMappable(Normalize(ticks[0], 1), palette or ("RdBu_r" if signed else "plasma")), ax=ax, ticks=ticks, shrink=.9)
+    bar = fig.colorbar(
+        ScalarMappable(Normalize(ticks[0], 1), palette or ("RdBu_r" if signed else "plasma")),
+        ax=ax,
+        ticks=ticks,
+        shrink=0.9,
+    )
     bar.ax.set_yticklabels([f"{r:.2g}" for r in raw] if hi else ["0" if t == 0 else "" for t in ticks], size=7)
     bar.set_label(f"{unit} per pixel", size=7)
     return fig
 
 # %% ../nbs/09_heatmap.ipynb #0000001c
 def save_png(
-    path: str | Path,               # ends in .png; the folder exists
-    picture: Image.Image | Figure | np.ndarray | bytes, # what to write; an array as `encode_png` takes it, bytes are a PNG already
-) -> Path:                          # the same path
+    path: str | Path,  # ends in .png; the folder exists
+    picture: Image.Image
+    | Figure
+    | np.ndarray
+    | bytes,  # what to write; an array as `encode_png` takes it, bytes are a PNG already
+) -> Path:  # the same path
     "Write a PNG atomically and without metadata. Raises ValueError for another ending, OSError when the folder cannot be written."
     path = Path(path)
-    if path.suffix.lower() != ".png": raise ValueError(f"{path}: pictures are saved as PNG; end the name in .png")
+    if path.suffix.lower() != ".png":
+        raise ValueError(f"{path}: pictures are saved as PNG; end the name in .png")
     temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
         temporary.write_bytes(_png(picture))
@@ -201,18 +254,21 @@ def save_png(
         temporary.unlink(missing_ok=True)
     return path
 
-
+# %% ../nbs/09_heatmap.ipynb #834c1b69
 def save_map(
-    path: str | Path,      # ends in .png
-    norm: np.ndarray,      # (H, W) display values from `normalise`
-    bits: int = 16,        # 16 or 8
+    path: str | Path,  # ends in .png
+    norm: np.ndarray,  # (H, W) display values from `normalise`
+    bits: int = 16,  # 16 or 8
     signed: bool = False,  # the values lie in [-1, 1] and are stored as (n + 1)/2
-) -> Path:                 # the same path
+) -> Path:  # the same path
     "Display values as a greyscale PNG. Raises ValueError for values off the scale, so that a raw map is not saved by mistake."
-    if bits not in (8, 16): raise ValueError(f"a greyscale PNG has 8 or 16 bits, got {bits}")
+    if bits not in (8, 16):
+        raise ValueError(f"a greyscale PNG has 8 or 16 bits, got {bits}")
     least, n = -1 if signed else 0, np.asarray(norm, np.float64)
     if n.ndim != 2 or not (n.min() >= least and n.max() <= 1):
-        raise ValueError(f"display values lie in [{least}, 1] with axes (H, W), got {n.min():.3g} to {n.max():.3g} {n.shape}; "
-                         "call normalise first")
+        raise ValueError(
+            f"display values lie in [{least}, 1] with axes (H, W), got {n.min():.3g} to {n.max():.3g} {n.shape}; "
+            "call normalise first"
+        )
     levels = np.rint((n - least) / (1 - least) * (2**bits - 1))
     return save_png(path, levels.astype(np.uint8 if bits == 8 else np.uint16))

@@ -8,34 +8,35 @@ __all__ = ['DETAILS', 'dense_attention', 'CaptureError', 'Parts', 'live_parts', 
 # %% ../nbs/04_hooks.ipynb #1f8348b0
 from dataclasses import dataclass
 from functools import partial
-
 import torch
 from torch import nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.internvl.modeling_internvl import InternVLVisionAttention
-
 from .language import head_mean
 from .model import DrivingVLA
 
 # %% ../nbs/04_hooks.ipynb #d7f653e3
 def dense_attention(
-    q: torch.Tensor,           # (B, heads, S, d)
-    k: torch.Tensor,           # (B, KV heads, S, d)
-    v: torch.Tensor,           # (B, KV heads, S, d)
-    mask: torch.Tensor | None, # bool (True = may look) or additive, broadcastable to (B, heads, S, S)
-    scaling: float,            # 1/√d
-    causal: bool,              # rows look back only; used when there is no mask
-) -> tuple[torch.Tensor, torch.Tensor]: # output (B, S, heads, d), A (B, heads, S, S)
+    q: torch.Tensor,  # (B, heads, S, d)
+    k: torch.Tensor,  # (B, KV heads, S, d)
+    v: torch.Tensor,  # (B, KV heads, S, d)
+    mask: torch.Tensor | None,  # bool (True = may look) or additive, broadcastable to (B, heads, S, S)
+    scaling: float,  # 1/√d
+    causal: bool,  # rows look back only; used when there is no mask
+) -> tuple[torch.Tensor, torch.Tensor]:  # output (B, S, heads, d), A (B, heads, S, S)
     "Vaswani et al. 2017, eq. 1, with grouped KV heads. Memory: two S×S matrices a head."
     (b, h, s, d), groups = q.shape, k.shape[1]
     wide = torch.promote_types(q.dtype, torch.float32)
     scores = (q.reshape(b, groups, -1, d) @ k.transpose(-1, -2) * scaling).view(b, h, s, -1).to(wide)
     hidden = None if mask is None else ~mask if mask.dtype == torch.bool else mask
-    if mask is None and causal: hidden = torch.ones(s, scores.shape[-1], dtype=torch.bool, device=q.device).tril().logical_not()
-    if hidden is not None: scores = scores.masked_fill(hidden, -torch.inf) if hidden.dtype == torch.bool else scores + hidden
+    if mask is None and causal:
+        hidden = torch.ones(s, scores.shape[-1], dtype=torch.bool, device=q.device).tril().logical_not()
+    if hidden is not None:
+        scores = scores.masked_fill(hidden, -torch.inf) if hidden.dtype == torch.bool else scores + hidden
     attn = scores.softmax(-1)
-    if mask is not None: attn = attn.nan_to_num(0.0)   # only padding leaves a row with nowhere to look; a copy costs another S×S
+    if mask is not None:
+        attn = attn.nan_to_num(0.0)  # only padding leaves a row with nowhere to look; a copy costs another S×S
     attn = attn.to(q.dtype)
     out = (attn.view(b, groups, -1, attn.shape[-1]) @ v).view(b, h, s, d)
     return out.transpose(1, 2), attn
@@ -44,89 +45,129 @@ def dense_attention(
 class CaptureError(RuntimeError):
     "Nothing, too little or too much was recorded; the message says in which tower and what to do."
 
+# %% ../nbs/04_hooks.ipynb #6a375391
 @dataclass(frozen=True)
 class Parts:
     "The parts of a live model that brings its own code."
-    chat: nn.Module           # holds pixel_shuffle and the configuration
-    vision: nn.Module         # InternVisionModel
-    mlp1: nn.Module           # projector
-    language: nn.Module       # causal language model; LoRA layers are in place in it
-    driving: nn.Module | None # SimLingo's DrivingModel, which holds adaptors and wp_encoder
 
+    chat: nn.Module  # holds pixel_shuffle and the configuration
+    vision: nn.Module  # InternVisionModel
+    mlp1: nn.Module  # projector
+    language: nn.Module  # causal language model; LoRA layers are in place in it
+    driving: nn.Module | None  # SimLingo's DrivingModel, which holds adaptors and wp_encoder
+
+# %% ../nbs/04_hooks.ipynb #2a7c1880
 def _unwrap(module):
     "Below PEFT's wrappers; the LoRA layers stay."
-    while hasattr(module, "get_base_model"): module = module.get_base_model()
+    while hasattr(module, "get_base_model"):
+        module = module.get_base_model()
     return module
 
+# %% ../nbs/04_hooks.ipynb #ef901b93
 def live_parts(
-    model: nn.Module, # InternVLChatModel or SimLingo's DrivingModel, PEFT-wrapped or not
+    model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel, PEFT-wrapped or not
 ) -> Parts:
     "Find the parts by their names. Raises CaptureError for any other model."
     model, driving = _unwrap(model), None
     chat = model
-    if hasattr(getattr(model, "vision_model", None), "image_encoder"): driving, chat = model, _unwrap(model.vision_model.image_encoder.model)
-    language = getattr(getattr(driving, "language_model", None), "model", None) if driving is not None else getattr(chat, "language_model", None)
-    missing = [name for name in ("vision_model", "mlp1", "pixel_shuffle") if getattr(chat, name, None) is None] + ["language_model"] * (language is None)
-    if missing: raise CaptureError(f"{type(model).__name__} is neither an InternVL of this package, InternVLChatModel nor SimLingo's DrivingModel: no {', '.join(missing)} in it")
+    if hasattr(getattr(model, "vision_model", None), "image_encoder"):
+        driving, chat = model, _unwrap(model.vision_model.image_encoder.model)
+    language = (
+        getattr(getattr(driving, "language_model", None), "model", None)
+        if driving is not None
+        else getattr(chat, "language_model", None)
+    )
+    missing = [name for name in ("vision_model", "mlp1", "pixel_shuffle") if getattr(chat, name, None) is None] + [
+        "language_model"
+    ] * (language is None)
+    if missing:
+        raise CaptureError(
+            f"{type(model).__name__} is neither an InternVL of this package, InternVLChatModel nor SimLingo's DrivingModel: no {', '.join(missing)} in it"
+        )
     return Parts(chat, _unwrap(chat.vision_model), chat.mlp1, _unwrap(language), driving)
 
+# %% ../nbs/04_hooks.ipynb #254cb864
 @dataclass(frozen=True)
 class Towers:
     "The parts of a model that are recorded."
-    native: list[nn.Module]   # models whose attention function transformers can switch
-    vision: list[nn.Module]   # attention modules of the ViT, bottom to top
-    language: list[nn.Module] # attention modules of the language model, bottom to top
-    projector: nn.Module      # mlp1
 
+    native: list[nn.Module]  # models whose attention function transformers can switch
+    vision: list[nn.Module]  # attention modules of the ViT, bottom to top
+    language: list[nn.Module]  # attention modules of the language model, bottom to top
+    projector: nn.Module  # mlp1
+
+# %% ../nbs/04_hooks.ipynb #43892dfc
 def towers(
-    model: nn.Module, # a `DrivingVLA`, or a live model of `live_parts`
+    model: nn.Module,  # a `DrivingVLA`, or a live model of `live_parts`
 ) -> Towers:
     "Locate both towers and the projector. Raises CaptureError when a tower runs code that never forms A."
-    if hasattr(model, "live"): part, projector = model.live, model.projector   # a `LiveVLA` runs its own projector module
+    if hasattr(model, "live"):
+        part, projector = model.live, model.projector  # a `LiveVLA` runs its own projector module
     elif isinstance(model, DrivingVLA):
-        return Towers([model.vision_tower, model.language_model], [layer.attention for layer in model.vision_tower.encoder.layer],
-                      [layer.self_attn for layer in model.language_model.layers], model.projector)
-    else: part = live_parts(model); projector = part.mlp1
+        return Towers(
+            [model.vision_tower, model.language_model],
+            [layer.attention for layer in model.vision_tower.encoder.layer],
+            [layer.self_attn for layer in model.language_model.layers],
+            model.projector,
+        )
+    else:
+        part = live_parts(model)
+        projector = part.mlp1
     vision = [layer.attn for layer in part.vision.encoder.layers]
-    if any(getattr(attn, "use_flash_attn", False) for attn in vision): raise CaptureError("the ViT runs flash attention, which never forms A: load the model with use_flash_attn=False")
+    if any(getattr(attn, "use_flash_attn", False) for attn in vision):
+        raise CaptureError(
+            "the ViT runs flash attention, which never forms A: load the model with use_flash_attn=False"
+        )
     decoder = part.language.model
     language = [getattr(layer, "self_attn", None) or layer.attention for layer in decoder.layers]
-    return Towers([decoder] if getattr(decoder, "_supports_attention_backend", False) else [], vision, language, projector)
+    return Towers(
+        [decoder] if getattr(decoder, "_supports_attention_backend", False) else [], vision, language, projector
+    )
 
 # %% ../nbs/04_hooks.ipynb #5a24ea24
 @dataclass
 class Seen:
     "One attention layer's record; tensors are detached."
-    attn: torch.Tensor | None = None # (B, heads, S, S) A, after the softmax
-    grad: torch.Tensor | None = None # (B, heads, S, S) ∂y/∂A, detail "full"
-    cam: torch.Tensor | None = None  # (B, S, S) head mean of (A⊙∂y/∂A)⁺, detail "cam", float32 or wider
-    calls: int = 0                   # forwards recorded
-    backwards: int = 0               # gradients received
 
+    attn: torch.Tensor | None = None  # (B, heads, S, S) A, after the softmax
+    grad: torch.Tensor | None = None  # (B, heads, S, S) ∂y/∂A, detail "full"
+    cam: torch.Tensor | None = None  # (B, S, S) head mean of (A⊙∂y/∂A)⁺, detail "cam", float32 or wider
+    calls: int = 0  # forwards recorded
+    backwards: int = 0  # gradients received
+
+# %% ../nbs/04_hooks.ipynb #10acff00
 @dataclass
 class Value:
     "A tensor and the gradient that reached it."
-    value: torch.Tensor              # in the module's dtype
-    grad: torch.Tensor | None = None # ∂y/∂value, the same shape; None before a backward
+
+    value: torch.Tensor  # in the module's dtype
+    grad: torch.Tensor | None = None  # ∂y/∂value, the same shape; None before a backward
+
 
 DETAILS = ("full", "cam")
 
+# %% ../nbs/04_hooks.ipynb #54f46a69
 class capture:
     """Record one differentiated forward of `model`: `with capture(model) as seen: y = …model(…)…; y.backward()`.
 
     Afterwards `seen.vision[i]`, `seen.language[i]` are `Seen`; `seen.mlp1_input`, `seen.mlp1_output` are `Value`.
     On leaving, every hook and registration is gone, and a tower without attention or gradients raises CaptureError.
     """
-    def __init__(self,
-        model: nn.Module,     # a `DrivingVLA`, or a live InternVLChatModel or DrivingModel
-        detail: str = "full", # "full": A and ∂A per head; "cam": their head mean
+
+    def __init__(
+        self,
+        model: nn.Module,  # a `DrivingVLA`, or a live InternVLChatModel or DrivingModel
+        detail: str = "full",  # "full": A and ∂A per head; "cam": their head mean
     ):
-        if detail not in DETAILS: raise CaptureError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
+        if detail not in DETAILS:
+            raise CaptureError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
         self.towers, self.detail, self.name = towers(model), detail, f"capture_{id(self):x}"
         self.vision, self.language = ([Seen() for _ in tower] for tower in (self.towers.vision, self.towers.language))
         self.mlp1_input = self.mlp1_output = None
 
-    def _attention(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
+    def _attention(
+        self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs
+    ):
         "The attention function that transformers calls in every layer."
         causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
         out, attn = dense_attention(query, key, value, attention_mask, scaling, causal and query.shape[2] > 1)
@@ -135,9 +176,14 @@ class capture:
 
     def _record(self, seen, attn, dropout):
         "Keep one layer's probabilities when they belong to a forward with gradients."
-        if seen is None or not (torch.is_grad_enabled() and attn.requires_grad): return
-        if dropout: raise CaptureError("attention dropout is on: call model.eval() before explaining")
-        if seen.backwards: raise CaptureError("a second forward ran with gradients after backward inside one capture: explain one forward a capture")
+        if seen is None or not (torch.is_grad_enabled() and attn.requires_grad):
+            return
+        if dropout:
+            raise CaptureError("attention dropout is on: call model.eval() before explaining")
+        if seen.backwards:
+            raise CaptureError(
+                "a second forward ran with gradients after backward inside one capture: explain one forward a capture"
+            )
         seen.calls, seen.attn = seen.calls + 1, attn.detach()
         attn.register_hook(partial(self._receive, seen, seen.calls))
 
@@ -145,60 +191,93 @@ class capture:
         "Probabilities that an eager attention module returns beside its output."
         attn = out[1] if isinstance(out, tuple) and len(out) > 1 else None
         if not (torch.is_tensor(attn) and attn.ndim == 4):
-            raise CaptureError("the language model's attention returned no probabilities: load it with attn_implementation='eager'")
+            raise CaptureError(
+                "the language model's attention returned no probabilities: load it with attn_implementation='eager'"
+            )
         self._record(seen, attn, False)
 
     def _hook_own_code(self, t):
         "Hooks for towers whose attention function cannot be switched."
         handles = []
-        if isinstance(t.vision[0], InternVLVisionAttention): return handles
-        if any(m.training for m in t.vision + t.language): raise CaptureError("the model is in training mode (dropout, checkpointing): call model.eval() before explaining")
+        if isinstance(t.vision[0], InternVLVisionAttention):
+            return handles
+        if any(m.training for m in t.vision + t.language):
+            raise CaptureError(
+                "the model is in training mode (dropout, checkpointing): call model.eval() before explaining"
+            )
         for attn, seen in zip(t.vision, self.vision):
-            handles.append(attn.attn_drop.register_forward_hook(lambda m, args, out, seen=seen: self._record(seen, out, False)))
+            handles.append(
+                attn.attn_drop.register_forward_hook(lambda m, args, out, seen=seen: self._record(seen, out, False))
+            )
         for attn, seen in zip(t.language, self.language) if not t.native else ():
-            handles.append(attn.register_forward_pre_hook(lambda m, args, kwargs: (args, kwargs | {"output_attentions": True}), with_kwargs=True))
+            handles.append(
+                attn.register_forward_pre_hook(
+                    lambda m, args, kwargs: (args, kwargs | {"output_attentions": True}), with_kwargs=True
+                )
+            )
             handles.append(attn.register_forward_hook(lambda m, args, out, seen=seen: self._from_output(seen, out)))
         return handles
 
     def _receive(self, seen, call, grad):
         "Called inside backward with ∂y/∂A of one forward."
-        if call < seen.calls: raise CaptureError(f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is kept: run the others under torch.no_grad()")
+        if call < seen.calls:
+            raise CaptureError(
+                f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is kept: run the others under torch.no_grad()"
+            )
         seen.backwards += 1
-        if self.detail == "full": seen.grad = grad.detach()
-        else: seen.cam = head_mean(seen.attn, grad)
+        if self.detail == "full":
+            seen.grad = grad.detach()
+        else:
+            seen.cam = head_mean(seen.attn, grad)
 
     def _watch(self, name, tensor):
         "Keep a tensor of the projector and its gradient."
-        if not (torch.is_grad_enabled() and tensor.requires_grad): return
+        if not (torch.is_grad_enabled() and tensor.requires_grad):
+            return
         kept = Value(tensor.detach())
         setattr(self, name, kept)
         tensor.register_hook(lambda grad: setattr(kept, "grad", grad.detach()))
 
     def __enter__(self):
         t = self.towers
-        self._of = {id(m): s for tower, seen in ((t.vision, self.vision), (t.language, self.language)) for m, s in zip(tower, seen)}
+        self._of = {
+            id(m): s
+            for tower, seen in ((t.vision, self.vision), (t.language, self.language))
+            for m, s in zip(tower, seen)
+        }
         self._handles = self._hook_own_code(t)
         self._before = [host.config._attn_implementation for host in t.native]
         ALL_ATTENTION_FUNCTIONS[self.name] = self._attention
-        AttentionMaskInterface.register(self.name, sdpa_mask)   # class-wide: a mask known to the instance only is silently skipped, and with it the padding
-        for host in t.native: host.set_attn_implementation(self.name)
-        self._handles += [t.projector.register_forward_pre_hook(lambda m, args: self._watch("mlp1_input", args[0])),
-                          t.projector.register_forward_hook(lambda m, args, out: self._watch("mlp1_output", out))]
+        AttentionMaskInterface.register(
+            self.name, sdpa_mask
+        )  # class-wide: a mask known to the instance only is silently skipped, and with it the padding
+        for host in t.native:
+            host.set_attn_implementation(self.name)
+        self._handles += [
+            t.projector.register_forward_pre_hook(lambda m, args: self._watch("mlp1_input", args[0])),
+            t.projector.register_forward_hook(lambda m, args, out: self._watch("mlp1_output", out)),
+        ]
         return self
 
     def __exit__(self, kind, error, trace):
-        for host, name in zip(self.towers.native, self._before): host.set_attn_implementation(name)
+        for host, name in zip(self.towers.native, self._before):
+            host.set_attn_implementation(name)
         del ALL_ATTENTION_FUNCTIONS[self.name], AttentionMaskInterface._global_mapping[self.name]
-        for handle in self._handles: handle.remove()
+        for handle in self._handles:
+            handle.remove()
         if self.detail == "cam":
-            for seen in self.vision + self.language: seen.attn = None
-        if kind is None: self.check()
+            for seen in self.vision + self.language:
+                seen.attn = None
+        if kind is None:
+            self.check()
 
     def forget(self) -> None:
         "Drop recorded gradients, before another backward through the same forward."
-        for s in self.vision + self.language: s.grad, s.cam, s.backwards = None, None, 0
+        for s in self.vision + self.language:
+            s.grad, s.cam, s.backwards = None, None, 0
         for v in (self.mlp1_input, self.mlp1_output):
-            if v is not None: v.grad = None
+            if v is not None:
+                v.grad = None
 
     def check(self) -> None:
         "Raise CaptureError unless every layer of both towers was recorded once and got a gradient."
@@ -206,8 +285,12 @@ class capture:
             layers = getattr(self, name)
             called, graded = sum(s.calls > 0 for s in layers), sum(s.backwards > 0 for s in layers)
             if called < len(layers):
-                raise CaptureError(f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward inside the capture, "
-                                   "with pixel_values.requires_grad_() and without torch.no_grad() or cached image features")
+                raise CaptureError(
+                    f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward inside the capture, "
+                    "with pixel_values.requires_grad_() and without torch.no_grad() or cached image features"
+                )
             if graded < len(layers):
-                raise CaptureError(f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on a scalar that depends "
-                                   "on the image, inside the capture")
+                raise CaptureError(
+                    f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on a scalar that depends "
+                    "on the image, inside the capture"
+                )

@@ -8,17 +8,17 @@ __all__ = ['token_patches', 'image_positions', 'mlp1_forward', 'mlp1_input_grad'
 
 # %% ../nbs/07_interleaver.ipynb #00000002
 from collections.abc import Callable, Mapping, Sequence
-
 import torch
 import torch.nn.functional as F
 
 # %% ../nbs/07_interleaver.ipynb #00000005
 def token_patches(
-    pixel_shuffle: Callable, # the model's own: (T, side, side, C) → (T, side/2, side/2, 4C)
-    side: int,               # patches along a tile's side
-) -> torch.Tensor:           # (tokens, 4) long: row-major patch of every channel block of every token
+    pixel_shuffle: Callable,  # the model's own: (T, side, side, C) → (T, side/2, side/2, 4C)
+    side: int,  # patches along a tile's side
+) -> torch.Tensor:  # (tokens, 4) long: row-major patch of every channel block of every token
     "Push an index grid through `pixel_shuffle`. Raises ValueError when the result is no permutation of whole patches."
-    if side < 2 or side % 2: raise ValueError(f"{side} patches along a side cannot be taken 2 by 2: the side must be even")
+    if side < 2 or side % 2:
+        raise ValueError(f"{side} patches along a side cannot be taken 2 by 2: the side must be even")
     P, half = side * side, side // 2
     grid = torch.arange(P, dtype=torch.float32).reshape(1, side, side, 1)
     out = pixel_shuffle(torch.cat([grid, grid + P], -1))
@@ -26,91 +26,112 @@ def token_patches(
         raise ValueError(f"pixel_shuffle made {tuple(out.shape)} of (1, {side}, {side}, 2), not (1, {half}, {half}, 8)")
     index, offset = out.reshape(P // 4, 4, 2).unbind(-1)
     if not torch.equal(index.flatten().sort().values, grid.flatten()) or not torch.equal(offset, index + P):
-        raise ValueError(f"pixel_shuffle does not keep the {P} patches as {P // 4} × 4 whole channel blocks: "
-                         "relevance cannot be shared by patch")
+        raise ValueError(
+            f"pixel_shuffle does not keep the {P} patches as {P // 4} × 4 whole channel blocks: "
+            "relevance cannot be shared by patch"
+        )
     return index.long()
 
 # %% ../nbs/07_interleaver.ipynb #0000000d
 def image_positions(
-    selected_mask: torch.Tensor,     # (N,) bool: which positions of one prompt are image tokens
-    num_patches_list: Sequence[int], # tiles of every image in the prompt
-    tokens_per_tile: int,            # n
-) -> list[torch.Tensor]:             # one (tiles, n) long tensor an image: `r[..., positions]` are its tokens
+    selected_mask: torch.Tensor,  # (N,) bool: which positions of one prompt are image tokens
+    num_patches_list: Sequence[int],  # tiles of every image in the prompt
+    tokens_per_tile: int,  # n
+) -> list[torch.Tensor]:  # one (tiles, n) long tensor an image: `r[..., positions]` are its tokens
     "Positions of every image's tokens. Raises ValueError when mask and counts do not fit each other."
     if selected_mask.dtype != torch.bool or selected_mask.ndim != 1:
-        raise ValueError(f"selected_mask must be (N,) bool, not {tuple(selected_mask.shape)} {selected_mask.dtype}: "
-                         "pass one entry of the batch")
+        raise ValueError(
+            f"selected_mask must be (N,) bool, not {tuple(selected_mask.shape)} {selected_mask.dtype}: "
+            "pass one entry of the batch"
+        )
     tiles, found = [int(t) for t in num_patches_list], int(selected_mask.sum())
-    if not tiles or min(tiles) < 1: raise ValueError(f"num_patches_list {tiles} must name at least one tile for every image")
+    if not tiles or min(tiles) < 1:
+        raise ValueError(f"num_patches_list {tiles} must name at least one tile for every image")
     if sum(tiles) * tokens_per_tile != found:
-        raise ValueError(f"selected_mask marks {found} image tokens, but num_patches_list {tiles} × {tokens_per_tile} tokens a tile are "
-                         f"{sum(tiles) * tokens_per_tile}: num_patches_list must count the tiles of every image in this prompt")
-    images = [p.reshape(-1, tokens_per_tile) for p in selected_mask.nonzero()[:, 0].split([t * tokens_per_tile for t in tiles])]
+        raise ValueError(
+            f"selected_mask marks {found} image tokens, but num_patches_list {tiles} × {tokens_per_tile} tokens a tile are "
+            f"{sum(tiles) * tokens_per_tile}: num_patches_list must count the tiles of every image in this prompt"
+        )
+    images = [
+        p.reshape(-1, tokens_per_tile)
+        for p in selected_mask.nonzero()[:, 0].split([t * tokens_per_tile for t in tiles])
+    ]
     for i, p in enumerate(images):
         if p[-1, -1] - p[0, 0] + 1 != p.numel():
-            raise ValueError(f"the {p.numel()} tokens of image {i} lie between {int(p[0, 0])} and {int(p[-1, -1])} with a gap: "
-                             f"num_patches_list {tiles} is not in the order of the images in the prompt")
+            raise ValueError(
+                f"the {p.numel()} tokens of image {i} lie between {int(p[0, 0])} and {int(p[-1, -1])} with a gap: "
+                f"num_patches_list {tiles} is not in the order of the images in the prompt"
+            )
     return images
 
 # %% ../nbs/07_interleaver.ipynb #00000011
 def mlp1_forward(
-    x: torch.Tensor,                    # (…, 4·Dv) input of mlp1
-    weights: Mapping[str, torch.Tensor],# weight and bias of layer_norm, linear_1, linear_2
-    freeze_norm: bool = False,          # treat the LayerNorm's mean and deviation as constants
-) -> torch.Tensor:                      # (…, D) image tokens, float32 or wider
+    x: torch.Tensor,  # (…, 4·Dv) input of mlp1
+    weights: Mapping[str, torch.Tensor],  # weight and bias of layer_norm, linear_1, linear_2
+    freeze_norm: bool = False,  # treat the LayerNorm's mean and deviation as constants
+) -> torch.Tensor:  # (…, D) image tokens, float32 or wider
     "LayerNorm (eps 1e-5), linear, exact GELU, linear. Raises ValueError when weights are missing or do not fit."
     names = [f"{part}.{kind}" for part in ("layer_norm", "linear_1", "linear_2") for kind in ("weight", "bias")]
-    if missing := [k for k in names if k not in weights]: raise ValueError(f"mlp1 weights lack {missing}: found {sorted(weights)}")
+    if missing := [k for k in names if k not in weights]:
+        raise ValueError(f"mlp1 weights lack {missing}: found {sorted(weights)}")
     if x.shape[-1:] != weights["layer_norm.weight"].shape:
-        raise ValueError(f"mlp1 input has {x.shape[-1]} channels, its LayerNorm {len(weights['layer_norm.weight'])}: "
-                         "take the input before the LayerNorm")
+        raise ValueError(
+            f"mlp1 input has {x.shape[-1]} channels, its LayerNorm {len(weights['layer_norm.weight'])}: "
+            "take the input before the LayerNorm"
+        )
     dtype = torch.promote_types(torch.promote_types(x.dtype, weights["linear_1.weight"].dtype), torch.float32)
     gain, shift, w1, b1, w2, b2 = (weights[k].to(dtype) for k in names)
     x = x.to(dtype)
     mean, var = x.mean(-1, keepdim=True), x.var(-1, keepdim=True, correction=0)
-    if freeze_norm: mean, var = mean.detach(), var.detach()
+    if freeze_norm:
+        mean, var = mean.detach(), var.detach()
     return F.linear(F.gelu(F.linear((x - mean) / (var + 1e-5).sqrt() * gain + shift, w1, b1)), w2, b2)
 
 # %% ../nbs/07_interleaver.ipynb #00000012
 def mlp1_input_grad(
-    x: torch.Tensor,                    # (…, 4·Dv) input of mlp1
-    grad_out: torch.Tensor,             # (…, D) ∂y/∂output
-    weights: Mapping[str, torch.Tensor],# weight and bias of layer_norm, linear_1, linear_2
-    freeze_norm: bool = False,          # see `mlp1_forward`
-) -> torch.Tensor:                      # (…, 4·Dv) ∂y/∂x
+    x: torch.Tensor,  # (…, 4·Dv) input of mlp1
+    grad_out: torch.Tensor,  # (…, D) ∂y/∂output
+    weights: Mapping[str, torch.Tensor],  # weight and bias of layer_norm, linear_1, linear_2
+    freeze_norm: bool = False,  # see `mlp1_forward`
+) -> torch.Tensor:  # (…, 4·Dv) ∂y/∂x
     "Gradient at the input of mlp1 from the gradient at its output. Raises ValueError when the shapes differ."
     with torch.enable_grad():
         x = x.detach().to(torch.promote_types(x.dtype, torch.float32), copy=True).requires_grad_()
         out = mlp1_forward(x, weights, freeze_norm)
         if out.shape != grad_out.shape:
-            raise ValueError(f"mlp1 gives {tuple(out.shape)}, but the gradient at its output has {tuple(grad_out.shape)}")
+            raise ValueError(
+                f"mlp1 gives {tuple(out.shape)}, but the gradient at its output has {tuple(grad_out.shape)}"
+            )
         return torch.autograd.grad(out, x, grad_out.to(out.dtype))[0]
 
 # %% ../nbs/07_interleaver.ipynb #0000001a
 def patch_contributions(
-    x: torch.Tensor,    # (T, n, 4·Dv) input of mlp1
-    grad: torch.Tensor, # (T, n, 4·Dv) ∂y/∂x
-) -> torch.Tensor:      # (T, n, 4) Σ g·x over every patch's channels, float32 or wider
+    x: torch.Tensor,  # (T, n, 4·Dv) input of mlp1
+    grad: torch.Tensor,  # (T, n, 4·Dv) ∂y/∂x
+) -> torch.Tensor:  # (T, n, 4) Σ g·x over every patch's channels, float32 or wider
     "Gradient × input of each of the four patches in a token."
     if x.shape != grad.shape or x.ndim != 3 or x.shape[-1] % 4:
-        raise ValueError(f"input {tuple(x.shape)} and gradient {tuple(grad.shape)} of mlp1 must both be (tiles, tokens, 4·Dv)")
+        raise ValueError(
+            f"input {tuple(x.shape)} and gradient {tuple(grad.shape)} of mlp1 must both be (tiles, tokens, 4·Dv)"
+        )
     dtype = torch.promote_types(torch.promote_types(x.dtype, grad.dtype), torch.float32)
     return (x.to(dtype) * grad.to(dtype)).unflatten(-1, (4, -1)).sum(-1)
 
 # %% ../nbs/07_interleaver.ipynb #00000020
 def uniform_share(
-    tiles: int,      # T
-    tokens: int,     # n
-) -> torch.Tensor:   # (T, n, 4) float64, a quarter everywhere
+    tiles: int,  # T
+    tokens: int,  # n
+) -> torch.Tensor:  # (T, n, 4) float64, a quarter everywhere
     "Every patch of a token gets the same."
-    return torch.full((tiles, tokens, 4), .25, dtype=torch.float64)
+    return torch.full((tiles, tokens, 4), 0.25, dtype=torch.float64)
 
-
+# %% ../nbs/07_interleaver.ipynb #d1ca4dc4
 def positive_share(
     contributions: torch.Tensor,  # (…, n, 4) of `patch_contributions`
-) -> tuple[torch.Tensor, int]:    # (…, n, 4) float64, rows sum to 1; number of tokens shared equally
+) -> tuple[torch.Tensor, int]:  # (…, n, 4) float64, rows sum to 1; number of tokens shared equally
     "Proportional to c⁺; equal for the counted tokens that have no positive contribution."
-    if not contributions.isfinite().all(): raise ValueError("contributions are not finite: the input of mlp1 or its gradient is not")
+    if not contributions.isfinite().all():
+        raise ValueError("contributions are not finite: the input of mlp1 or its gradient is not")
     part = contributions.double().clamp_min(0)
     none = part.amax(-1, keepdim=True) == 0
     part = torch.where(none, 1, part)
@@ -118,18 +139,21 @@ def positive_share(
 
 # %% ../nbs/07_interleaver.ipynb #00000023
 def to_patches(
-    token_relevance: torch.Tensor, # (T, n)
-    share: torch.Tensor,           # (T, n, 4), rows sum to 1: `uniform_share` or `positive_share`
-    tokens: torch.Tensor,          # (n, 4) of `token_patches`
-) -> torch.Tensor:                 # (T, 4n) patches in row-major order, float64
+    token_relevance: torch.Tensor,  # (T, n)
+    share: torch.Tensor,  # (T, n, 4), rows sum to 1: `uniform_share` or `positive_share`
+    tokens: torch.Tensor,  # (n, 4) of `token_patches`
+) -> torch.Tensor:  # (T, 4n) patches in row-major order, float64
     "Share each token's relevance among its four patches; sums are conserved. Raises ValueError when the parts do not fit."
     T, n = token_relevance.shape
     if share.shape != (T, n, 4) or tokens.shape != (n, 4):
-        raise ValueError(f"{T} tiles of {n} tokens need a share of {(T, n, 4)} and a patch map of {(n, 4)}, "
-                         f"not {tuple(share.shape)} and {tuple(tokens.shape)}")
+        raise ValueError(
+            f"{T} tiles of {n} tokens need a share of {(T, n, 4)} and a patch map of {(n, 4)}, "
+            f"not {tuple(share.shape)} and {tuple(tokens.shape)}"
+        )
     if not torch.equal(tokens.flatten().sort().values, torch.arange(4 * n, device=tokens.device)):
         raise ValueError(f"the patch map does not name each of the {4 * n} patches once: take it from token_patches")
-    if (share < 0).any() or (share.sum(-1) - 1).abs().max() > 1e-6: raise ValueError("shares must be ≥ 0 and sum to 1 in every token")
+    if (share < 0).any() or (share.sum(-1) - 1).abs().max() > 1e-6:
+        raise ValueError("shares must be ≥ 0 and sum to 1 in every token")
     patches = torch.zeros(T, 4 * n, dtype=torch.float64, device=token_relevance.device)
     patches[:, tokens.flatten()] = (token_relevance.double()[..., None] * share).flatten(1)
     return patches

@@ -10,71 +10,155 @@ __all__ = ['DECODERS', 'INTERNVL2_1B', 'native_config', 'chat_config', 'vision_w
 import re
 from pathlib import Path
 from typing import Any
-
 import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
-
 from .model import DrivingVLA, ModelConfig, read_json, empty_model, fill_model, read_tokenizer
 from .weights import ModelError, Weight, safetensors_weights
 
 # %% ../nbs/02_internvl.ipynb #00000005
 DECODERS = {"Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3", "LlamaForCausalLM": "llama"}
 
+# %% ../nbs/02_internvl.ipynb #238642ea
 def native_config(
-    chat: dict,          # the original `config.json`
-    image_token_id: int, # of <IMG_CONTEXT>
-    name: str,           # what errors call the model
-) -> dict:               # `InternVLConfig.to_dict()`
+    chat: dict,  # the original `config.json`
+    image_token_id: int,  # of <IMG_CONTEXT>
+    name: str,  # what errors call the model
+) -> dict:  # `InternVLConfig.to_dict()`
     "The same network as a transformers configuration. Raises ModelError for parts that have no native counterpart."
     v, l = chat["vision_config"], chat["llm_config"]
     decoder = (l.get("architectures") or ["none"])[0]
-    if decoder not in DECODERS: raise ModelError(f"{name}: its language model is {decoder}; this version reads {', '.join(DECODERS)} (InternVL2-1B, most of 2.5, 3 and 3.5)")
-    if chat.get("select_layer", -1) != -1: raise ModelError(f"{name}: image features come from ViT layer {chat['select_layer']}; only the last one (-1) is read")
-    if chat.get("use_backbone_lora") or chat.get("use_llm_lora"): raise ModelError(f"{name}: the checkpoint holds un-merged LoRA weights; merge them before saving")
-    keep = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "hidden_act", "layer_norm_eps", "norm_type", "num_channels")
-    vision = {k: v[k] for k in keep if k in v} | dict(image_size=[v["image_size"]] * 2, patch_size=[v["patch_size"]] * 2, attention_bias=v.get("qkv_bias", True),
-                                                      use_qk_norm=v.get("qk_normalization", False), layer_scale_init_value=v.get("initializer_factor", 1.0))
-    drop = ("architectures", "_attn_implementation", "attn_implementation", "torch_dtype", "transformers_version", "_name_or_path", "auto_map")
+    if decoder not in DECODERS:
+        raise ModelError(
+            f"{name}: its language model is {decoder}; this version reads {', '.join(DECODERS)} (InternVL2-1B, most of 2.5, 3 and 3.5)"
+        )
+    if chat.get("select_layer", -1) != -1:
+        raise ModelError(
+            f"{name}: image features come from ViT layer {chat['select_layer']}; only the last one (-1) is read"
+        )
+    if chat.get("use_backbone_lora") or chat.get("use_llm_lora"):
+        raise ModelError(f"{name}: the checkpoint holds un-merged LoRA weights; merge them before saving")
+    keep = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "hidden_act",
+        "layer_norm_eps",
+        "norm_type",
+        "num_channels",
+    )
+    vision = {k: v[k] for k in keep if k in v} | dict(
+        image_size=[v["image_size"]] * 2,
+        patch_size=[v["patch_size"]] * 2,
+        attention_bias=v.get("qkv_bias", True),
+        use_qk_norm=v.get("qk_normalization", False),
+        layer_scale_init_value=v.get("initializer_factor", 1.0),
+    )
+    drop = (
+        "architectures",
+        "_attn_implementation",
+        "attn_implementation",
+        "torch_dtype",
+        "transformers_version",
+        "_name_or_path",
+        "auto_map",
+    )
     text = CONFIG_MAPPING[DECODERS[decoder]](**{k: x for k, x in l.items() if k not in drop})
     tied = bool(l.get("tie_word_embeddings", False))
-    return InternVLConfig(vision_config=vision, text_config=text.to_dict(), image_token_id=image_token_id, downsample_ratio=chat["downsample_ratio"],
-                          image_seq_length=round((v["image_size"] // v["patch_size"] * chat["downsample_ratio"]) ** 2), tie_word_embeddings=tied).to_dict()
+    return InternVLConfig(
+        vision_config=vision,
+        text_config=text.to_dict(),
+        image_token_id=image_token_id,
+        downsample_ratio=chat["downsample_ratio"],
+        image_seq_length=round((v["image_size"] // v["patch_size"] * chat["downsample_ratio"]) ** 2),
+        tie_word_embeddings=tied,
+    ).to_dict()
 
+# %% ../nbs/02_internvl.ipynb #9e30691c
 def chat_config(
-    chat: dict,          # the original `config.json`
-    image_token_id: int, # of <IMG_CONTEXT>
-    name: str,           # shown in logs and on pictures
-    **kw: Any,           # other fields of `ModelConfig`
+    chat: dict,  # the original `config.json`
+    image_token_id: int,  # of <IMG_CONTEXT>
+    name: str,  # shown in logs and on pictures
+    **kw: Any,  # other fields of `ModelConfig`
 ) -> ModelConfig:
     "Network, tiling and pixel shuffle of an original configuration."
-    tiling = dict(driving=False, layout="internvl", max_tiles=chat.get("max_dynamic_patch", 12), thumbnail=bool(chat.get("use_thumbnail", False)),
-                  ps_version=chat.get("ps_version", "v1"), random=False)
+    tiling = dict(
+        driving=False,
+        layout="internvl",
+        max_tiles=chat.get("max_dynamic_patch", 12),
+        thumbnail=bool(chat.get("use_thumbnail", False)),
+        ps_version=chat.get("ps_version", "v1"),
+        random=False,
+    )
     return ModelConfig(name=name, vlm=native_config(chat, image_token_id, name), **(tiling | kw))
 
 # %% ../nbs/02_internvl.ipynb #00000007
 INTERNVL2_1B = dict(
-    model_type="internvl_chat", downsample_ratio=0.5, force_image_size=448, select_layer=-1, ps_version="v2",
-    dynamic_image_size=True, use_thumbnail=True, min_dynamic_patch=1, max_dynamic_patch=12,
-    vision_config=dict(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096, image_size=448, patch_size=14,
-                       num_channels=3, hidden_act="gelu", layer_norm_eps=1e-6, norm_type="layer_norm", qkv_bias=True, qk_normalization=False),
-    llm_config=dict(architectures=["Qwen2ForCausalLM"], hidden_size=896, num_hidden_layers=24, num_attention_heads=14, num_key_value_heads=2,
-                    intermediate_size=4864, vocab_size=151_655, max_position_embeddings=32_768, rms_norm_eps=1e-6, rope_theta=1_000_000.0,
-                    hidden_act="silu", use_sliding_window=False, sliding_window=32_768, max_window_layers=24, tie_word_embeddings=False))
+    model_type="internvl_chat",
+    downsample_ratio=0.5,
+    force_image_size=448,
+    select_layer=-1,
+    ps_version="v2",
+    dynamic_image_size=True,
+    use_thumbnail=True,
+    min_dynamic_patch=1,
+    max_dynamic_patch=12,
+    vision_config=dict(
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        image_size=448,
+        patch_size=14,
+        num_channels=3,
+        hidden_act="gelu",
+        layer_norm_eps=1e-6,
+        norm_type="layer_norm",
+        qkv_bias=True,
+        qk_normalization=False,
+    ),
+    llm_config=dict(
+        architectures=["Qwen2ForCausalLM"],
+        hidden_size=896,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        intermediate_size=4864,
+        vocab_size=151_655,
+        max_position_embeddings=32_768,
+        rms_norm_eps=1e-6,
+        rope_theta=1_000_000.0,
+        hidden_act="silu",
+        use_sliding_window=False,
+        sliding_window=32_768,
+        max_window_layers=24,
+        tie_word_embeddings=False,
+    ),
+)
 
 # %% ../nbs/02_internvl.ipynb #0000000a
-_RENAME = [(r"^embeddings\.class_embedding$", "embeddings.cls_token"), (r"^embeddings\.position_embedding$", "embeddings.position_embeddings"),
-           (r"^embeddings\.patch_embedding\.", "embeddings.patch_embeddings.projection."), (r"^encoder\.layers\.", "encoder.layer."),
-           (r"\.attn\.proj\.", ".attention.projection_layer."), (r"\.attn\.", ".attention."), (r"\.norm1\.", ".layernorm_before."),
-           (r"\.norm2\.", ".layernorm_after."), (r"\.ls([12])$", r".lambda_\1")]
+_RENAME = [
+    (r"^embeddings\.class_embedding$", "embeddings.cls_token"),
+    (r"^embeddings\.position_embedding$", "embeddings.position_embeddings"),
+    (r"^embeddings\.patch_embedding\.", "embeddings.patch_embeddings.projection."),
+    (r"^encoder\.layers\.", "encoder.layer."),
+    (r"\.attn\.proj\.", ".attention.projection_layer."),
+    (r"\.attn\.", ".attention."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.ls([12])$", r".lambda_\1"),
+]
 _MLP1 = {"0": "layer_norm", "1": "linear_1", "3": "linear_2"}
 
+# %% ../nbs/02_internvl.ipynb #9e115e4b
 def _third(weight, i):
     n = weight.shape[0] // 3
-    return Weight((n, *weight.shape[1:]), lambda: weight.read()[i * n:(i + 1) * n])
+    return Weight((n, *weight.shape[1:]), lambda: weight.read()[i * n : (i + 1) * n])
 
+# %% ../nbs/02_internvl.ipynb #71e0c07e
 def vision_weights(
-    weights: dict[str, Weight], # `vision_model.…` and `mlp1.…` are taken, other names left out
-) -> dict[str, Weight]:         # by native parameter name
+    weights: dict[str, Weight],  # `vision_model.…` and `mlp1.…` are taken, other names left out
+) -> dict[str, Weight]:  # by native parameter name
     "ViT and projector under their native names. A name that is unknown stays as it is and is refused when the model is filled."
     out = {}
     for key, weight in weights.items():
@@ -83,41 +167,54 @@ def vision_weights(
             out[f"vlm.model.multi_modal_projector.{_MLP1.get(index, index)}.{leaf}"] = weight
         elif key.startswith("vision_model."):
             name = key.removeprefix("vision_model.")
-            for old, new in _RENAME: name = re.sub(old, new, name)
+            for old, new in _RENAME:
+                name = re.sub(old, new, name)
             if ".attention.qkv." in name:
-                for i, part in enumerate("qkv"): out["vlm.model.vision_tower." + name.replace(".qkv.", f".{part}_proj.")] = _third(weight, i)
-            else: out["vlm.model.vision_tower." + name] = weight
+                for i, part in enumerate("qkv"):
+                    out["vlm.model.vision_tower." + name.replace(".qkv.", f".{part}_proj.")] = _third(weight, i)
+            else:
+                out["vlm.model.vision_tower." + name] = weight
     return out
 
+# %% ../nbs/02_internvl.ipynb #206f5c66
 def language_weights(
-    weights: dict[str, Weight], # `model.…` and `lm_head.…`
-) -> dict[str, Weight]:         # by native parameter name
+    weights: dict[str, Weight],  # `model.…` and `lm_head.…`
+) -> dict[str, Weight]:  # by native parameter name
     "The language model under its native names."
     return {f"vlm.{'model.language_model.' + k[6:] if k.startswith('model.') else k}": w for k, w in weights.items()}
 
+# %% ../nbs/02_internvl.ipynb #21da8978
 def under(
-    weights: dict[str, Weight], # by parameter name
-    prefix: str,                # with its dot
-) -> dict[str, Weight]:         # without the prefix
+    weights: dict[str, Weight],  # by parameter name
+    prefix: str,  # with its dot
+) -> dict[str, Weight]:  # without the prefix
     "The weights whose names begin with a prefix."
-    return {k[len(prefix):]: w for k, w in weights.items() if k.startswith(prefix)}
+    return {k[len(prefix) :]: w for k, w in weights.items() if k.startswith(prefix)}
 
 # %% ../nbs/02_internvl.ipynb #0000000d
 def load_original(
-    folder: Path,                       # with config.json, *.safetensors and the tokenizer
-    name: str,                          # shown in logs and on pictures
-    dtype: torch.dtype = torch.float32, # of the parameters
+    folder: Path,  # with config.json, *.safetensors and the tokenizer
+    name: str,  # shown in logs and on pictures
+    dtype: torch.dtype = torch.float32,  # of the parameters
 ) -> DrivingVLA:
     "InternVL from a folder in its original layout; memory: the model and one weight. Raises ModelError with the file's name and the remedy."
     tokenizer = read_tokenizer(folder)
     chat = read_json(folder / "config.json")
-    try: config = chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name)
-    except (KeyError, TypeError) as error: raise ModelError(f"{folder / 'config.json'}: not an InternVL configuration ({error!r})") from None
+    try:
+        config = chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name)
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / 'config.json'}: not an InternVL configuration ({error!r})") from None
     files = sorted(folder.glob("*.safetensors"))
-    if not files: raise ModelError(f"{folder}: no *.safetensors in it; download the complete model")
+    if not files:
+        raise ModelError(f"{folder}: no *.safetensors in it; download the complete model")
     weights = safetensors_weights(files)
     tower = {k: w for k, w in weights.items() if k.startswith(("vision_model.", "mlp1."))}
-    named = vision_weights(tower) | language_weights(under(weights, "language_model.")) | {k: w for k, w in weights.items() if k not in tower and not k.startswith("language_model.")}
-    if config.vlm["tie_word_embeddings"]: named.pop("vlm.lm_head.weight", None)
+    named = (
+        vision_weights(tower)
+        | language_weights(under(weights, "language_model."))
+        | {k: w for k, w in weights.items() if k not in tower and not k.startswith("language_model.")}
+    )
+    if config.vlm["tie_word_embeddings"]:
+        named.pop("vlm.lm_head.weight", None)
     model = fill_model(empty_model(config, dtype, tokenizer), named, str(folder), dtype)
     return model.resize_tiles(chat.get("force_image_size") or config.tile)

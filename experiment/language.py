@@ -7,31 +7,35 @@ __all__ = ['head_mean', 'temper', 'seed', 'used_layers', 'roll']
 
 # %% ../nbs/06_language.ipynb #00000002
 from collections.abc import Sequence
-
 import torch
 
 # %% ../nbs/06_language.ipynb #00000005
 def head_mean(
-    attn: torch.Tensor, # (…, heads, S, S) probabilities
-    grad: torch.Tensor, # (…, heads, S, S) ∂y/∂A
-) -> torch.Tensor:      # (…, S, S) mean over heads of (A⊙∂y/∂A)⁺, float32 or wider
+    attn: torch.Tensor,  # (…, heads, S, S) probabilities
+    grad: torch.Tensor,  # (…, heads, S, S) ∂y/∂A
+) -> torch.Tensor:  # (…, S, S) mean over heads of (A⊙∂y/∂A)⁺, float32 or wider
     "Chefer et al. 2021, eq. 5. Raises ValueError when the shapes differ."
     if attn.shape != grad.shape or attn.ndim < 3 or attn.shape[-1] != attn.shape[-2]:
-        raise ValueError(f"attention {tuple(attn.shape)} and gradient {tuple(grad.shape)} must both be (…, heads, S, S): "
-                         "take both from the same layer and the same forward pass")
+        raise ValueError(
+            f"attention {tuple(attn.shape)} and gradient {tuple(grad.shape)} must both be (…, heads, S, S): "
+            "take both from the same layer and the same forward pass"
+        )
     dtype = torch.promote_types(torch.promote_types(attn.dtype, grad.dtype), torch.float32)
     return (attn.to(dtype) * grad.to(dtype)).clamp_min(0).mean(-3)
 
 # %% ../nbs/06_language.ipynb #0000000b
 def temper(
-    cam: torch.Tensor,    # (…, S, S) non-negative relevance matrix Ā
-    temperature: float,   # τ: below 1 sharpens, above 1 flattens, 1 returns the input
-) -> torch.Tensor:        # (…, S, S) every row keeps its sum; rows of zeros stay zero
+    cam: torch.Tensor,  # (…, S, S) non-negative relevance matrix Ā
+    temperature: float,  # τ: below 1 sharpens, above 1 flattens, 1 returns the input
+) -> torch.Tensor:  # (…, S, S) every row keeps its sum; rows of zeros stay zero
     "Raise each row of Ā to 1/τ and give it its old mass back. Raises ValueError for τ ≤ 0 or negative entries."
-    if not 0 < temperature < float("inf"): raise ValueError(f"temperature {temperature} must be positive and finite; 1 changes nothing")
-    if temperature == 1: return cam
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature {temperature} must be positive and finite; 1 changes nothing")
+    if temperature == 1:
+        return cam
     cam = cam.to(torch.promote_types(cam.dtype, torch.float32))
-    if (cam < 0).any(): raise ValueError(f"temperature needs entries ≥ 0, the smallest is {cam.min():.3g}: use the output of head_mean")
+    if (cam < 0).any():
+        raise ValueError(f"temperature needs entries ≥ 0, the smallest is {cam.min():.3g}: use the output of head_mean")
     top = cam.amax(-1, keepdim=True)
     power = (cam / torch.where(top > 0, top, 1)) ** (1 / temperature)
     weight = power.sum(-1, keepdim=True)
@@ -39,36 +43,50 @@ def temper(
 
 # %% ../nbs/06_language.ipynb #0000000f
 def seed(
-    n: int,                                 # S: positions in the sequence
-    rows: Sequence[int],                    # positions the target was read from
-    weights: Sequence[float] | None = None, # one a row, ≥ 0; default: equal, with sum 1
-) -> torch.Tensor:                          # (S,) float64
+    n: int,  # S: positions in the sequence
+    rows: Sequence[int],  # positions the target was read from
+    weights: Sequence[float] | None = None,  # one a row, ≥ 0; default: equal, with sum 1
+) -> torch.Tensor:  # (S,) float64
     "The seed vector r. Raises ValueError for rows that are missing, repeated or out of range and for unusable weights."
     rows = [int(i) for i in rows]
-    if not rows: raise ValueError("no seed rows: name at least one position of the sequence")
+    if not rows:
+        raise ValueError("no seed rows: name at least one position of the sequence")
     if len(set(rows)) < len(rows):
-        raise ValueError(f"{len(rows)} seed rows, but only {len(set(rows))} different ones: name each once and use weights")
+        raise ValueError(
+            f"{len(rows)} seed rows, but only {len(set(rows))} different ones: name each once and use weights"
+        )
     if min(rows) < 0 or max(rows) >= n:
         raise ValueError(f"seed rows {min(rows)}…{max(rows)} do not fit a sequence of {n} positions (0…{n - 1})")
-    w = torch.full((len(rows),), 1 / len(rows), dtype=torch.float64) if weights is None else torch.as_tensor(weights, dtype=torch.float64)
-    if w.shape != (len(rows),): raise ValueError(f"{len(rows)} seed rows, but weights of shape {tuple(w.shape)}: give one weight a row")
-    if not w.isfinite().all() or w.min() < 0 or w.sum() == 0: raise ValueError(f"weights {w.tolist()} must be finite, ≥ 0 and not all 0")
+    w = (
+        torch.full((len(rows),), 1 / len(rows), dtype=torch.float64)
+        if weights is None
+        else torch.as_tensor(weights, dtype=torch.float64)
+    )
+    if w.shape != (len(rows),):
+        raise ValueError(f"{len(rows)} seed rows, but weights of shape {tuple(w.shape)}: give one weight a row")
+    if not w.isfinite().all() or w.min() < 0 or w.sum() == 0:
+        raise ValueError(f"weights {w.tolist()} must be finite, ≥ 0 and not all 0")
     return torch.zeros(n, dtype=torch.float64).index_put((torch.tensor(rows),), w)
 
 # %% ../nbs/06_language.ipynb #00000012
 def used_layers(
-    n_layers: int,                                # layers of the tower
+    n_layers: int,  # layers of the tower
     layers: slice | Sequence[int] | None = None,  # indices, 0 is the lowest layer; None: all
-) -> list[int]:                                   # indices from the top layer down
+) -> list[int]:  # indices from the top layer down
     "The layers to pass, in the order of the backward pass. Raises ValueError when one does not exist or none is left."
-    if layers is None: layers = slice(None)
+    if layers is None:
+        layers = slice(None)
     named = [i for i in (layers.start, layers.stop) if i is not None] if isinstance(layers, slice) else list(layers)
     picked = list(range(n_layers))[layers] if isinstance(layers, slice) else named
     low, high = (-n_layers, n_layers) if isinstance(layers, slice) else (0, n_layers - 1)
     if any(not low <= i <= high for i in named):
         raise ValueError(f"layers {layers} do not fit a tower of {n_layers} layers (0…{n_layers - 1})")
-    if len(set(picked)) < len(picked): raise ValueError(f"layers {picked} name a layer twice")
-    if not picked: raise ValueError(f"layers {layers} leave none of {n_layers} layers: without a layer the step would be the identity")
+    if len(set(picked)) < len(picked):
+        raise ValueError(f"layers {picked} name a layer twice")
+    if not picked:
+        raise ValueError(
+            f"layers {layers} leave none of {n_layers} layers: without a layer the step would be the identity"
+        )
     return sorted(picked, reverse=True)
 
 # %% ../nbs/06_language.ipynb #00000015
@@ -79,31 +97,39 @@ def _fit(r: torch.Tensor, cams: Sequence[torch.Tensor]) -> torch.Tensor:
     if len(shape) not in (2, 3) or shape[-2] != S:
         raise ValueError(f"relevance matrix {shape} must be (S, S) or (B, S, S): take the mean over heads first")
     if odd := [i for i, c in enumerate(cams) if tuple(c.shape) != shape]:
-        raise ValueError(f"layer {odd[0]} has {tuple(cams[odd[0]].shape)}, but layer 0 has {shape}: "
-                         "all layers must come from one forward pass")
+        raise ValueError(
+            f"layer {odd[0]} has {tuple(cams[odd[0]].shape)}, but layer 0 has {shape}: "
+            "all layers must come from one forward pass"
+        )
     if r.shape[-1:] != (S,):
         raise ValueError(f"seed has {tuple(r.shape)} and the relevance matrices {shape}: the last axes must be equal")
-    if batch and r.ndim == 1: r = r.expand(*batch, S)
-    if r.shape[:len(batch)] != batch or r.ndim not in (len(batch) + 1, len(batch) + 2):
-        raise ValueError(f"seed {tuple(r.shape)} does not fit relevance matrices {shape}: use {batch + (S,)} or {batch + ('K', S)}")
+    if batch and r.ndim == 1:
+        r = r.expand(*batch, S)
+    if r.shape[: len(batch)] != batch or r.ndim not in (len(batch) + 1, len(batch) + 2):
+        raise ValueError(
+            f"seed {tuple(r.shape)} does not fit relevance matrices {shape}: use {batch + (S,)} or {batch + ('K', S)}"
+        )
     return r[..., None, :] if r.ndim == len(batch) + 1 else r
 
-
+# %% ../nbs/06_language.ipynb #edfde416
 def roll(
-    r: torch.Tensor,                              # (S,), (K, S) for cams (S, S); (S,), (B, S), (B, K, S) for cams (B, S, S)
-    cams: Sequence[torch.Tensor],                 # Ā of every layer, layer 0 first: (S, S) or (B, S, S)
-    residual_alpha: float = 1.0,                  # α: weight of what stays in place; 1 is Chefer et al. 2021
-    temperature: float = 1.0,                     # τ of `temper`
+    r: torch.Tensor,  # (S,), (K, S) for cams (S, S); (S,), (B, S), (B, K, S) for cams (B, S, S)
+    cams: Sequence[torch.Tensor],  # Ā of every layer, layer 0 first: (S, S) or (B, S, S)
+    residual_alpha: float = 1.0,  # α: weight of what stays in place; 1 is Chefer et al. 2021
+    temperature: float = 1.0,  # τ of `temper`
     layers: slice | Sequence[int] | None = None,  # layers that take part, see `used_layers`
-) -> torch.Tensor:                                # (1 + layers used, …, S): the seed, then r after every layer from the top down
+) -> torch.Tensor:  # (1 + layers used, …, S): the seed, then r after every layer from the top down
     "r ← αr + rĀ from the top layer down. Raises ValueError on shapes that do not fit and on values that are not finite."
     order = used_layers(len(cams), layers)
-    if not 0 <= residual_alpha < float("inf"): raise ValueError(f"residual_alpha {residual_alpha} must be ≥ 0 and finite")
+    if not 0 <= residual_alpha < float("inf"):
+        raise ValueError(f"residual_alpha {residual_alpha} must be ≥ 0 and finite")
     dtype = torch.promote_types(torch.promote_types(r.dtype, cams[0].dtype), torch.float32)
     steps = [_fit(r, cams).to(dtype)]
     for i in order:
         steps.append(residual_alpha * steps[-1] + steps[-1] @ temper(cams[i].to(dtype), temperature))
         if not steps[-1].isfinite().all():
-            raise ValueError(f"relevance is not finite after layer {i}: its attention or gradient is not finite or too large")
+            raise ValueError(
+                f"relevance is not finite after layer {i}: its attention or gradient is not finite or too large"
+            )
     out = torch.stack(steps)
     return out if r.ndim == cams[0].ndim else out[..., 0, :]

@@ -9,122 +9,239 @@ __all__ = ['NAMES', 'is_legacy', 'candidates', 'tile_layout', 'convert', 'load_a
 import math, re
 from pathlib import Path
 from typing import Any
-
 import torch
-
 from .archive import PayloadError, read_archive
 from .payload import CONVERTED, SCHEMA, Finding
 from .tiles import Layout, internvl_layout, simlingo_layout
 
 # %% ../nbs/05_legacy.ipynb #59373d2a
-NAMES = {"language": (r"language_block_(\d+)_self_attn", r"language_block_(\d+)_manual", r"language_block_(\d+)"),
-         "vision": (r"vision_attn_vision_model_encoder_layers_(\d+)_attn_attn_drop", r"vision_attn_(\d+)_output", r"vision_block_(\d+)")}
+NAMES = {
+    "language": (r"language_block_(\d+)_self_attn", r"language_block_(\d+)_manual", r"language_block_(\d+)"),
+    "vision": (
+        r"vision_attn_vision_model_encoder_layers_(\d+)_attn_attn_drop",
+        r"vision_attn_(\d+)_output",
+        r"vision_block_(\d+)",
+    ),
+}
 
+# %% ../nbs/05_legacy.ipynb #2f4d4c86
 def is_legacy(
-    payload: Any, # what was loaded
+    payload: Any,  # what was loaded
 ) -> bool:
     "Whether a payload has the earlier chain's layout: no schema, but its keys."
     return isinstance(payload, dict) and "schema" not in payload and {"target_scalar", "interleaver"} <= payload.keys()
 
+# %% ../nbs/05_legacy.ipynb #7b3120df
 def candidates(
-    attention: dict, # of the file
-    tower: str,      # "vision" or "language"
-) -> list[list[tuple[str, dict]]]: # per layer, bottom to top: (name, entry), those with a gradient first
+    attention: dict,  # of the file
+    tower: str,  # "vision" or "language"
+) -> list[list[tuple[str, dict]]]:  # per layer, bottom to top: (name, entry), those with a gradient first
     "The entries of every layer. A layer without an entry between others is an empty list."
     found: dict[int, list] = {}
     for pattern in NAMES[tower]:
         for name, entries in attention.items():
             match = re.fullmatch(pattern, str(name))
             entry = entries[0] if isinstance(entries, (list, tuple)) and entries else entries
-            if match and int(match[1]) < 1000 and isinstance(entry, dict): found.setdefault(int(match[1]), []).append((name, entry))
+            if match and int(match[1]) < 1000 and isinstance(entry, dict):
+                found.setdefault(int(match[1]), []).append((name, entry))
     layers = [found.get(i, []) for i in range(max(found, default=-1) + 1)]
     return [sorted(layer, key=lambda e: e[1].get("grad") is None) for layer in layers]
 
+# %% ../nbs/05_legacy.ipynb #78f845f5
 def _tower(attention, tower, shape):
     "The layers of one tower in the record's form, and what is to be said about them."
     layers, found, out = candidates(attention, tower), [], {}
-    def use(entry): return [t if torch.is_tensor(t := entry.get(k)) and t.is_floating_point() and t.ndim == 4 and shape(t) else None for k in ("attn", "grad")]
+
+    def use(entry):
+        return [
+            t if torch.is_tensor(t := entry.get(k)) and t.is_floating_point() and t.ndim == 4 and shape(t) else None
+            for k in ("attn", "grad")
+        ]
+
     for i, entries in enumerate(layers):
         pairs = [(name, *use(entry)) for name, entry in entries]
         if not pairs or pairs[0][1] is None:
-            return {}, [Finding("warning", f"{tower}_attention_unusable", f"{tower} layer {i} of {len(layers)} has no usable attention (shape or type): the tower's attention is not used")]
+            return {}, [
+                Finding(
+                    "warning",
+                    f"{tower}_attention_unusable",
+                    f"{tower} layer {i} of {len(layers)} has no usable attention (shape or type): the tower's attention is not used",
+                )
+            ]
         name, attn, grad = pairs[0]
         if any(other is not None and not torch.equal(other, attn) for _, other, _ in pairs[1:]):
-            found.append(Finding("warning", "attention_disagrees", f"{tower} layer {i}: {', '.join(n for n, *_ in pairs)} hold different attention; {name} is used"))
-        out[f"{tower}_block_{i}"] = [dict(attn=attn, grad=grad if grad is not None and grad.shape == attn.shape else None, cam=None, shape=list(attn.shape))]
+            found.append(
+                Finding(
+                    "warning",
+                    "attention_disagrees",
+                    f"{tower} layer {i}: {', '.join(n for n, *_ in pairs)} hold different attention; {name} is used",
+                )
+            )
+        out[f"{tower}_block_{i}"] = [
+            dict(
+                attn=attn,
+                grad=grad if grad is not None and grad.shape == attn.shape else None,
+                cam=None,
+                shape=list(attn.shape),
+            )
+        ]
     return out, found
 
 # %% ../nbs/05_legacy.ipynb #612b8ac0
 def tile_layout(
-    height: int,                          # frame, px
-    width: int,                           # frame, px
-    tiles: int,                           # in the file
-    side: int,                            # patches along a tile
-) -> tuple[Layout | None, list[Finding]]: # None when no layout has so many
+    height: int,  # frame, px
+    width: int,  # frame, px
+    tiles: int,  # in the file
+    side: int,  # patches along a tile
+) -> tuple[Layout | None, list[Finding]]:  # None when no layout has so many
     "The layout that gives so many tiles, and how sure that is."
-    if side < 2 or 448 % side: return None, [Finding("warning", "no_tile_layout", f"{side} patches a side do not divide a tile of 448 px: relevance of tiles cannot be put on the frame")]
+    if side < 2 or 448 % side:
+        return None, [
+            Finding(
+                "warning",
+                "no_tile_layout",
+                f"{side} patches a side do not divide a tile of 448 px: relevance of tiles cannot be put on the frame",
+            )
+        ]
     size: dict = dict(tile=448, patch=448 // side)
-    kinds = {"SimLingo's crop and tiling": simlingo_layout(height, width, max_tiles=12, **size), "SimLingo's crop and at most 2 tiles": simlingo_layout(height, width, **size),
-             "InternVL's tiling with a thumbnail": internvl_layout(height, width, **size), "InternVL's tiling": internvl_layout(height, width, thumbnail=False, **size)}
+    kinds = {
+        "SimLingo's crop and tiling": simlingo_layout(height, width, max_tiles=12, **size),
+        "SimLingo's crop and at most 2 tiles": simlingo_layout(height, width, **size),
+        "InternVL's tiling with a thumbnail": internvl_layout(height, width, **size),
+        "InternVL's tiling": internvl_layout(height, width, thumbnail=False, **size),
+    }
     fitting = {name: layout for name, layout in kinds.items() if layout.n_tiles == tiles}
-    if not fitting: return None, [Finding("warning", "no_tile_layout", f"no known tiling of {width}×{height} px gives {tiles} tiles: relevance of tiles cannot be put on the frame")]
+    if not fitting:
+        return None, [
+            Finding(
+                "warning",
+                "no_tile_layout",
+                f"no known tiling of {width}×{height} px gives {tiles} tiles: relevance of tiles cannot be put on the frame",
+            )
+        ]
     name, layout = next(iter(fitting.items()))
     others = [n for n, other in fitting.items() if other != layout]
-    return layout, [Finding("warning" if others else "note", "tiles_rebuilt", f"the places of the {tiles} tiles are not in the file; rebuilt by {name}" + (f", {' or '.join(others)} would fit as well" if others else ""))]
+    return layout, [
+        Finding(
+            "warning" if others else "note",
+            "tiles_rebuilt",
+            f"the places of the {tiles} tiles are not in the file; rebuilt by {name}"
+            + (f", {' or '.join(others)} would fit as well" if others else ""),
+        )
+    ]
 
 # %% ../nbs/05_legacy.ipynb #2a5551fb
 def _number(tree, key, kind=(int, float)):
     value = tree.get(key) if isinstance(tree, dict) else None
     return value if isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value) else None
 
+# %% ../nbs/05_legacy.ipynb #b4653252
 def _entry(inter, name, ndim):
     "An interleaver tensor as {value, grad, shape}; None when it is absent or no tensor of so many axes."
     given = inter.get(name)
     value, grad = (given.get("value"), given.get("grad")) if isinstance(given, dict) else (given, None)
-    if not (torch.is_tensor(value) and value.is_floating_point() and value.ndim == ndim): return None
-    return dict(value=value, grad=grad if torch.is_tensor(grad) and grad.shape == value.shape and grad.is_floating_point() else None, shape=list(value.shape))
+    if not (torch.is_tensor(value) and value.is_floating_point() and value.ndim == ndim):
+        return None
+    return dict(
+        value=value,
+        grad=grad if torch.is_tensor(grad) and grad.shape == value.shape and grad.is_floating_point() else None,
+        shape=list(value.shape),
+    )
 
+# %% ../nbs/05_legacy.ipynb #2d1634b4
 def _counts(payload, entries, found):
     "Tiles of every image and tokens of a tile, counted at the tensors."
     frames = _number(payload.get("meta"), "frames", int) or 1
     shape, told = entries["mlp1_input"]["shape"], payload["interleaver"].get("num_patches_list")
     tiles, n = shape[:2]
-    if frames < 1 or tiles % frames: raise PayloadError(f"{tiles} tiles cannot belong to {frames} frames", "counts")
+    if frames < 1 or tiles % frames:
+        raise PayloadError(f"{tiles} tiles cannot belong to {frames} frames", "counts")
     counts = [tiles // frames] * frames
-    if isinstance(told, list) and all(isinstance(t, int) for t in told) and sum(told) == tiles: counts = told
-    else: found.append(Finding("warning", "num_patches_list_repaired", f"num_patches_list says {str(told)[:40]}, the tensors hold {tiles} tiles of {frames} frame{'s' * (frames > 1)}: {counts} is used"))
-    if (told_n := payload["interleaver"].get("tokens_per_patch")) != n: found.append(Finding("warning", "tokens_per_patch_repaired", f"tokens_per_patch says {str(told_n)[:40]}, the tensors hold {n} tokens a tile: {n} is used"))
+    if isinstance(told, list) and all(isinstance(t, int) for t in told) and sum(told) == tiles:
+        counts = told
+    else:
+        found.append(
+            Finding(
+                "warning",
+                "num_patches_list_repaired",
+                f"num_patches_list says {str(told)[:40]}, the tensors hold {tiles} tiles of {frames} frame{'s' * (frames > 1)}: {counts} is used",
+            )
+        )
+    if (told_n := payload["interleaver"].get("tokens_per_patch")) != n:
+        found.append(
+            Finding(
+                "warning",
+                "tokens_per_patch_repaired",
+                f"tokens_per_patch says {str(told_n)[:40]}, the tensors hold {n} tokens a tile: {n} is used",
+            )
+        )
     return counts, n
 
+# %% ../nbs/05_legacy.ipynb #0e979cf3
 def _square(n):
     "The v2 pixel shuffle's patch map: token (i, j) is made of patches (2i, 2j), (2i, 2j+1), (2i+1, 2j), (2i+1, 2j+1)."
     half = math.isqrt(n)
     return torch.arange(4 * n).reshape(half, 2, half, 2).permute(0, 2, 1, 3).reshape(n, 4)
 
+# %% ../nbs/05_legacy.ipynb #419521fe
 def _seed_rows(attention, found):
     "Rows of the top layer that got a gradient."
     layers = [b[0] for k, b in attention.items() if k.startswith("language")]
-    if not layers: return dict(positions=[], weights=[])
-    if layers[-1]["grad"] is None:
-        found.append(Finding("warning", "no_language_gradients", "no gradients of the language model's attention: nothing leads from the target to the image tokens by attention"))
+    if not layers:
         return dict(positions=[], weights=[])
-    rows = sorted({i for head in layers[-1]["grad"].flatten(0, -3) for i in head.abs().amax(-1).nonzero()[:, 0].tolist()})
-    if not rows: return dict(positions=[], weights=[])
-    found.append(Finding("note", "rows_rebuilt", f"seed rows are not in the file; rebuilt as the {len(rows)} rows with gradient in the top layer ({rows[0]}…{rows[-1]} of {layers[-1]['shape'][-1]}), weighted equally"))
+    if layers[-1]["grad"] is None:
+        found.append(
+            Finding(
+                "warning",
+                "no_language_gradients",
+                "no gradients of the language model's attention: nothing leads from the target to the image tokens by attention",
+            )
+        )
+        return dict(positions=[], weights=[])
+    rows = sorted(
+        {i for head in layers[-1]["grad"].flatten(0, -3) for i in head.abs().amax(-1).nonzero()[:, 0].tolist()}
+    )
+    if not rows:
+        return dict(positions=[], weights=[])
+    found.append(
+        Finding(
+            "note",
+            "rows_rebuilt",
+            f"seed rows are not in the file; rebuilt as the {len(rows)} rows with gradient in the top layer ({rows[0]}…{rows[-1]} of {layers[-1]['shape'][-1]}), weighted equally",
+        )
+    )
     return dict(positions=rows, weights=[1 / len(rows)] * len(rows))
 
+# %% ../nbs/05_legacy.ipynb #f9a01fe8
 def _mask(attention, image_start, wanted, found):
     "Image tokens in the sequence, when it is known where they begin."
     layers = [b[0] for k, b in attention.items() if k.startswith("language")]
-    if not layers: return None
+    if not layers:
+        return None
     length = layers[0]["shape"][-1]
     if image_start is None:
-        found.append(Finding("warning", "no_selected_mask", f"the file does not say where its {wanted} image tokens lie in the sequence of {length}: the language model's attention cannot be assigned to tiles; "
-                             "give the position of the first image token, counted in its prompt, if you know it"))
+        found.append(
+            Finding(
+                "warning",
+                "no_selected_mask",
+                f"the file does not say where its {wanted} image tokens lie in the sequence of {length}: the language model's attention cannot be assigned to tiles; "
+                "give the position of the first image token, counted in its prompt, if you know it",
+            )
+        )
         return None
-    if not (0 <= image_start and image_start + wanted <= length): raise PayloadError(f"{wanted} image tokens from position {image_start} on do not fit a sequence of {length}", "image_start")
-    mask = torch.zeros(1, length, dtype=torch.bool); mask[0, image_start:image_start + wanted] = True
-    found.append(Finding("note", "selected_mask_given", f"image tokens taken at {image_start}…{image_start + wanted - 1} as you said; the file cannot confirm it"))
+    if not (0 <= image_start and image_start + wanted <= length):
+        raise PayloadError(
+            f"{wanted} image tokens from position {image_start} on do not fit a sequence of {length}", "image_start"
+        )
+    mask = torch.zeros(1, length, dtype=torch.bool)
+    mask[0, image_start : image_start + wanted] = True
+    found.append(
+        Finding(
+            "note",
+            "selected_mask_given",
+            f"image tokens taken at {image_start}…{image_start + wanted - 1} as you said; the file cannot confirm it",
+        )
+    )
     return mask
 
 # %% ../nbs/05_legacy.ipynb #fc5d65bf
@@ -134,64 +251,167 @@ def _attention(payload, counts, n, found):
     given = given if isinstance(given, dict) else {}
     vision, said_v = _tower(given, "vision", lambda t: t.shape[0] == tiles and t.shape[-2:] == (1 + 4 * n, 1 + 4 * n))
     language, said_l = _tower(given, "language", lambda t: t.shape[0] == 1 and t.shape[-1] == t.shape[-2])
-    if len({b[0]["shape"][-1] for b in language.values()}) > 1: language, said_l = {}, [Finding("warning", "language_attention_unusable", "the language model's layers have different lengths: its attention is not used")]
+    if len({b[0]["shape"][-1] for b in language.values()}) > 1:
+        language, said_l = (
+            {},
+            [
+                Finding(
+                    "warning",
+                    "language_attention_unusable",
+                    "the language model's layers have different lengths: its attention is not used",
+                )
+            ],
+        )
     found += said_v + said_l
-    if not vision and not language: found.append(Finding("warning", "no_attention", "no attention was recorded in either tower: relevance cannot be traced; what is left is gradient × input at the interleaver"))
-    elif not vision: found.append(Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver"))
+    if not vision and not language:
+        found.append(
+            Finding(
+                "warning",
+                "no_attention",
+                "no attention was recorded in either tower: relevance cannot be traced; what is left is gradient × input at the interleaver",
+            )
+        )
+    elif not vision:
+        found.append(
+            Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver")
+        )
     if vision and any(b[0]["grad"] is None for b in vision.values()):
-        found.append(Finding("warning", "no_vision_gradients", f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver"))
+        found.append(
+            Finding(
+                "warning",
+                "no_vision_gradients",
+                f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver",
+            )
+        )
     return vision | language
 
+# %% ../nbs/05_legacy.ipynb #f06313ff
 def _kept(payload, key, kind, default):
     value = payload.get(key)
     return value if isinstance(value, kind) else default
 
+# %% ../nbs/05_legacy.ipynb #05da8467
 def _speaking(payload):
     "Target, outputs and words in the record's form."
     info, value = _kept(payload, "target_info", dict, {}), payload.get("target_scalar")
-    if not (torch.is_tensor(value) and value.numel() == 1 and value.is_floating_point()): raise PayloadError("target_scalar is no single number", "target_scalar")
+    if not (torch.is_tensor(value) and value.numel() == 1 and value.is_floating_point()):
+        raise PayloadError("target_scalar is no single number", "target_scalar")
     name = info.get("kinematic_metric") or info.get("token_string") or info.get("type") or "unknown"
     words = _kept(payload, "text_outputs", dict, {})
-    return dict(target_scalar=value.reshape(()), mode=_kept(payload, "mode", str, str(info.get("type", ""))),
-                target_info=info | dict(target=str(name), value=float(value), unit=str(info.get("unit", "not recorded")), gradient_norm=None, findings=[]),
-                outputs=_kept(payload, "outputs", dict, {}), text_outputs=words | dict(decoded_text=_kept(words, "decoded_text", str, "")))
+    return dict(
+        target_scalar=value.reshape(()),
+        mode=_kept(payload, "mode", str, str(info.get("type", ""))),
+        target_info=info
+        | dict(
+            target=str(name),
+            value=float(value),
+            unit=str(info.get("unit", "not recorded")),
+            gradient_norm=None,
+            findings=[],
+        ),
+        outputs=_kept(payload, "outputs", dict, {}),
+        text_outputs=words | dict(decoded_text=_kept(words, "decoded_text", str, "")),
+    )
 
+# %% ../nbs/05_legacy.ipynb #f3001cee
 def convert(
-    payload: dict,                 # of the earlier chain
-    image_start: int | None = None, # position of the first image token, when you know it
-) -> dict: # a record of detail `full`; what is missing is None, findings are under `converted`
+    payload: dict,  # of the earlier chain
+    image_start: int | None = None,  # position of the first image token, when you know it
+) -> dict:  # a record of detail `full`; what is missing is None, findings are under `converted`
     "Convert to the schema. Raises PayloadError when not even the interleaver's tensors are there."
-    if not is_legacy(payload): raise PayloadError("not a layout of the earlier chain: it has a schema of its own, or neither target_scalar nor interleaver", "layout")
+    if not is_legacy(payload):
+        raise PayloadError(
+            "not a layout of the earlier chain: it has a schema of its own, or neither target_scalar nor interleaver",
+            "layout",
+        )
     found: list[Finding] = []
     inter = _kept(payload, "interleaver", dict, {})
-    entries = {k: _entry(inter, k, d) for k, d in (("pixel_shuffle_out", 4), ("mlp1_input", 3), ("mlp1_output", 3), ("vit_embeds", 3))}
-    if entries["mlp1_input"] is None or entries["mlp1_output"] is None: raise PayloadError("interleaver: mlp1_input and mlp1_output are missing or no tensors (T, n, width); nothing can be explained from this file", "no_interleaver")
+    entries = {
+        k: _entry(inter, k, d)
+        for k, d in (("pixel_shuffle_out", 4), ("mlp1_input", 3), ("mlp1_output", 3), ("vit_embeds", 3))
+    }
+    if entries["mlp1_input"] is None or entries["mlp1_output"] is None:
+        raise PayloadError(
+            "interleaver: mlp1_input and mlp1_output are missing or no tensors (T, n, width); nothing can be explained from this file",
+            "no_interleaver",
+        )
     counts, n = _counts(payload | dict(interleaver=inter), entries, found)
-    if math.isqrt(n)**2 != n or n > 2**16: raise PayloadError(f"{n} tokens a tile are no square", "patch_grid")
+    if math.isqrt(n) ** 2 != n or n > 2**16:
+        raise PayloadError(f"{n} tokens a tile are no square", "patch_grid")
     attention = _attention(payload, counts, n, found)
     meta = _kept(payload, "meta", dict, {})
     height, width = (_number(meta, k, int) or 0 for k in ("original_height", "original_width"))
-    if not 0 < height * width <= 2**26: raise PayloadError(f"meta: the frame's size {width}×{height} px is missing or not plausible", "frame_size")
+    if not 0 < height * width <= 2**26:
+        raise PayloadError(f"meta: the frame's size {width}×{height} px is missing or not plausible", "frame_size")
     layout, said = tile_layout(height, width, counts[0], 2 * math.isqrt(n))
     found += said if len(set(counts)) == 1 else []
-    if layout is None or len(set(counts)) > 1: raise PayloadError(said[0].message if said else f"images with {counts} tiles: their frames' sizes are not all in the file", "no_tile_layout")
-    found.append(Finding("note", "no_pictures", "the frame itself is not in the file; its image_path is not followed: give the frame to draw on it"))
-    if payload.get("mode") == "text": found.append(Finding("warning", "text_forward", "text targets of the earlier chain kept the attention of the last forward, the scalar may come from an earlier one: attention and target may not belong together"))
-    if "mlp1_weight" in inter: found.append(Finding("note", "mlp1_half", "only mlp1's first linear layer was kept, without its LayerNorm and second layer: the step through mlp1 cannot be rebuilt"))
+    if layout is None or len(set(counts)) > 1:
+        raise PayloadError(
+            said[0].message if said else f"images with {counts} tiles: their frames' sizes are not all in the file",
+            "no_tile_layout",
+        )
+    found.append(
+        Finding(
+            "note",
+            "no_pictures",
+            "the frame itself is not in the file; its image_path is not followed: give the frame to draw on it",
+        )
+    )
+    if payload.get("mode") == "text":
+        found.append(
+            Finding(
+                "warning",
+                "text_forward",
+                "text targets of the earlier chain kept the attention of the last forward, the scalar may come from an earlier one: attention and target may not belong together",
+            )
+        )
+    if "mlp1_weight" in inter:
+        found.append(
+            Finding(
+                "note",
+                "mlp1_half",
+                "only mlp1's first linear layer was kept, without its LayerNorm and second layer: the step through mlp1 cannot be rebuilt",
+            )
+        )
     frames = len(counts)
-    return dict(schema=SCHEMA, detail="full", tag=_kept(payload, "tag", str, "frame"), image_path=_kept(payload, "image_path", str, ""), image_paths=[_kept(payload, "image_path", str, "")],
-                input_speed_mps=float(_number(payload, "input_speed_mps") or 0), meta=meta, **_speaking(payload), rows=_seed_rows(attention, found), attention=attention, trace=None, certificate=None, maps={}, pictures=[],
-                interleaver=dict(selected_mask=_mask(attention, image_start, sum(counts) * n, found), num_patches_list=counts, tokens_per_patch=n, token_patches=_square(n), mlp1={}, **entries),
-                tiles=[layout.to_dict() | dict(boxes=layout.boxes.tolist())] * frames, model=dict(name="earlier chain", random=False),
-                **{CONVERTED: dict(layout="earlier chain", findings=[list(f) for f in found])})
+    return dict(
+        schema=SCHEMA,
+        detail="full",
+        tag=_kept(payload, "tag", str, "frame"),
+        image_path=_kept(payload, "image_path", str, ""),
+        image_paths=[_kept(payload, "image_path", str, "")],
+        input_speed_mps=float(_number(payload, "input_speed_mps") or 0),
+        meta=meta,
+        **_speaking(payload),
+        rows=_seed_rows(attention, found),
+        attention=attention,
+        trace=None,
+        certificate=None,
+        maps={},
+        pictures=[],
+        interleaver=dict(
+            selected_mask=_mask(attention, image_start, sum(counts) * n, found),
+            num_patches_list=counts,
+            tokens_per_patch=n,
+            token_patches=_square(n),
+            mlp1={},
+            **entries,
+        ),
+        tiles=[layout.to_dict() | dict(boxes=layout.boxes.tolist())] * frames,
+        model=dict(name="earlier chain", random=False),
+        **{CONVERTED: dict(layout="earlier chain", findings=[list(f) for f in found])},
+    )
 
 # %% ../nbs/05_legacy.ipynb #bac5857a
 def load_any(
-    path: Path | str,               # `.pt`
-    image_start: int | None = None, # for files of the earlier chain: position of the first image token
-) -> dict:                          # a record, not checked; a file of the earlier chain is converted
+    path: Path | str,  # `.pt`
+    image_start: int | None = None,  # for files of the earlier chain: position of the first image token
+) -> dict:  # a record, not checked; a file of the earlier chain is converted
     "Read a payload of any known layout safely. Raises PayloadError with the file's name."
     payload = read_archive(path)
-    if not is_legacy(payload): return payload
-    try: return convert(payload, image_start)
-    except PayloadError as error: raise PayloadError(f"{path}: {error}", error.name) from None
+    if not is_legacy(payload):
+        return payload
+    try:
+        return convert(payload, image_start)
+    except PayloadError as error:
+        raise PayloadError(f"{path}: {error}", error.name) from None

@@ -7,10 +7,8 @@ __all__ = ['Projector', 'LiveVLA', 'live']
 
 # %% ../nbs/12_live.ipynb #e4801bd8
 from typing import Any, NoReturn
-
 import torch
 from torch import nn
-
 from .hooks import Parts, live_parts
 from .model import DrivingHeads, DrivingVLA, Inputs, ModelConfig, WideMLP
 from .weights import ModelError
@@ -18,51 +16,91 @@ from .weights import ModelError
 # %% ../nbs/12_live.ipynb #73a8a32e
 class Projector(nn.Module):
     "The live `mlp1` (LayerNorm, linear, GELU, linear) with its layers named; the layers are shared."
-    def __init__(self,
+
+    def __init__(
+        self,
         mlp1: nn.Sequential,
     ):
         super().__init__()
-        if len(mlp1) != 4: raise ModelError(f"mlp1 has {len(mlp1)} layers, expected LayerNorm, linear, activation, linear")
+        if len(mlp1) != 4:
+            raise ModelError(f"mlp1 has {len(mlp1)} layers, expected LayerNorm, linear, activation, linear")
         self.layer_norm, self.linear_1, self.act, self.linear_2 = mlp1
 
-    def forward(self,
-        x: torch.Tensor, # (…, 4·Dv) mlp1's input
-    ) -> torch.Tensor:   # (…, H) image tokens
+    def forward(
+        self,
+        x: torch.Tensor,  # (…, 4·Dv) mlp1's input
+    ) -> torch.Tensor:  # (…, H) image tokens
         "LayerNorm, linear, GELU, linear."
         return self.linear_2(self.act(self.linear_1(self.layer_norm(x))))
 
+# %% ../nbs/12_live.ipynb #43cdc356
 def _heads(driving):
     "SimLingo's queries, heads and target-point encoder as `DrivingHeads`; parameters are shared."
     own = driving.adaptors.driving
     rows = own.query_embeds_wps.shape[1], own.query_embeds_speed.shape[1]
-    with torch.device("meta"): heads = DrivingHeads(own.query_embeds_wps.shape[2], *rows)
+    with torch.device("meta"):
+        heads = DrivingHeads(own.query_embeds_wps.shape[2], *rows)
     heads.query_embeds_wps, heads.query_embeds_speed = own.query_embeds_wps, own.query_embeds_speed
-    heads.route_head, heads.speed_wps_head, heads.wp_encoder = WideMLP(*own.route_head), WideMLP(*own.speed_wps_head), driving.wp_encoder.mlp
+    heads.route_head, heads.speed_wps_head, heads.wp_encoder = (
+        WideMLP(*own.route_head),
+        WideMLP(*own.speed_wps_head),
+        driving.wp_encoder.mlp,
+    )
     return heads
 
+# %% ../nbs/12_live.ipynb #c50e2b99
 def _live_config(parts, tokenizer, name):
     "What the live model's own configuration says, as far as explaining needs it."
     chat = parts.chat.config
-    if getattr(chat, "select_layer", -1) != -1: raise ModelError(f"{name}: image features come from ViT layer {chat.select_layer}; only the last one (-1) can be explained")
+    if getattr(chat, "select_layer", -1) != -1:
+        raise ModelError(
+            f"{name}: image features come from ViT layer {chat.select_layer}; only the last one (-1) can be explained"
+        )
     v, l = parts.vision.config, parts.language.config
     tile, driving = getattr(chat, "force_image_size", None) or v.image_size, parts.driving is not None
-    vlm = dict(vision_config=dict(image_size=[tile, tile], patch_size=[v.patch_size] * 2, hidden_size=v.hidden_size, num_hidden_layers=v.num_hidden_layers),
-               text_config=dict(hidden_size=l.hidden_size, num_hidden_layers=l.num_hidden_layers, num_attention_heads=l.num_attention_heads,
-                                num_key_value_heads=getattr(l, "num_key_value_heads", l.num_attention_heads), vocab_size=l.vocab_size),
-               image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), downsample_ratio=chat.downsample_ratio, tie_word_embeddings=False)
+    vlm = dict(
+        vision_config=dict(
+            image_size=[tile, tile],
+            patch_size=[v.patch_size] * 2,
+            hidden_size=v.hidden_size,
+            num_hidden_layers=v.num_hidden_layers,
+        ),
+        text_config=dict(
+            hidden_size=l.hidden_size,
+            num_hidden_layers=l.num_hidden_layers,
+            num_attention_heads=l.num_attention_heads,
+            num_key_value_heads=getattr(l, "num_key_value_heads", l.num_attention_heads),
+            vocab_size=l.vocab_size,
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        downsample_ratio=chat.downsample_ratio,
+        tie_word_embeddings=False,
+    )
     own = parts.driving.adaptors.driving if driving else None
     rows = dict(n_route=own.query_embeds_wps.shape[1], n_speed=own.query_embeds_speed.shape[1]) if driving else {}
-    return ModelConfig(name=name, vlm=vlm, driving=driving, target_points=driving, layout="simlingo" if driving else "internvl", max_tiles=2 if driving else getattr(chat, "max_dynamic_patch", 12),
-                       thumbnail=not driving and bool(getattr(chat, "use_thumbnail", False)), ps_version=getattr(chat, "ps_version", "v1"), random=False, **rows)
+    return ModelConfig(
+        name=name,
+        vlm=vlm,
+        driving=driving,
+        target_points=driving,
+        layout="simlingo" if driving else "internvl",
+        max_tiles=2 if driving else getattr(chat, "max_dynamic_patch", 12),
+        thumbnail=not driving and bool(getattr(chat, "use_thumbnail", False)),
+        ps_version=getattr(chat, "ps_version", "v1"),
+        random=False,
+        **rows,
+    )
 
 # %% ../nbs/12_live.ipynb #091a8351
 class LiveVLA(DrivingVLA):
     "A live model behind `DrivingVLA`'s interface; see `live`."
-    def __init__(self,
-        model: nn.Module,     # InternVLChatModel or SimLingo's DrivingModel
-        tokenizer,            # its tokenizer
-        name: str,            # shown in logs and on pictures
-        fields: dict[str, Any], # of `ModelConfig`, where the model's own configuration does not say
+
+    def __init__(
+        self,
+        model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel
+        tokenizer,  # its tokenizer
+        name: str,  # shown in logs and on pictures
+        fields: dict[str, Any],  # of `ModelConfig`, where the model's own configuration does not say
     ):
         nn.Module.__init__(self)
         parts = live_parts(model)
@@ -75,76 +113,112 @@ class LiveVLA(DrivingVLA):
         self.train(model.training)
 
     @property
-    def device(self) -> torch.device: return self.embedding.weight.device # of the parameters
-    @property
-    def dtype(self) -> torch.dtype: return self.live.mlp1[1].weight.dtype # of the parameters
-    @property
-    def vision_tower(self) -> nn.Module: return self.live.vision # the live model's ViT
-    @property
-    def language_model(self) -> nn.Module: return self.live.language.model # the live model's decoder
-    @property
-    def projector(self) -> nn.Module: return self.own_projector # mlp1
-    @property
-    def lm_head(self) -> nn.Module: return self.live.language.get_output_embeddings() # from hidden rows to the vocabulary
-    @property
-    def embedding(self) -> nn.Embedding: return self.live.language.get_input_embeddings() # of words
+    def device(self) -> torch.device:  # of the parameters
+        return self.embedding.weight.device
 
-    def pixel_shuffle(self,
-        x: torch.Tensor, # (tiles, side, side, C)
-    ) -> torch.Tensor:   # (tiles, side/2, side/2, 4C)
+    @property
+    def dtype(self) -> torch.dtype:  # of the parameters
+        return self.live.mlp1[1].weight.dtype
+
+    @property
+    def vision_tower(self) -> nn.Module:  # the live model's ViT
+        return self.live.vision
+
+    @property
+    def language_model(self) -> nn.Module:  # the live model's decoder
+        return self.live.language.model
+
+    @property
+    def projector(self) -> nn.Module:  # mlp1
+        return self.own_projector
+
+    @property
+    def lm_head(self) -> nn.Module:  # from hidden rows to the vocabulary
+        return self.live.language.get_output_embeddings()
+
+    @property
+    def embedding(self) -> nn.Embedding:  # of words
+        return self.live.language.get_input_embeddings()
+
+    def pixel_shuffle(
+        self,
+        x: torch.Tensor,  # (tiles, side, side, C)
+    ) -> torch.Tensor:  # (tiles, side/2, side/2, 4C)
         "The live model's own."
         return self.live.chat.pixel_shuffle(x, scale_factor=self.config.vlm["downsample_ratio"])
 
-    def image_features(self,
-        pixel_values: torch.Tensor, # (tiles, 3, tile, tile)
-    ) -> torch.Tensor:              # (tiles, n, H)
+    def image_features(
+        self,
+        pixel_values: torch.Tensor,  # (tiles, 3, tile, tile)
+    ) -> torch.Tensor:  # (tiles, n, H)
         "As the live `extract_feature`. Raises ModelError in training mode, where dropout would draw another model at every pass."
-        if any(m.training for m in (self.live.chat, self.live.vision, self.live.language)): raise ModelError(f"{self.config.name} is in training mode: call model.eval() first")
-        x = self.live.vision(pixel_values=pixel_values, output_hidden_states=False, return_dict=True).last_hidden_state[:, 1:]
+        if any(m.training for m in (self.live.chat, self.live.vision, self.live.language)):
+            raise ModelError(f"{self.config.name} is in training mode: call model.eval() first")
+        x = self.live.vision(pixel_values=pixel_values, output_hidden_states=False, return_dict=True).last_hidden_state[
+            :, 1:
+        ]
         side = round(x.shape[1] ** 0.5)
         return self.projector(self.pixel_shuffle(x.unflatten(1, (side, side))).flatten(1, 2))
 
     @torch.no_grad()
-    def generate(self,
+    def generate(
+        self,
         inputs: Inputs,
-        max_new_tokens: int | None = None, # the configuration's own when None
-    ) -> torch.Tensor: # (1, M) ids, the end token included when it was spoken
+        max_new_tokens: int | None = None,  # the configuration's own when None
+    ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
         "Greedy answer, never under grad."
-        if getattr(self.language_model, "_supports_attention_backend", False): return super().generate(inputs, max_new_tokens)
+        if getattr(self.language_model, "_supports_attention_backend", False):
+            return super().generate(inputs, max_new_tokens)
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
         ids = []
         for _ in range(max_new_tokens or self.config.max_new_tokens):
-            ids.append(self.logits(self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -1]).argmax(-1, keepdim=True))
-            if ids[-1].item() == self.eos_token_id: break
+            ids.append(
+                self.logits(self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -1]).argmax(
+                    -1, keepdim=True
+                )
+            )
+            if ids[-1].item() == self.eos_token_id:
+                break
             x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)
 
-    def resize_tiles(self,
+    def resize_tiles(
+        self,
         tile: int,  # px, the new side
-    ) -> "LiveVLA": # px
+    ) -> "LiveVLA":  # px
         "Refused: a live model's tile size is its own."
-        raise ModelError(f"{self.config.name}: the tile size of a live model is its own (force_image_size); it was not changed")
+        raise ModelError(
+            f"{self.config.name}: the tile size of a live model is its own (force_image_size); it was not changed"
+        )
 
-    def save(self,
-        folder,     # to be made
-        dtype=None, # of the stored weights
+    def save(
+        self,
+        folder,  # to be made
+        dtype=None,  # of the stored weights
     ) -> NoReturn:  # never
         "Refused: a live model is saved by its own code."
-        raise ModelError(f"{self.config.name}: a live model is saved by its own code; load its checkpoint with experiment.model.load to save it here")
+        raise ModelError(
+            f"{self.config.name}: a live model is saved by its own code; load its checkpoint with experiment.model.load to save it here"
+        )
 
     def __repr__(self):
         t, v = self.config.vlm["text_config"], self.config.vlm["vision_config"]
-        return (f"LiveVLA({type(self.model).__name__}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, {type(self.live.language).__name__} {t['num_hidden_layers']}×{t['hidden_size']}, "
-                f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, {self.device})")
+        return (
+            f"LiveVLA({type(self.model).__name__}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, {type(self.live.language).__name__} {t['num_hidden_layers']}×{t['hidden_size']}, "
+            f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, {self.device})"
+        )
 
+# %% ../nbs/12_live.ipynb #fb1ff91a
 def live(
-    model: nn.Module,     # InternVLChatModel or SimLingo's DrivingModel, PEFT-wrapped or not, in evaluation mode
-    tokenizer=None,       # its tokenizer; SimLingo's model brings its own
-    name: str | None = None, # shown in logs and on pictures
-    **fields,             # of `ModelConfig`: prompt, crop, camera, max_new_tokens, …
+    model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel, PEFT-wrapped or not, in evaluation mode
+    tokenizer=None,  # its tokenizer; SimLingo's model brings its own
+    name: str | None = None,  # shown in logs and on pictures
+    **fields,  # of `ModelConfig`: prompt, crop, camera, max_new_tokens, …
 ) -> LiveVLA:
     "A live model, ready to be explained. Raises ModelError, CaptureError when it is none of the two."
     tokenizer = tokenizer or getattr(model, "tokenizer", None)
-    if tokenizer is None: raise ModelError(f"{type(model).__name__} brings no tokenizer: pass the one it was trained with")
-    if tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>") in (None, tokenizer.unk_token_id): raise ModelError("the tokenizer has no <IMG_CONTEXT>; it does not belong to an InternVL")
+    if tokenizer is None:
+        raise ModelError(f"{type(model).__name__} brings no tokenizer: pass the one it was trained with")
+    if tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>") in (None, tokenizer.unk_token_id):
+        raise ModelError("the tokenizer has no <IMG_CONTEXT>; it does not belong to an InternVL")
     return LiveVLA(model, tokenizer, name or type(model).__name__, fields)

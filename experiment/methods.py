@@ -9,10 +9,15 @@ __all__ = ['SPLITS', 'READOUTS', 'RULES', 'HINTS', 'MethodError', 'Rule', 'Relev
 # %% ../nbs/11_methods.ipynb #f93f5793
 import math
 from dataclasses import dataclass, field
-
 import torch
-
-from .interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share, to_patches, uniform_share
+from experiment.interleaver import (
+    image_positions,
+    mlp1_input_grad,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    uniform_share,
+)
 from .language import head_mean, roll, seed, used_layers
 from .payload import blocks
 from .tiles import FrameMap, Layout, stitch
@@ -22,36 +27,51 @@ from .vision import VisionRelevance, vision_relevance
 class MethodError(ValueError):
     "A rule cannot be applied to this record; the message names the stage and the remedy."
 
+
 SPLITS, READOUTS = ("frozen_norm", "plain", "uniform"), ("patches", "interleaver")
 
+# %% ../nbs/11_methods.ipynb #c9bafe62
 @dataclass(frozen=True)
 class Rule:
     "Options of the attention-gradient rule."
-    split: str = "frozen_norm"       # one of SPLITS
-    readout: str = "patches"         # one of READOUTS
-    residual_alpha: float = 1.0      # weight of what stays in place
-    temperature: float = 1.0         # of the rows of Ā, see `experiment.language.temper`
-    language_layers: slice | tuple[int, ...] | None = None # that take part; None: all
-    vision_layers: slice | tuple[int, ...] | None = None # likewise
+
+    split: str = "frozen_norm"  # one of SPLITS
+    readout: str = "patches"  # one of READOUTS
+    residual_alpha: float = 1.0  # weight of what stays in place
+    temperature: float = 1.0  # of the rows of Ā, see `experiment.language.temper`
+    language_layers: slice | tuple[int, ...] | None = None  # that take part; None: all
+    vision_layers: slice | tuple[int, ...] | None = None  # likewise
 
     def __post_init__(self):
         for name, known in (("split", SPLITS), ("readout", READOUTS)):
-            if getattr(self, name) not in known: raise MethodError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+            if getattr(self, name) not in known:
+                raise MethodError(f"{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
 
-    def plain(self,
-        language: int, # layers of Qwen2
-        vision: int,   # layers of InternViT
-    ) -> dict: # options as plain types, layers as indices from the top down
+    def plain(
+        self,
+        language: int,  # layers of Qwen2
+        vision: int,  # layers of InternViT
+    ) -> dict:  # options as plain types, layers as indices from the top down
         "Two rules that do the same have the same plain options."
         used = used_layers(vision, self.vision_layers) if self.readout == "patches" else []
-        return dict(split=self.split, readout=self.readout, residual_alpha=float(self.residual_alpha), temperature=float(self.temperature),
-                    language_layers=used_layers(language, self.language_layers), vision_layers=used)
+        return dict(
+            split=self.split,
+            readout=self.readout,
+            residual_alpha=float(self.residual_alpha),
+            temperature=float(self.temperature),
+            language_layers=used_layers(language, self.language_layers),
+            vision_layers=used,
+        )
 
+# %% ../nbs/11_methods.ipynb #69f0441e
 RULES: dict[str, tuple[Rule, str]] = {
     "ours": (Rule(), "attention × gradient through both towers, frozen-norm split at mlp1"),
     "literal": (Rule(split="plain"), "as ours, split by gradient × input as it is"),
     "uniform_split": (Rule(split="uniform"), "as ours, a token's relevance shared equally by its four patches"),
-    "interleaver": (Rule(readout="interleaver"), "as ours, read out at mlp1's input: InternViT's attention is not used"),
+    "interleaver": (
+        Rule(readout="interleaver"),
+        "as ours, read out at mlp1's input: InternViT's attention is not used",
+    ),
     "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), "read out at the image tokens themselves"),
 }
 
@@ -59,38 +79,48 @@ RULES: dict[str, tuple[Rule, str]] = {
 @dataclass
 class Relevance:
     "Relevance of image tokens and patches, one entry per image; nothing is normalised."
-    tokens: list[torch.Tensor]       # (T_i, n) relevance of image tokens at the bottom of Qwen2
-    patches: list[torch.Tensor]      # (T_i, side, side) relevance of patches
-    stages: dict[str, float]         # sum of relevance at every stage, in order
-    cls_share: torch.Tensor          # (T,) share of a tile's relevance that ended on CLS
-    language_trace: torch.Tensor     # (1 + layers, N) r after every layer, top down
-    vision_trace: torch.Tensor | None # (1 + layers, T, 1 + P), None when read out at the interleaver
-    notes: list[str] = field(default_factory=list) # what is worth knowing about the map, one line each
+
+    tokens: list[torch.Tensor]  # (T_i, n) relevance of image tokens at the bottom of Qwen2
+    patches: list[torch.Tensor]  # (T_i, side, side) relevance of patches
+    stages: dict[str, float]  # sum of relevance at every stage, in order
+    cls_share: torch.Tensor  # (T,) share of a tile's relevance that ended on CLS
+    language_trace: torch.Tensor  # (1 + layers, N) r after every layer, top down
+    vision_trace: torch.Tensor | None  # (1 + layers, T, 1 + P), None when read out at the interleaver
+    notes: list[str] = field(default_factory=list)  # what is worth knowing about the map, one line each
 
     def __repr__(self):
         path = " → ".join(f"{name} {value:.4g}" for name, value in self.stages.items())
         return f"Relevance({len(self.patches)} image(s), {sum(len(p) for p in self.patches)} tiles: {path}; CLS share {self.cls_share.mean():.1%})"
 
+# %% ../nbs/11_methods.ipynb #1b4c24c2
 def tower_cams(
-    record: dict,        # see `experiment.payload`
-    tower: str,          # "vision" or "language"
-) -> list[torch.Tensor]: # (batch, S, S) a layer, bottom to top
+    record: dict,  # see `experiment.payload`
+    tower: str,  # "vision" or "language"
+) -> list[torch.Tensor]:  # (batch, S, S) a layer, bottom to top
     "Ā of every layer, taken from A and ∂A at detail `full`, as stored at `cam`."
     return [b["cam"] if b["cam"] is not None else head_mean(b["attn"], b["grad"]) for b in blocks(record, tower)]
 
-HINTS = {"language": "the attention gradients of the language model are zero or not finite", "interleaver": "the split lost it",
-         "image tokens": "no attention × gradient leads from the seed rows to the image; choose another target or check the rows",
-         "vision": "the attention gradients of the vision tower are not finite", "patches": "nothing positive reached a patch"}
+# %% ../nbs/11_methods.ipynb #2b37d817
+HINTS = {
+    "language": "the attention gradients of the language model are zero or not finite",
+    "interleaver": "the split lost it",
+    "image tokens": "no attention × gradient leads from the seed rows to the image; choose another target or check the rows",
+    "vision": "the attention gradients of the vision tower are not finite",
+    "patches": "nothing positive reached a patch",
+}
 
+# %% ../nbs/11_methods.ipynb #6f3f0240
 def check_stages(
-    stages: dict[str, float], # sum of relevance at every stage, in order
+    stages: dict[str, float],  # sum of relevance at every stage, in order
 ) -> None:
     "Raise MethodError at the first stage where nothing is left."
     for stage, total in stages.items():
-        if not total or not math.isfinite(total): raise MethodError(f"relevance is {total:g} at stage '{stage}': {HINTS.get(stage, 'no seed')}")
+        if not total or not math.isfinite(total):
+            raise MethodError(f"relevance is {total:g} at stage '{stage}': {HINTS.get(stage, 'no seed')}")
 
+# %% ../nbs/11_methods.ipynb #5f7cc5d8
 def attention_relevance(
-    record: dict,         # see `experiment.payload`
+    record: dict,  # see `experiment.payload`
     rule: Rule = Rule(),  # options
 ) -> Relevance:
     "Chefer et al. 2021, eq. 5–6, row form, through both towers and the interleaver. Raises MethodError when nothing arrives, or a trace was recorded by another rule."
@@ -98,13 +128,20 @@ def attention_relevance(
     check_stages(relevance.stages)
     return relevance
 
+# %% ../nbs/11_methods.ipynb #2634f16f
 def _dense_relevance(record, rule):
     "The rule on stored attention and gradients."
     inter, rows = record["interleaver"], record["rows"]
     mask, n = inter["selected_mask"][0], inter["tokens_per_patch"]
     cams = [c[0] for c in tower_cams(record, "language")]
     _seeds_carry(cams[-1], rows["positions"])
-    trace = roll(seed(mask.numel(), rows["positions"], rows["weights"]), cams, rule.residual_alpha, rule.temperature, rule.language_layers)
+    trace = roll(
+        seed(mask.numel(), rows["positions"], rows["weights"]),
+        cams,
+        rule.residual_alpha,
+        rule.temperature,
+        rule.language_layers,
+    )
     stages = {"seed": trace[0].sum().item(), "language": trace[-1].sum().item()}
     tokens = [trace[-1][p] for p in image_positions(mask, inter["num_patches_list"], n)]
     every = torch.cat(tokens)
@@ -114,32 +151,47 @@ def _dense_relevance(record, rule):
     stages["interleaver"] = patches.sum().item()
     cls, down = torch.zeros(len(every), dtype=torch.float64), None
     if rule.readout == "patches":
-        result = vision_relevance(patches, tower_cams(record, "vision"), rule.residual_alpha, rule.temperature, rule.vision_layers)
+        result = vision_relevance(
+            patches, tower_cams(record, "vision"), rule.residual_alpha, rule.temperature, rule.vision_layers
+        )
         patches, cls, down = result.patches, result.cls_share, result.trace
         stages |= {"vision": down[-1].sum().item(), "patches": patches.sum().item()}
     side = round(patches.shape[-1] ** 0.5)
     images = list(patches.unflatten(-1, (side, side)).split(list(inter["num_patches_list"])))
     return Relevance(tokens, images, stages, cls, trace, down, notes)
 
+# %% ../nbs/11_methods.ipynb #0f0b9752
 def _seeds_carry(top, positions):
     "The top layer's gradient sits on the rows the target was read from: seeds elsewhere belong to another scalar."
     carrying = set(top.sum(-1).nonzero().flatten().tolist())
     if carrying and not carrying & set(positions):
-        raise MethodError(f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top layer, which has it in rows "
-                          f"{min(carrying)}…{max(carrying)}: rows and target belong to different scalars")
+        raise MethodError(
+            f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top layer, which has it in rows "
+            f"{min(carrying)}…{max(carrying)}: rows and target belong to different scalars"
+        )
 
+# %% ../nbs/11_methods.ipynb #d8407b1a
 def _share(inter, rule):
     "How every token's relevance is shared among its patches, and what is to be said about it."
     x, out = inter["mlp1_input"], inter["mlp1_output"]
-    if rule.split == "uniform": return uniform_share(*x["value"].shape[:2]), []
-    if out["grad"] is None: raise MethodError("mlp1_output has no gradient in this record: use split 'uniform' or capture again")
+    if rule.split == "uniform":
+        return uniform_share(*x["value"].shape[:2]), []
+    if out["grad"] is None:
+        raise MethodError("mlp1_output has no gradient in this record: use split 'uniform' or capture again")
     rebuilt = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"])
     if x["grad"] is not None:
         gap = ((rebuilt - x["grad"]).abs().max() / x["grad"].abs().max().clamp(min=1e-30)).item()
         allowed = 1e-3 if torch.promote_types(x["grad"].dtype, torch.float32) == x["grad"].dtype else 0.1
-        if not gap <= allowed: raise MethodError(f"mlp1's gradient rebuilt from the stored weights differs from the recorded one by {gap:.2g} of its largest value "
-                                                 f"(allowed {allowed:g}): weights and gradients belong to different models or passes")
-    grad = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True) if rule.split == "frozen_norm" else rebuilt
+        if not gap <= allowed:
+            raise MethodError(
+                f"mlp1's gradient rebuilt from the stored weights differs from the recorded one by {gap:.2g} of its largest value "
+                f"(allowed {allowed:g}): weights and gradients belong to different models or passes"
+            )
+    grad = (
+        mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True)
+        if rule.split == "frozen_norm"
+        else rebuilt
+    )
     share, equal = positive_share(patch_contributions(x["value"], grad))
     note = f"{equal} of {share.shape[0] * share.shape[1]} tokens have no patch with a positive contribution; their relevance is shared equally"
     return share, [note] if equal else []
@@ -147,51 +199,83 @@ def _share(inter, rule):
 # %% ../nbs/11_methods.ipynb #3ac5f6de
 def trace_of(
     relevance: Relevance,
-    rule: dict,           # of `Rule.plain`
-) -> dict: # the record's `trace`; r of every layer in float32
+    rule: dict,  # of `Rule.plain`
+) -> dict:  # the record's `trace`; r of every layer in float32
     "What a record keeps of a relevance."
     vision = None if relevance.vision_trace is None else relevance.vision_trace.float()
-    return dict(language=relevance.language_trace.float(), vision=vision, tokens=torch.cat(relevance.tokens), patches=torch.cat(relevance.patches),
-                notes=list(relevance.notes), rule=rule, stages=dict(relevance.stages))
+    return dict(
+        language=relevance.language_trace.float(),
+        vision=vision,
+        tokens=torch.cat(relevance.tokens),
+        patches=torch.cat(relevance.patches),
+        notes=list(relevance.notes),
+        rule=rule,
+        stages=dict(relevance.stages),
+    )
 
+# %% ../nbs/11_methods.ipynb #6baf71d7
 def _earlier(record, asked):
     "Patches at the interleaver on the way of a rule that goes on, or None."
     trace, inter = record["trace"], record["interleaver"]
     same = all(asked[k] == trace["rule"][k] for k in ("residual_alpha", "temperature", "language_layers"))
-    if asked["readout"] != "interleaver" or not same: return None
-    if asked["split"] == "uniform": return to_patches(trace["tokens"], uniform_share(*trace["tokens"].shape), inter["token_patches"])
+    if asked["readout"] != "interleaver" or not same:
+        return None
+    if asked["split"] == "uniform":
+        return to_patches(trace["tokens"], uniform_share(*trace["tokens"].shape), inter["token_patches"])
     return trace["vision"][0, :, 1:] if trace["rule"]["split"] == asked["split"] else None
 
+# %% ../nbs/11_methods.ipynb #4b78dc3d
 def traced_relevance(
-    record: dict, # of detail `trace`
+    record: dict,  # of detail `trace`
     rule: Rule,
 ) -> Relevance:
     "The recorded relevance. Raises MethodError when the trace does not pass what the rule asks for."
     trace, counts = record["trace"], list(record["interleaver"]["num_patches_list"])
     asked = rule.plain(record["model"]["language_layers"], record["model"]["vision_layers"])
-    tokens, stages, patches, vision, notes = trace["tokens"], dict(trace["stages"]), trace["patches"], trace["vision"], list(trace["notes"])
+    tokens, stages, patches, vision, notes = (
+        trace["tokens"],
+        dict(trace["stages"]),
+        trace["patches"],
+        trace["vision"],
+        list(trace["notes"]),
+    )
     cls = torch.zeros(len(tokens), dtype=torch.float64)
     if asked != trace["rule"]:
         patches, vision = _earlier(record, asked), None
-        if patches is None: raise MethodError(f"this record traces {_options(trace['rule'])}, asked was {_options(asked)}: capture again with that rule, or with detail 'cam' for any rule")
-        patches, stages = patches.unflatten(-1, trace["patches"].shape[1:]), {k: stages[k] for k in ("seed", "language", "image tokens", "interleaver")}
-        if asked["split"] == "uniform": notes = []
-    if vision is not None: cls = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision).cls_share
-    return Relevance(list(tokens.split(counts)), list(patches.split(counts)), stages, cls, trace["language"], vision, notes)
+        if patches is None:
+            raise MethodError(
+                f"this record traces {_options(trace['rule'])}, asked was {_options(asked)}: capture again with that rule, or with detail 'cam' for any rule"
+            )
+        patches, stages = (
+            patches.unflatten(-1, trace["patches"].shape[1:]),
+            {k: stages[k] for k in ("seed", "language", "image tokens", "interleaver")},
+        )
+        if asked["split"] == "uniform":
+            notes = []
+    if vision is not None:
+        cls = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision).cls_share
+    return Relevance(
+        list(tokens.split(counts)), list(patches.split(counts)), stages, cls, trace["language"], vision, notes
+    )
 
-def _options(plain): return ", ".join(f"{k} {v}" for k, v in plain.items())
+# %% ../nbs/11_methods.ipynb #2425d75a
+def _options(plain):
+    return ", ".join(f"{k} {v}" for k, v in plain.items())
 
 # %% ../nbs/11_methods.ipynb #a23a4929
 def layouts(
     record: dict,  # see `experiment.payload`
-) -> list[Layout]: # one an image
+) -> list[Layout]:  # one an image
     "How the tiles of every image lie."
     return [Layout.from_dict({k: v for k, v in tiles.items() if k != "boxes"}) for tiles in record["tiles"]]
 
+# %% ../nbs/11_methods.ipynb #7401f5ce
 def frame_maps(
-    record: dict,             # see `experiment.payload`
-    relevance: Relevance,     # what a rule made of the record
-    thumbnail: str = "apart", # "apart" or "blend", see `experiment.tiles.stitch`
-) -> list[FrameMap]:          # one an image, at the frame's size
+    record: dict,  # see `experiment.payload`
+    relevance: Relevance,  # what a rule made of the record
+    thumbnail: str = "apart",  # "apart" or "blend", see `experiment.tiles.stitch`
+) -> list[FrameMap]:  # one an image, at the frame's size
     "Patch relevance of every image on its own frame."
-    return [stitch(patches, layout, thumbnail) for patches, layout in zip(relevance.patches, layouts(record), strict=True)]
+    return [
+        stitch(patches, layout, thumbnail) for patches, layout in zip(relevance.patches, layouts(record), strict=True)
+    ]

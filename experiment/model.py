@@ -14,7 +14,6 @@ from functools import partial
 from collections.abc import Callable
 from typing import Any
 from pathlib import Path
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -23,147 +22,250 @@ from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import (AutoTokenizer, DynamicCache, InternVLConfig, InternVLForConditionalGeneration, InternVLModel,
-                          PreTrainedTokenizerFast)
-
+from transformers import (
+    AutoTokenizer,
+    DynamicCache,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+    PreTrainedTokenizerFast,
+)
 from .camera import SIMLINGO_CAMERA, Camera
 from .tiles import Layout, cut, internvl_layout, simlingo_layout
 from .weights import ModelError, Weight, WeightsError, fill, resize_positions, safetensors_weights
 
 # %% ../nbs/01_model.ipynb #7bb0e9e0
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
-SIMLINGO = ("<WAYPOINTS>", "<WAYPOINTS_DIFF>", "<ORG_WAYPOINTS_DIFF>", "<ORG_WAYPOINTS>",
-            "<WAYPOINT_LAST>", "<ROUTE>", "<ROUTE_DIFF>", "<TARGET_POINT>")
+SIMLINGO = (
+    "<WAYPOINTS>",
+    "<WAYPOINTS_DIFF>",
+    "<ORG_WAYPOINTS_DIFF>",
+    "<ORG_WAYPOINTS>",
+    "<WAYPOINT_LAST>",
+    "<ROUTE>",
+    "<ROUTE_DIFF>",
+    "<TARGET_POINT>",
+)
 _WORDS = """user assistant Image Current speed m/s What should the ego vehicle do next Provide a short commentary Target waypoint
 Predict waypoints Command follow road turn left right go straight lane change stop slow down car light red green yellow
 accelerate brake keep drive because of ahead clear traffic pedestrian truck bus is and to at in""".split()
 
-def build_tokenizer() -> PreTrainedTokenizerFast: # deterministic; about 500 tokens
+# %% ../nbs/01_model.ipynb #87b0b125
+def build_tokenizer() -> PreTrainedTokenizerFast:  # deterministic; about 500 tokens
     "Byte-level BPE (Sennrich et al. 2016) over the words of driving commentary, with InternVL's and SimLingo's special tokens."
     core = Tokenizer(models.BPE())
-    core.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     core.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=1024, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
     core.train_from_iterator([f"{word} {word}" for word in _WORDS], trainer)
     core.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL + SIMLINGO])
-    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
 
 # %% ../nbs/01_model.ipynb #7864de47
 _SPEED, _POINTS = "Current speed: {speed:.1f} m/s. ", "Target waypoint: <TARGET_POINT><TARGET_POINT>. "
 PROMPTS = {
-    "plain": _SPEED + "What should the ego vehicle do next? Provide a short commentary.", # no navigation: any InternVL
-    "commentary": _SPEED + "What should the ego do next?",                                # SimLingo's question, no navigation
-    "target_points": _SPEED + _POINTS + "What should the ego do next?",                   # SimLingo: two points ahead, answer with a commentary
-    "waypoints": _SPEED + _POINTS + "Predict the waypoints.",                             # SimLingo: two points ahead, no commentary
-    "command": _SPEED + "Command: {command}. What should the ego do next?",               # SimLingo: an instruction, answer with a commentary
-    "command_waypoints": _SPEED + "Command: {command}. Predict the waypoints.",           # SimLingo: an instruction, no commentary
+    "plain": _SPEED + "What should the ego vehicle do next? Provide a short commentary.",  # no navigation: any InternVL
+    "commentary": _SPEED + "What should the ego do next?",  # SimLingo's question, no navigation
+    "target_points": _SPEED
+    + _POINTS
+    + "What should the ego do next?",  # SimLingo: two points ahead, answer with a commentary
+    "waypoints": _SPEED + _POINTS + "Predict the waypoints.",  # SimLingo: two points ahead, no commentary
+    "command": _SPEED
+    + "Command: {command}. What should the ego do next?",  # SimLingo: an instruction, answer with a commentary
+    "command_waypoints": _SPEED
+    + "Command: {command}. Predict the waypoints.",  # SimLingo: an instruction, no commentary
 }
 
+# %% ../nbs/01_model.ipynb #076ce2ef
 @dataclass
 class ModelConfig:
     "Everything that rebuilds a model but its weights."
-    name: str                    # shown in logs and on pictures
-    vlm: dict                    # `InternVLConfig.to_dict()`
-    driving: bool = True         # has route and speed queries with their heads
+
+    name: str  # shown in logs and on pictures
+    vlm: dict  # `InternVLConfig.to_dict()`
+    driving: bool = True  # has route and speed queries with their heads
     target_points: bool = False  # has SimLingo's target-point encoder
-    n_route: int = 20            # route queries, 1 m apart
-    n_speed: int = 10            # speed queries, 0.25 s apart
-    layout: str = "simlingo"     # "simlingo" or "internvl": how a frame becomes tiles
-    crop: bool = True            # SimLingo's crop of the lower rows
-    max_tiles: int = 2           # most tiles a frame is cut into
-    thumbnail: bool = False      # extra tile with the complete frame (InternVL; SimLingo's use_global_img)
-    ps_version: str = "v2"       # pixel shuffle; "v1" leaves the grid of image tokens transposed
-    prompt: str = PROMPTS["plain"] # wording, see `PROMPTS`
-    max_new_tokens: int = 100    # longest answer
-    camera: dict = field(default_factory=SIMLINGO_CAMERA.to_dict) # `Camera(**camera)`: where way-points are drawn
-    random: bool = True          # weights were never trained
+    n_route: int = 20  # route queries, 1 m apart
+    n_speed: int = 10  # speed queries, 0.25 s apart
+    layout: str = "simlingo"  # "simlingo" or "internvl": how a frame becomes tiles
+    crop: bool = True  # SimLingo's crop of the lower rows
+    max_tiles: int = 2  # most tiles a frame is cut into
+    thumbnail: bool = False  # extra tile with the complete frame (InternVL; SimLingo's use_global_img)
+    ps_version: str = "v2"  # pixel shuffle; "v1" leaves the grid of image tokens transposed
+    prompt: str = PROMPTS["plain"]  # wording, see `PROMPTS`
+    max_new_tokens: int = 100  # longest answer
+    camera: dict = field(default_factory=SIMLINGO_CAMERA.to_dict)  # `Camera(**camera)`: where way-points are drawn
+    random: bool = True  # weights were never trained
 
     @property
-    def tile(self) -> int: return self.vlm["vision_config"]["image_size"][0] # px
+    def tile(self) -> int:  # px
+        return self.vlm["vision_config"]["image_size"][0]
+
     @property
-    def patch(self) -> int: return self.vlm["vision_config"]["patch_size"][0] # px of a tile
+    def patch(self) -> int:  # px of a tile
+        return self.vlm["vision_config"]["patch_size"][0]
+
     @property
-    def tokens_per_tile(self) -> int: return round((self.tile // self.patch * self.vlm["downsample_ratio"]) ** 2) # image tokens
+    def tokens_per_tile(self) -> int:  # image tokens
+        return round((self.tile // self.patch * self.vlm["downsample_ratio"]) ** 2)
+
     @property
-    def image_token_id(self) -> int: return self.vlm["image_token_id"] # of <IMG_CONTEXT>
+    def image_token_id(self) -> int:  # of <IMG_CONTEXT>
+        return self.vlm["image_token_id"]
 
 # %% ../nbs/01_model.ipynb #ba4f5cfa
 def _config(name, tile, vision, text, vocab, **kw):
     "A `ModelConfig` for the small tokenizer: `vision`/`text` are (width, layers, heads, mlp width[, KV heads])."
     side = tile // 14
     vlm = InternVLConfig(
-        vision_config=dict(hidden_size=vision[0], num_hidden_layers=vision[1], num_attention_heads=vision[2], intermediate_size=vision[3],
-                           attention_bias=True, image_size=[tile, tile], patch_size=[14, 14], layer_scale_init_value=kw.pop("layer_scale", 0.5)),
-        text_config=dict(model_type="qwen2", hidden_size=text[0], num_hidden_layers=text[1], num_attention_heads=text[2], intermediate_size=text[3],
-                         num_key_value_heads=text[4], vocab_size=vocab, rope_parameters=dict(rope_type="default", rope_theta=1e6),
-                         tie_word_embeddings=False),
-        image_token_id=len(build_tokenizer()) - len(SIMLINGO) - 1, image_seq_length=(side // 2) ** 2, tie_word_embeddings=False)
+        vision_config=dict(
+            hidden_size=vision[0],
+            num_hidden_layers=vision[1],
+            num_attention_heads=vision[2],
+            intermediate_size=vision[3],
+            attention_bias=True,
+            image_size=[tile, tile],
+            patch_size=[14, 14],
+            layer_scale_init_value=kw.pop("layer_scale", 0.5),
+        ),
+        text_config=dict(
+            model_type="qwen2",
+            hidden_size=text[0],
+            num_hidden_layers=text[1],
+            num_attention_heads=text[2],
+            intermediate_size=text[3],
+            num_key_value_heads=text[4],
+            vocab_size=vocab,
+            rope_parameters=dict(rope_type="default", rope_theta=1e6),
+            tie_word_embeddings=False,
+        ),
+        image_token_id=len(build_tokenizer()) - len(SIMLINGO) - 1,
+        image_seq_length=(side // 2) ** 2,
+        tie_word_embeddings=False,
+    )
     return ModelConfig(name=name, vlm=vlm.to_dict(), **kw)
 
+# %% ../nbs/01_model.ipynb #d7210dff
 def tiny_config(
-    **kw: Any,    # other fields of `ModelConfig`
-) -> ModelConfig: # tiles of 56 px, 3+3 layers, grouped KV heads
+    **kw: Any,  # other fields of `ModelConfig`
+) -> ModelConfig:  # tiles of 56 px, 3+3 layers, grouped KV heads
     "The smallest model with every part: for tests."
-    return _config("tiny", 56, (32, 3, 4, 64), (48, 3, 4, 96, 2), len(build_tokenizer()), max_new_tokens=kw.pop("max_new_tokens", 6), **kw)
+    return _config(
+        "tiny",
+        56,
+        (32, 3, 4, 64),
+        (48, 3, 4, 96, 2),
+        len(build_tokenizer()),
+        max_new_tokens=kw.pop("max_new_tokens", 6),
+        **kw,
+    )
 
+# %% ../nbs/01_model.ipynb #77330bdb
 def demo_config(
-    **kw: Any,    # other fields of `ModelConfig`
-) -> ModelConfig: # frame 336×168 px, two tiles of 168 px, 4+4 layers
+    **kw: Any,  # other fields of `ModelConfig`
+) -> ModelConfig:  # frame 336×168 px, two tiles of 168 px, 4+4 layers
     "The bundled driving model's size."
     camera = Camera(336, 168, focal=200.0, cx=168.0, cy=66.0, x=0.0, z=1.5).to_dict()
-    return _config("demo", 168, (64, 4, 4, 256), (96, 4, 4, 256, 2), len(build_tokenizer()), crop=False,
-                   max_new_tokens=kw.pop("max_new_tokens", 8), camera=kw.pop("camera", camera), **kw)
+    return _config(
+        "demo",
+        168,
+        (64, 4, 4, 256),
+        (96, 4, 4, 256, 2),
+        len(build_tokenizer()),
+        crop=False,
+        max_new_tokens=kw.pop("max_new_tokens", 8),
+        camera=kw.pop("camera", camera),
+        **kw,
+    )
 
+# %% ../nbs/01_model.ipynb #c6a53877
 def internvl2_1b_config(
-    vision_layers: int = 24,   # of InternViT, cut for quick measurements
-    language_layers: int = 24, # of Qwen2
-    **kw: Any,                 # other fields of `ModelConfig`
+    vision_layers: int = 24,  # of InternViT, cut for quick measurements
+    language_layers: int = 24,  # of Qwen2
+    **kw: Any,  # other fields of `ModelConfig`
 ) -> ModelConfig:
     "The widths of InternVL2-1B (InternViT-300M, Qwen2-0.5B) as SimLingo uses them: two tiles of 448 px, 256 image tokens each."
-    return _config("InternVL2-1B", 448, (1024, vision_layers, 16, 4096), (896, language_layers, 14, 4864, 2), 151_655,
-                   layer_scale=0.1, target_points=kw.pop("target_points", True), **kw)
+    return _config(
+        "InternVL2-1B",
+        448,
+        (1024, vision_layers, 16, 4096),
+        (896, language_layers, 14, 4864, 2),
+        151_655,
+        layer_scale=0.1,
+        target_points=kw.pop("target_points", True),
+        **kw,
+    )
 
-CONFIGS: dict[str, Callable[..., ModelConfig]] = {"tiny": tiny_config, "demo": demo_config, "InternVL2-1B": internvl2_1b_config}
+
+CONFIGS: dict[str, Callable[..., ModelConfig]] = {
+    "tiny": tiny_config,
+    "demo": demo_config,
+    "InternVL2-1B": internvl2_1b_config,
+}
 
 # %% ../nbs/01_model.ipynb #d82e19a9
 class WideMLP(nn.Sequential):
     "Linear layers and activations evaluated in float32 or wider, whatever the weights' dtype."
-    def forward(self,
-        x: torch.Tensor, # (…, in)
-    ) -> torch.Tensor:   # (…, out) float32 or wider
+
+    def forward(
+        self,
+        x: torch.Tensor,  # (…, in)
+    ) -> torch.Tensor:  # (…, out) float32 or wider
         wide = torch.promote_types(x.dtype, torch.float32)
         x = x.to(wide)
         with torch.autocast(x.device.type, enabled=False):
             for layer in self:
                 linear = isinstance(layer, nn.Linear)
-                x = F.linear(x, layer.weight.to(wide), None if layer.bias is None else layer.bias.to(wide)) if linear else layer(x)
+                x = (
+                    F.linear(x, layer.weight.to(wide), None if layer.bias is None else layer.bias.to(wide))
+                    if linear
+                    else layer(x)
+                )
         return x
 
+# %% ../nbs/01_model.ipynb #f17fd374
 class DrivingHeads(nn.Module):
     "SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-point encoder."
-    def __init__(self,
-        width: int,                  # H, the language model's width
-        n_route: int = 20,           # route queries, placed before
-        n_speed: int = 10,           # the speed queries
-        target_points: bool = False, # build the encoder of target points
+
+    def __init__(
+        self,
+        width: int,  # H, the language model's width
+        n_route: int = 20,  # route queries, placed before
+        n_speed: int = 10,  # the speed queries
+        target_points: bool = False,  # build the encoder of target points
     ):
         super().__init__()
         self.query_embeds_wps = nn.Parameter(torch.randn(1, n_route, width) * 0.02)
         self.query_embeds_speed = nn.Parameter(torch.randn(1, n_speed, width) * 0.02)
-        self.route_head = WideMLP(nn.Linear(width, 512), nn.SiLU(), nn.Linear(512, 256), nn.SiLU(), nn.Linear(256, 2, bias=False))
+        self.route_head = WideMLP(
+            nn.Linear(width, 512), nn.SiLU(), nn.Linear(512, 256), nn.SiLU(), nn.Linear(256, 2, bias=False)
+        )
         self.speed_wps_head = WideMLP(nn.Linear(width, 256), nn.SiLU(), nn.Linear(256, 2, bias=False))
-        self.wp_encoder = (nn.Sequential(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, width))
-                           if target_points else None)
+        self.wp_encoder = (
+            nn.Sequential(nn.Linear(2, 256), nn.ReLU(), nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, width))
+            if target_points
+            else None
+        )
 
-    def queries(self,
-        batch: int,    # samples
-    ) -> torch.Tensor: # (batch, n_route + n_speed, H)
+    def queries(
+        self,
+        batch: int,  # samples
+    ) -> torch.Tensor:  # (batch, n_route + n_speed, H)
         "The rows appended to every sequence."
         return torch.cat([self.query_embeds_wps, self.query_embeds_speed], 1).expand(batch, -1, -1)
 
-    def forward(self,
-        hidden: torch.Tensor, # (B, n_route + n_speed, H) post-norm hidden states of the query rows
-    ) -> tuple[torch.Tensor, torch.Tensor]: # route (B, n_route, 2) and speed way-points (B, n_speed, 2), metres, float32 or wider
+    def forward(
+        self,
+        hidden: torch.Tensor,  # (B, n_route + n_speed, H) post-norm hidden states of the query rows
+    ) -> tuple[
+        torch.Tensor, torch.Tensor
+    ]:  # route (B, n_route, 2) and speed way-points (B, n_speed, 2), metres, float32 or wider
         n = self.query_embeds_wps.shape[1]
         return self.route_head(hidden[:, :n]).cumsum(1), self.speed_wps_head(hidden[:, n:]).cumsum(1)
 
@@ -172,106 +274,146 @@ class _TransposedModel(InternVLModel):
     def pixel_shuffle(self, vision_features, scale_factor=0.5):
         return super().pixel_shuffle(vision_features, scale_factor).transpose(1, 2).contiguous()
 
+# %% ../nbs/01_model.ipynb #3fc1ea36
 class InternVLv1(InternVLForConditionalGeneration):
     "InternVL with the first version of the pixel shuffle: image tokens run down the columns of a tile."
-    def __init__(self,
-        config: InternVLConfig, # of transformers
+
+    def __init__(
+        self,
+        config: InternVLConfig,  # of transformers
     ):
         super().__init__(config)
         self.model = _TransposedModel(config)
         self.post_init()
 
+
 _VERSIONS = {"v1": InternVLv1, "v2": InternVLForConditionalGeneration}
 
+# %% ../nbs/01_model.ipynb #a6233255
 @dataclass
 class Inputs:
     "One prompt with its frames, ready for the model."
-    pixel_values: torch.Tensor          # (tiles of all frames, 3, tile, tile), normalised
-    input_ids: torch.Tensor             # (1, N) prompt
-    layouts: list[Layout]               # one per frame
-    speed: float                        # m/s, as spoken in the prompt
-    text: str                           # the prompt
-    target_points: torch.Tensor | None = None # (1, 2, 2) metres, for prompts with <TARGET_POINT>
+
+    pixel_values: torch.Tensor  # (tiles of all frames, 3, tile, tile), normalised
+    input_ids: torch.Tensor  # (1, N) prompt
+    layouts: list[Layout]  # one per frame
+    speed: float  # m/s, as spoken in the prompt
+    text: str  # the prompt
+    target_points: torch.Tensor | None = None  # (1, 2, 2) metres, for prompts with <TARGET_POINT>
 
     @property
-    def num_patches_list(self) -> list[int]: return [layout.n_tiles for layout in self.layouts] # tiles of every image
+    def num_patches_list(self) -> list[int]:  # tiles of every image
+        return [layout.n_tiles for layout in self.layouts]
 
+# %% ../nbs/01_model.ipynb #0d464138
 @dataclass
 class Output:
     "What one forward pass gives; every tensor carries its graph."
-    hidden: torch.Tensor                # (B, N, H) post-norm hidden states of the complete sequence
-    route: torch.Tensor | None          # (B, 20, 2) m
-    speed_wps: torch.Tensor | None      # (B, 10, 2) m, 0.25 s apart
-    image_tokens: torch.Tensor          # (tiles, tokens per tile, H) mlp1's output
-    selected_mask: torch.Tensor         # (B, N) bool, True where an image token sits
-    spans: dict[str, range] = field(default_factory=dict) # rows of "prompt", "answer", "route", "speed"
+
+    hidden: torch.Tensor  # (B, N, H) post-norm hidden states of the complete sequence
+    route: torch.Tensor | None  # (B, 20, 2) m
+    speed_wps: torch.Tensor | None  # (B, 10, 2) m, 0.25 s apart
+    image_tokens: torch.Tensor  # (tiles, tokens per tile, H) mlp1's output
+    selected_mask: torch.Tensor  # (B, N) bool, True where an image token sits
+    spans: dict[str, range] = field(default_factory=dict)  # rows of "prompt", "answer", "route", "speed"
 
     def __repr__(self):
         spans = ", ".join(f"{k} {v.start}–{v.stop - 1}" for k, v in self.spans.items() if len(v))
-        return f"Output(hidden {tuple(self.hidden.shape)}, image tokens {tuple(self.image_tokens.shape)}, rows: {spans})"
+        return (
+            f"Output(hidden {tuple(self.hidden.shape)}, image tokens {tuple(self.image_tokens.shape)}, rows: {spans})"
+        )
 
 # %% ../nbs/01_model.ipynb #73ff77d7
 class DrivingVLA(nn.Module):
     "InternVL with SimLingo's driving queries and heads, in evaluation mode until told otherwise."
-    def __init__(self,
+
+    def __init__(
+        self,
         config: ModelConfig,
-        tokenizer: PreTrainedTokenizerFast | None = None, # the small one when None
-        vlm: InternVLForConditionalGeneration | None = None, # weights that exist already
+        tokenizer: PreTrainedTokenizerFast | None = None,  # the small one when None
+        vlm: InternVLForConditionalGeneration | None = None,  # weights that exist already
     ):
         super().__init__()
-        if config.ps_version not in _VERSIONS: raise ModelError(f"{config.name}: ps_version {config.ps_version!r} is not one of {', '.join(_VERSIONS)}")
+        if config.ps_version not in _VERSIONS:
+            raise ModelError(f"{config.name}: ps_version {config.ps_version!r} is not one of {', '.join(_VERSIONS)}")
         self.config, self.tokenizer = config, tokenizer or build_tokenizer()
         self.vlm = vlm or _VERSIONS[config.ps_version](InternVLConfig(**config.vlm))
         width = config.vlm["text_config"]["hidden_size"]
-        self.driving = DrivingHeads(width, config.n_route, config.n_speed, config.target_points) if config.driving else None
+        self.driving = (
+            DrivingHeads(width, config.n_route, config.n_speed, config.target_points) if config.driving else None
+        )
         self.eval()
 
     @property
-    def device(self) -> torch.device: return self.vlm.device # of the parameters
-    @property
-    def dtype(self) -> torch.dtype: return self.vlm.dtype # of the parameters
-    @property
-    def camera(self) -> Camera: return Camera(**self.config.camera)
-    @property
-    def vision_tower(self) -> nn.Module: return self.vlm.model.vision_tower # InternViT
-    @property
-    def language_model(self) -> nn.Module: return self.vlm.model.language_model # Qwen2 without its head
-    @property
-    def projector(self) -> nn.Module: return self.vlm.model.multi_modal_projector # mlp1
-    @property
-    def lm_head(self) -> nn.Module: return self.vlm.lm_head # from hidden rows to the vocabulary
-    @property
-    def embedding(self) -> nn.Embedding: return self.vlm.get_input_embeddings() # of words
-    @property
-    def eos_token_id(self) -> int: return self.tokenizer.convert_tokens_to_ids("<|im_end|>") # of <|im_end|>
+    def device(self) -> torch.device:  # of the parameters
+        return self.vlm.device
 
-    def pixel_shuffle(self,
-        x: torch.Tensor, # (tiles, side, side, C)
-    ) -> torch.Tensor:   # (tiles, side/2, side/2, 4C)
+    @property
+    def dtype(self) -> torch.dtype:  # of the parameters
+        return self.vlm.dtype
+
+    @property
+    def camera(self) -> Camera:
+        return Camera(**self.config.camera)
+
+    @property
+    def vision_tower(self) -> nn.Module:  # InternViT
+        return self.vlm.model.vision_tower
+
+    @property
+    def language_model(self) -> nn.Module:  # Qwen2 without its head
+        return self.vlm.model.language_model
+
+    @property
+    def projector(self) -> nn.Module:  # mlp1
+        return self.vlm.model.multi_modal_projector
+
+    @property
+    def lm_head(self) -> nn.Module:  # from hidden rows to the vocabulary
+        return self.vlm.lm_head
+
+    @property
+    def embedding(self) -> nn.Embedding:  # of words
+        return self.vlm.get_input_embeddings()
+
+    @property
+    def eos_token_id(self) -> int:  # of <|im_end|>
+        return self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    def pixel_shuffle(
+        self,
+        x: torch.Tensor,  # (tiles, side, side, C)
+    ) -> torch.Tensor:  # (tiles, side/2, side/2, 4C)
         "The model's own step from patches to image tokens."
         return self.vlm.model.pixel_shuffle(x, scale_factor=self.config.vlm["downsample_ratio"])
 
-    def image_features(self,
-        pixel_values: torch.Tensor, # (tiles, 3, tile, tile)
-    ) -> torch.Tensor:              # (tiles, n, H) mlp1's output
+    def image_features(
+        self,
+        pixel_values: torch.Tensor,  # (tiles, 3, tile, tile)
+    ) -> torch.Tensor:  # (tiles, n, H) mlp1's output
         "ViT, pixel shuffle, mlp1."
         return self.vlm.model.get_image_features(pixel_values=pixel_values, return_dict=True).pooler_output
 
-    def resize_tiles(self,
-        tile: int, # px, a multiple of two patches
+    def resize_tiles(
+        self,
+        tile: int,  # px, a multiple of two patches
     ) -> "DrivingVLA":
         "Feed tiles of another size, in place: position embeddings are interpolated as InternVL does, the number of image tokens follows."
         c = self.config
-        if tile < 1 or tile % (2 * c.patch): raise ModelError(f"{c.name}: a tile of {tile} px is no multiple of two patches ({2 * c.patch} px)")
+        if tile < 1 or tile % (2 * c.patch):
+            raise ModelError(f"{c.name}: a tile of {tile} px is no multiple of two patches ({2 * c.patch} px)")
         embeddings = self.vision_tower.embeddings
-        embeddings.position_embeddings = nn.Parameter(resize_positions(embeddings.position_embeddings.data, tile // c.patch), requires_grad=False)
+        embeddings.position_embeddings = nn.Parameter(
+            resize_positions(embeddings.position_embeddings.data, tile // c.patch), requires_grad=False
+        )
         self.vlm.config.vision_config.image_size = [tile, tile]
         self.vlm.config.image_seq_length = (tile // c.patch // 2) ** 2
         c.vlm = self.vlm.config.to_dict()
         return self
 
-    def layout(self,
-        height: int, # frame height, px
+    def layout(
+        self,
+        height: int,  # frame height, px
         width: int,  # frame width, px
     ) -> Layout:
         "How a frame of this size is cut for this model."
@@ -281,29 +423,37 @@ class DrivingVLA(nn.Module):
             return replace(layout, thumbnail=c.thumbnail and layout.grid != (1, 1))
         return internvl_layout(height, width, c.tile, c.patch, max_tiles=c.max_tiles, thumbnail=c.thumbnail)
 
-    def prompt(self,
-        speed: float,               # m/s
-        n_tiles: list[int],         # tiles of every image in the prompt
-        text: str | None = None,    # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
-        command: str | None = None, # for wordings with `{command}`
-    ) -> str:                       # before the tokenizer
+    def prompt(
+        self,
+        speed: float,  # m/s
+        n_tiles: list[int],  # tiles of every image in the prompt
+        text: str
+        | None = None,  # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
+        command: str | None = None,  # for wordings with `{command}`
+    ) -> str:  # before the tokenizer
         "The complete prompt with one `<IMG_CONTEXT>` per image token; several images are numbered as InternVL does."
         text = PROMPTS.get(text, text) or self.config.prompt
         if ("{command}" in text) != (command is not None):
-            raise ModelError(f"the wording {text!r} {'asks for a command: pass command' if command is None else 'has no {command}: choose the prompt command, or leave command out'}")
+            raise ModelError(
+                f"the wording {text!r} {'asks for a command: pass command' if command is None else 'has no {command}: choose the prompt command, or leave command out'}"
+            )
         images = [f"<img>{'<IMG_CONTEXT>' * (n * self.config.tokens_per_tile)}</img>\n" for n in n_tiles]
-        if len(images) > 1: images = [f"Image-{i}: {image}" for i, image in enumerate(images, 1)]
+        if len(images) > 1:
+            images = [f"Image-{i}: {image}" for i, image in enumerate(images, 1)]
         return f"<|im_start|>user\n{''.join(images)}{text.format(speed=speed, command=command)}<|im_end|><|im_start|>assistant\n"
 
-    def prepare(self,
-        frames,              # one RGB image (PIL or (H, W, 3) uint8 array) or a list of them
+    def prepare(
+        self,
+        frames,  # one RGB image (PIL or (H, W, 3) uint8 array) or a list of them
         speed: float = 0.0,  # m/s
-        text: str | None = None, # name in `PROMPTS` or a wording; the configuration's own when None, "target_points" when there are any
+        text: str
+        | None = None,  # name in `PROMPTS` or a wording; the configuration's own when None, "target_points" when there are any
         target_points=None,  # (2, 2) metres, ego frame, for prompts with <TARGET_POINT>
-        command: str | None = None, # for prompts with {command}
+        command: str | None = None,  # for prompts with {command}
     ) -> Inputs:
         "Cut the frames, write the prompt, tokenise it. Raises ModelError when wording and navigation do not fit each other."
-        if text is None and target_points is not None: text = "target_points"
+        if text is None and target_points is not None:
+            text = "target_points"
         frames = list(frames) if isinstance(frames, (list, tuple)) else [frames]
         sizes = [(f.height, f.width) if hasattr(f, "height") else f.shape[:2] for f in frames]
         layouts = [self.layout(*size) for size in sizes]
@@ -311,100 +461,136 @@ class DrivingVLA(nn.Module):
         prompt = self.prompt(speed, [layout.n_tiles for layout in layouts], text, command)
         asked = prompt.count("<TARGET_POINT>")
         ids = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.device)
-        points = None if target_points is None else torch.as_tensor(target_points, dtype=torch.float32, device=self.device).reshape(1, -1, 2)
+        points = (
+            None
+            if target_points is None
+            else torch.as_tensor(target_points, dtype=torch.float32, device=self.device).reshape(1, -1, 2)
+        )
         if asked != (0 if points is None else points.shape[1]):
-            raise ModelError(f"{asked} <TARGET_POINT> in the prompt, {0 if points is None else points.shape[1]} target points given: pass target_points=(2, 2) metres "
-                             "with the prompts target_points and waypoints, and none with the others")
+            raise ModelError(
+                f"{asked} <TARGET_POINT> in the prompt, {0 if points is None else points.shape[1]} target points given: pass target_points=(2, 2) metres "
+                "with the prompts target_points and waypoints, and none with the others"
+            )
         return Inputs(pixels.to(self.device, self.dtype), ids, layouts, float(speed), prompt, points)
 
     def _place(self, embeds, mask, values, what):
         "Write `values` over the rows chosen by `mask`; counts must agree."
         if mask.sum() * values.shape[-1] != values.numel():
-            raise ModelError(f"{int(mask.sum())} {what} positions in the prompt but {values.numel() // values.shape[-1]} {what} features: "
-                             "make the prompt with model.prompt(speed, n_tiles) for the tiles that are passed")
+            raise ModelError(
+                f"{int(mask.sum())} {what} positions in the prompt but {values.numel() // values.shape[-1]} {what} features: "
+                "make the prompt with model.prompt(speed, n_tiles) for the tiles that are passed"
+            )
         return embeds.masked_scatter(mask[..., None], values.to(embeds.dtype))
 
-    def words(self,
-        ids: torch.Tensor, # (B, N)
-    ) -> torch.Tensor:     # (B, N, H)
+    def words(
+        self,
+        ids: torch.Tensor,  # (B, N)
+    ) -> torch.Tensor:  # (B, N, H)
         "Plain token embeddings; ids beyond the table are clamped, as SimLingo does."
         return self.embedding(ids.clamp(max=self.embedding.num_embeddings - 1))
 
-    def embed(self,
-        input_ids: torch.Tensor,    # (B, N) prompt
-        pixel_values: torch.Tensor, # (tiles of all samples, 3, tile, tile)
-        target_points: torch.Tensor | None = None, # (B, 2, 2) m
-        features: torch.Tensor | None = None, # (tiles, n, H) image tokens made before; InternViT is then not run
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # embeddings (B, N, H), image tokens (tiles, n, H), selected_mask (B, N)
+    def embed(
+        self,
+        input_ids: torch.Tensor,  # (B, N) prompt
+        pixel_values: torch.Tensor,  # (tiles of all samples, 3, tile, tile)
+        target_points: torch.Tensor | None = None,  # (B, 2, 2) m
+        features: torch.Tensor | None = None,  # (tiles, n, H) image tokens made before; InternViT is then not run
+    ) -> tuple[
+        torch.Tensor, torch.Tensor, torch.Tensor
+    ]:  # embeddings (B, N, H), image tokens (tiles, n, H), selected_mask (B, N)
         "A prompt's token embeddings with image tokens and target points written in."
         embeds = self.words(input_ids)
-        if features is None: features = self.image_features(pixel_values)
+        if features is None:
+            features = self.image_features(pixel_values)
         selected = input_ids == self.config.image_token_id
         embeds = self._place(embeds, selected, features, "image token")
         asked = input_ids == self.tokenizer.convert_tokens_to_ids("<TARGET_POINT>")
         if asked.any():
             if target_points is None or self.driving is None or self.driving.wp_encoder is None:
-                raise ModelError("the prompt asks for target points: pass target_points=(2, 2) metres to a model that has their encoder")
+                raise ModelError(
+                    "the prompt asks for target points: pass target_points=(2, 2) metres to a model that has their encoder"
+                )
             first = self.driving.wp_encoder[0].weight
             embeds = self._place(embeds, asked, self.driving.wp_encoder(target_points.to(first)), "target point")
         return embeds, features, selected
 
-    def forward(self,
-        pixel_values: torch.Tensor,                 # (tiles of all samples, 3, tile, tile)
-        input_ids: torch.Tensor,                    # (B, N) prompt, left padded when the batch is uneven
-        attention_mask: torch.Tensor | None = None, # (B, N) 1 = token, 0 = padding; None for SimLingo's unmasked single prompt
-        answer_ids: torch.Tensor | None = None,     # (B, M) the model's own answer, put between prompt and queries
+    def forward(
+        self,
+        pixel_values: torch.Tensor,  # (tiles of all samples, 3, tile, tile)
+        input_ids: torch.Tensor,  # (B, N) prompt, left padded when the batch is uneven
+        attention_mask: torch.Tensor
+        | None = None,  # (B, N) 1 = token, 0 = padding; None for SimLingo's unmasked single prompt
+        answer_ids: torch.Tensor | None = None,  # (B, M) the model's own answer, put between prompt and queries
         target_points: torch.Tensor | None = None,  # (B, 2, 2) m
-        features: torch.Tensor | None = None,       # (tiles, n, H) image tokens made before, for instance model.projector(x); pixels are then not looked at
+        features: torch.Tensor
+        | None = None,  # (tiles, n, H) image tokens made before, for instance model.projector(x); pixels are then not looked at
     ) -> Output:
         "One teacher-forced pass over [prompt | answer | route queries | speed queries]. Differentiable; generates nothing."
         n, m = input_ids.shape[1], 0 if answer_ids is None else answer_ids.shape[1]
         x, features, selected = self.embed(input_ids, pixel_values, target_points, features)
-        if m: x = torch.cat([x, self.words(answer_ids.to(input_ids))], 1)   # a spoken image or target-point token stays a plain embedding
-        if self.driving is not None: x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
+        if m:
+            x = torch.cat(
+                [x, self.words(answer_ids.to(input_ids))], 1
+            )  # a spoken image or target-point token stays a plain embedding
+        if self.driving is not None:
+            x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
         extra = x.shape[1] - n
         position = torch.arange(x.shape[1], device=x.device)[None]
         if attention_mask is not None:
             attention_mask = F.pad(attention_mask, (0, extra), value=1)
             position = (attention_mask.cumsum(1) - 1).clamp(min=0)
-        hidden = self.language_model(inputs_embeds=x, attention_mask=attention_mask, position_ids=position, use_cache=False).last_hidden_state
+        hidden = self.language_model(
+            inputs_embeds=x, attention_mask=attention_mask, position_ids=position, use_cache=False
+        ).last_hidden_state
         route = speed = None
         spans = {"prompt": range(n), "answer": range(n, n + m)}
         if self.driving is not None:
-            route, speed = self.driving(hidden[:, n + m:])
-            spans |= {"route": range(n + m, n + m + self.config.n_route), "speed": range(n + m + self.config.n_route, n + extra)}
+            route, speed = self.driving(hidden[:, n + m :])
+            spans |= {
+                "route": range(n + m, n + m + self.config.n_route),
+                "speed": range(n + m + self.config.n_route, n + extra),
+            }
         return Output(hidden, route, speed, features, F.pad(selected, (0, extra)), spans)
 
-    def logits(self,
-        hidden: torch.Tensor, # (…, H) rows of `Output.hidden`
-    ) -> torch.Tensor:        # (…, vocabulary) float32 or wider
+    def logits(
+        self,
+        hidden: torch.Tensor,  # (…, H) rows of `Output.hidden`
+    ) -> torch.Tensor:  # (…, vocabulary) float32 or wider
         "Scores of the next token after each row."
         out = self.lm_head(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
     @torch.no_grad()
-    def generate(self,
+    def generate(
+        self,
         inputs: Inputs,
-        max_new_tokens: int | None = None, # the configuration's own when None
-    ) -> torch.Tensor: # (1, M) ids, the end token included when it was spoken
+        max_new_tokens: int | None = None,  # the configuration's own when None
+    ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
         "Greedy answer with a key-value cache, never under grad. A generated image or target-point token stays a plain embedding."
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
         cache, ids = DynamicCache(), []
         for _ in range(max_new_tokens or self.config.max_new_tokens):
             hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
             ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
-            if ids[-1].item() == self.eos_token_id: break
+            if ids[-1].item() == self.eos_token_id:
+                break
             x = self.words(ids[-1])
         return torch.cat(ids, 1)
 
-    def save(self,
-        folder: str | Path,               # made when missing
-        dtype: torch.dtype | None = None, # store floats in this dtype
-    ) -> Path:                            # the folder
+    def save(
+        self,
+        folder: str | Path,  # made when missing
+        dtype: torch.dtype | None = None,  # store floats in this dtype
+    ) -> Path:  # the folder
         "Write `config.json`, `model.safetensors` and `tokenizer.json`."
-        folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         tied = self.config.vlm["tie_word_embeddings"]
-        state = {k: v.detach().to("cpu", dtype or v.dtype).contiguous() for k, v in self.state_dict().items() if not (tied and k == "vlm.lm_head.weight")}
+        state = {
+            k: v.detach().to("cpu", dtype or v.dtype).contiguous()
+            for k, v in self.state_dict().items()
+            if not (tied and k == "vlm.lm_head.weight")
+        }
         save_file(state, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps({"format": FORMAT} | asdict(self.config), indent=1))
         self.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
@@ -413,30 +599,35 @@ class DrivingVLA(nn.Module):
     def __repr__(self):
         count = sum(p.numel() for p in self.parameters())
         c, t, v = self.config, self.config.vlm["text_config"], self.config.vlm["vision_config"]
-        return (f"DrivingVLA({c.name!r}{', random weights' if c.random else ''}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, Qwen2 "
-                f"{t['num_hidden_layers']}×{t['hidden_size']} ({t['num_attention_heads']} heads, {t['num_key_value_heads']} KV), "
-                f"{c.tokens_per_tile} tokens a tile of {c.tile} px, {count / 1e6:.1f} M parameters, {str(self.dtype)[6:]}, {self.device})")
+        return (
+            f"DrivingVLA({c.name!r}{', random weights' if c.random else ''}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, Qwen2 "
+            f"{t['num_hidden_layers']}×{t['hidden_size']} ({t['num_attention_heads']} heads, {t['num_key_value_heads']} KV), "
+            f"{c.tokens_per_tile} tokens a tile of {c.tile} px, {count / 1e6:.1f} M parameters, {str(self.dtype)[6:]}, {self.device})"
+        )
 
+# %% ../nbs/01_model.ipynb #e6a16a3b
 FORMAT = "vla-relevance/model-1"
 
 # %% ../nbs/01_model.ipynb #aaf408be
 def empty_model(
     config: ModelConfig,
-    dtype: torch.dtype = torch.float32,               # of the parameters
-    tokenizer: PreTrainedTokenizerFast | None = None, # the small one when None
+    dtype: torch.dtype = torch.float32,  # of the parameters
+    tokenizer: PreTrainedTokenizerFast | None = None,  # the small one when None
 ) -> DrivingVLA:
     "A model whose parameters have no memory yet (device `meta`); everything else is ready."
-    with torch.device("meta"): model = DrivingVLA(config, tokenizer)
+    with torch.device("meta"):
+        model = DrivingVLA(config, tokenizer)
     model = model.to(dtype)
-    rotary = model.language_model.rotary_emb   # its frequencies are no parameters; they stay float32 in every dtype
+    rotary = model.language_model.rotary_emb  # its frequencies are no parameters; they stay float32 in every dtype
     model.language_model.rotary_emb = type(rotary)(config=model.language_model.config)
     return model.requires_grad_(False)
 
+# %% ../nbs/01_model.ipynb #2827688d
 def fill_model(
-    model: DrivingVLA,            # of `empty_model`
-    weights: dict[str, Weight],   # by parameter name
-    where: str,                   # what errors call the source
-    dtype: torch.dtype,           # of the parameters
+    model: DrivingVLA,  # of `empty_model`
+    weights: dict[str, Weight],  # by parameter name
+    where: str,  # what errors call the source
+    dtype: torch.dtype,  # of the parameters
 ) -> DrivingVLA:
     "Read weights into the model one by one, then tie what the configuration ties."
     tied = ("vlm.lm_head.weight",) if model.config.vlm["tie_word_embeddings"] else ()
@@ -444,122 +635,208 @@ def fill_model(
     model.vlm.tie_weights()
     return model
 
+# %% ../nbs/01_model.ipynb #1cfb10f6
 def random_model(
-    config: ModelConfig | str = "tiny", # a configuration or one of `CONFIGS`
-    seed: int = 0,                      # of the weights
-    dtype: torch.dtype = torch.float32, # of the parameters
-    std: float | None = None,           # of the weights; None: 0.02 for the full size, 1/√fan-in for the small ones
+    config: ModelConfig | str = "tiny",  # a configuration or one of `CONFIGS`
+    seed: int = 0,  # of the weights
+    dtype: torch.dtype = torch.float32,  # of the parameters
+    std: float | None = None,  # of the weights; None: 0.02 for the full size, 1/√fan-in for the small ones
 ) -> DrivingVLA:
     "A seeded untrained model; memory: its parameters once."
-    if isinstance(config, str): config = CONFIGS[config]()
+    if isinstance(config, str):
+        config = CONFIGS[config]()
     model = empty_model(config, dtype)
     generator = torch.Generator().manual_seed(seed)
     narrow = config.vlm["text_config"]["hidden_size"] < 512
+
     def values(name, p):
-        if "norm" in name: return torch.full(p.shape, float(name.endswith("weight")), dtype=dtype)
-        if "lambda_" in name: return torch.full(p.shape, config.vlm["vision_config"]["layer_scale_init_value"], dtype=dtype)
-        if name.endswith("bias"): return torch.zeros(p.shape, dtype=dtype)
-        return torch.empty(p.shape, dtype=dtype).normal_(0, std or (p[0].numel() ** -0.5 if narrow and p.dim() > 1 else 0.02), generator=generator)
-    return fill_model(model, {k: Weight(tuple(p.shape), partial(values, k, p), own=True) for k, p in model.named_parameters()}, "random", dtype)
+        if "norm" in name:
+            return torch.full(p.shape, float(name.endswith("weight")), dtype=dtype)
+        if "lambda_" in name:
+            return torch.full(p.shape, config.vlm["vision_config"]["layer_scale_init_value"], dtype=dtype)
+        if name.endswith("bias"):
+            return torch.zeros(p.shape, dtype=dtype)
+        return torch.empty(p.shape, dtype=dtype).normal_(
+            0, std or (p[0].numel() ** -0.5 if narrow and p.dim() > 1 else 0.02), generator=generator
+        )
+
+    return fill_model(
+        model,
+        {k: Weight(tuple(p.shape), partial(values, k, p), own=True) for k, p in model.named_parameters()},
+        "random",
+        dtype,
+    )
 
 # %% ../nbs/01_model.ipynb #353bc06b
 DATA = Path(__file__).parent / "data" if "__file__" in globals() else Path("../experiment/data")
 
+# %% ../nbs/01_model.ipynb #5f2dd97f
 def read_tokenizer(
-    folder: Path | str,       # with tokenizer.json, or vocab.json and merges.txt
-) -> PreTrainedTokenizerFast: # with InternVL's special tokens
+    folder: Path | str,  # with tokenizer.json, or vocab.json and merges.txt
+) -> PreTrainedTokenizerFast:  # with InternVL's special tokens
     "The tokenizer of a model's folder. Raises ModelError when its files are missing, damaged or lack InternVL's special tokens."
     folder = Path(folder)
-    if not (folder / "tokenizer.json").is_file() and not all((folder / name).is_file() for name in ("vocab.json", "merges.txt")):
-        raise ModelError(f"{folder}: no tokenizer in it (tokenizer.json, or vocab.json and merges.txt); copy the tokenizer files of the model there")
+    if not (folder / "tokenizer.json").is_file() and not all(
+        (folder / name).is_file() for name in ("vocab.json", "merges.txt")
+    ):
+        raise ModelError(
+            f"{folder}: no tokenizer in it (tokenizer.json, or vocab.json and merges.txt); copy the tokenizer files of the model there"
+        )
     try:
-        if (folder / "tokenizer.json").is_file(): tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-        else: tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error: raise ModelError(f"{folder}: not a readable tokenizer ({' '.join(str(error).split())[:160]})") from None
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"{folder}: not a readable tokenizer ({' '.join(str(error).split())[:160]})") from None
     absent = [token for token in SPECIAL if token not in tokenizer.get_vocab()]
-    if absent: raise ModelError(f"{folder}: the tokenizer lacks {', '.join(absent)}; it does not belong to an InternVL model with Qwen's vocabulary")
+    if absent:
+        raise ModelError(
+            f"{folder}: the tokenizer lacks {', '.join(absent)}; it does not belong to an InternVL model with Qwen's vocabulary"
+        )
     tokenizer.eos_token, tokenizer.pad_token, tokenizer.padding_side = "<|im_end|>", "<|endoftext|>", "left"
     return tokenizer
 
+# %% ../nbs/01_model.ipynb #7814e8a2
 def _check_towers(path, vlm):
     "Both towers' settings must stand in a configuration: transformers would fill a gap with the sizes of an 8 B model."
-    absent = [part for part in ("vision_config", "text_config") if not (isinstance(vlm, dict) and isinstance(vlm.get(part), dict) and vlm[part])]
-    if absent: raise ModelError(f"{path}: {' and '.join(absent)} missing; expected the sizes of both towers of an InternVL model")
+    absent = [
+        part
+        for part in ("vision_config", "text_config")
+        if not (isinstance(vlm, dict) and isinstance(vlm.get(part), dict) and vlm[part])
+    ]
+    if absent:
+        raise ModelError(
+            f"{path}: {' and '.join(absent)} missing; expected the sizes of both towers of an InternVL model"
+        )
 
+# %% ../nbs/01_model.ipynb #de527100
 def _load_own(folder, raw, dtype):
     "A folder written by `DrivingVLA.save`."
-    if raw["format"] != FORMAT: raise ModelError(f"{folder / 'config.json'}: format {raw['format']!r}, this version reads {FORMAT!r}")
-    try: config = ModelConfig(**{k: v for k, v in raw.items() if k != "format"})
-    except TypeError as error: raise ModelError(f"{folder / 'config.json'}: {error}; was it edited by hand?") from None
+    if raw["format"] != FORMAT:
+        raise ModelError(f"{folder / 'config.json'}: format {raw['format']!r}, this version reads {FORMAT!r}")
+    try:
+        config = ModelConfig(**{k: v for k, v in raw.items() if k != "format"})
+    except TypeError as error:
+        raise ModelError(f"{folder / 'config.json'}: {error}; was it edited by hand?") from None
     _check_towers(folder / "config.json", config.vlm)
     path = folder / "model.safetensors"
     return fill_model(empty_model(config, dtype, read_tokenizer(folder)), safetensors_weights([path]), str(path), dtype)
 
+# %% ../nbs/01_model.ipynb #3f1f65a8
 def _load_hf(folder, name, raw, dtype):
     "InternVL in transformers' own layout. transformers itself would only warn of another kind of model or of missing weights, and go on with random ones."
     if raw.get("model_type") != "internvl":
-        raise ModelError(f"{folder / 'config.json'}: model_type {raw.get('model_type')!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original one) or a folder saved by this package")
+        raise ModelError(
+            f"{folder / 'config.json'}: model_type {raw.get('model_type')!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original one) or a folder saved by this package"
+        )
     _check_towers(folder / "config.json", raw)
-    try: vlm, info = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    try:
+        vlm, info = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})") from None
-    problems = sorted(f"{kind.partition('_')[0]} {key}" for kind in ("missing_keys", "unexpected_keys") for key in info[kind])
-    if problems: raise WeightsError(str(folder), "InternVL", problems)
-    config = ModelConfig(name=name, vlm=vlm.config.to_dict(), driving=False, layout="internvl", max_tiles=12, thumbnail=True, random=False)
+        raise ModelError(
+            f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})"
+        ) from None
+    problems = sorted(
+        f"{kind.partition('_')[0]} {key}" for kind in ("missing_keys", "unexpected_keys") for key in info[kind]
+    )
+    if problems:
+        raise WeightsError(str(folder), "InternVL", problems)
+    config = ModelConfig(
+        name=name,
+        vlm=vlm.config.to_dict(),
+        driving=False,
+        layout="internvl",
+        max_tiles=12,
+        thumbnail=True,
+        random=False,
+    )
     return DrivingVLA(config, read_tokenizer(folder), vlm)
 
 # %% ../nbs/01_model.ipynb #26ba8b02
 def download(
-    name: str,                   # hub id
-    revision: str | None = None, # branch, tag or commit
-    weights: bool = True,        # False: only configuration and tokenizer
-) -> Path:                       # the folder
+    name: str,  # hub id
+    revision: str | None = None,  # branch, tag or commit
+    weights: bool = True,  # False: only configuration and tokenizer
+) -> Path:  # the folder
     "A hub model's folder, from the cache or the network; no code files. Raises ModelError with the reason."
     kinds = ["*.json", "*.txt", "*.model"] + ["*.safetensors"] * weights
-    try: return Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=kinds))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise ModelError(f"{name}: not available from the hub ({' '.join(str(error).split())[:160]}); check the id and the revision, or give a local folder") from None
+        raise ModelError(
+            f"{name}: not available from the hub ({' '.join(str(error).split())[:160]}); check the id and the revision, or give a local folder"
+        ) from None
 
+# %% ../nbs/01_model.ipynb #617959ce
 def read_json(
-    path: Path,      # a file
-) -> dict[str, Any]: # its object
+    path: Path,  # a file
+) -> dict[str, Any]:  # its object
     "Settings from disk. Raises ModelError with the file's name."
-    try: found = json.loads(path.read_text())
-    except (OSError, ValueError) as error: raise ModelError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(found, dict): raise ModelError(f"{path}: holds a {type(found).__name__}, expected a JSON object with the model's settings")
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ModelError(f"{path}: holds a {type(found).__name__}, expected a JSON object with the model's settings")
     return found
 
+# %% ../nbs/01_model.ipynb #8b33e968
 def _load_folder(folder, name, dtype):
     "Whichever of the layouts with a `config.json` this is."
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder}: no config.json in it; expected a folder saved by this package, a SimLingo checkpoint (.hydra/config.yaml) or an InternVL folder")
+        raise ModelError(
+            f"{folder}: no config.json in it; expected a folder saved by this package, a SimLingo checkpoint (.hydra/config.yaml) or an InternVL folder"
+        )
     raw = read_json(folder / "config.json")
-    if "format" in raw: return _load_own(folder, raw, dtype)
+    if "format" in raw:
+        return _load_own(folder, raw, dtype)
     if raw.get("model_type") == "internvl_chat":
-        from experiment.internvl import load_original   # builds on this module
+        from experiment.internvl import load_original  # builds on this module
+
         return load_original(folder, name, dtype)
     return _load_hf(folder, name, raw, dtype)
 
+# %% ../nbs/01_model.ipynb #1a1afe87
 def load(
-    source: str | Path = "demo",         # see the table above
+    source: str | Path = "demo",  # see the table above
     dtype: torch.dtype = torch.float32,  # of the parameters
     device: str | torch.device = "cpu",  # of the parameters
-    revision: str | None = None,         # of a hub id
-    tokenizer: str | Path | None = None, # SimLingo: folder or hub id with the tokenizer's files, when they are not beside the checkpoint
-    tile: int | None = None,             # px of a tile, when not the checkpoint's own
+    revision: str | None = None,  # of a hub id
+    tokenizer: str
+    | Path
+    | None = None,  # SimLingo: folder or hub id with the tokenizer's files, when they are not beside the checkpoint
+    tile: int | None = None,  # px of a tile, when not the checkpoint's own
 ) -> DrivingVLA:
     "A model ready to be explained: frozen, in evaluation mode. Raises ModelError with the name and the remedy."
     folder, name = Path(source), str(source)
-    published = folder.is_file() and folder.suffix == ".pt" or (folder / ".hydra").is_dir() or folder.is_dir() and any(folder.rglob("pytorch_model.pt"))
+    published = (
+        folder.is_file()
+        and folder.suffix == ".pt"
+        or (folder / ".hydra").is_dir()
+        or folder.is_dir()
+        and any(folder.rglob("pytorch_model.pt"))
+    )
     if name.startswith("random:"):
-        if name[7:] not in CONFIGS: raise ModelError(f"{name}: there is no such configuration; choose from {', '.join('random:' + c for c in CONFIGS)}")
+        if name[7:] not in CONFIGS:
+            raise ModelError(
+                f"{name}: there is no such configuration; choose from {', '.join('random:' + c for c in CONFIGS)}"
+            )
         model = random_model(name[7:], dtype=dtype)
-    elif name == "demo": model = _load_folder(DATA / "demo", name, dtype)
+    elif name == "demo":
+        model = _load_folder(DATA / "demo", name, dtype)
     elif published:
-        from experiment.simlingo import load_simlingo   # builds on this module
+        from experiment.simlingo import load_simlingo  # builds on this module
+
         model = load_simlingo(folder, dtype, tokenizer)
-    elif folder.is_dir(): model = _load_folder(folder, name, dtype)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."): model = _load_folder(download(name, revision), name, dtype)
-    else: raise ModelError(f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf")
-    if tile: model.resize_tiles(tile)
+    elif folder.is_dir():
+        model = _load_folder(folder, name, dtype)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        model = _load_folder(download(name, revision), name, dtype)
+    else:
+        raise ModelError(
+            f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
+        )
+    if tile:
+        model.resize_tiles(tile)
     return model.to(device).eval().requires_grad_(False)

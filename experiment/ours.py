@@ -9,9 +9,7 @@ __all__ = ['PROPAGATION', 'EPILOG', 'main', 'RecordFile', 'find_records', 'recor
 import io
 from dataclasses import dataclass
 from pathlib import Path
-
 from PIL import Image
-
 from .catalogue import DEFAULT, SHOWN, describe, method_of, relevance_of
 from .check import check
 from .explain import save_maps
@@ -24,69 +22,95 @@ from .verification import verification
 @dataclass(frozen=True)
 class RecordFile:
     "One record on disk."
-    path: Path # `.pt`
-    @property
-    def tag(self) -> str: return self.path.stem # names output files
 
+    path: Path  # `.pt`
+
+    @property
+    def tag(self) -> str:  # names output files
+        return self.path.stem
+
+# %% ../nbs/14_ours.ipynb #5d411b0d
 def find_records(
-    source: str | Path, # a record or a folder of records
-) -> list[RecordFile]: # in natural order
+    source: str | Path,  # a record or a folder of records
+) -> list[RecordFile]:  # in natural order
     "The `.pt` files of a run. Raises RunError when there are none."
     source = Path(source)
-    if source.is_file(): return [RecordFile(source)]
+    if source.is_file():
+        return [RecordFile(source)]
     folder = source / "pt" if (source / "pt").is_dir() else source
-    if not folder.is_dir(): raise RunError(f"{source}: no such file or folder")
+    if not folder.is_dir():
+        raise RunError(f"{source}: no such file or folder")
     found = [RecordFile(p) for p in sorted(folder.glob("*.pt"), key=natural) if not p.name.startswith(".")]
-    if not found: raise RunError(f"{folder}: no .pt records in it; write some with simlingo_vit_qwen_attn_grad")
+    if not found:
+        raise RunError(f"{folder}: no .pt records in it; write some with simlingo_vit_qwen_attn_grad")
     return found
 
+# %% ../nbs/14_ours.ipynb #f4de438f
 def record_frames(
-    record: dict,       # see `experiment.payload`
-) -> list[Image.Image]: # RGB, one an image
+    record: dict,  # see `experiment.payload`
+) -> list[Image.Image]:  # RGB, one an image
     "The frames a record carries, their sizes verified against its tiles before they are decoded. Raises PayloadError with both sizes."
     frames = []
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"], strict=True)):
-        try: image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
-        except OSError as error: raise PayloadError(f"picture {i} in the record is not readable ({error})") from None
+        try:
+            image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
+        except OSError as error:
+            raise PayloadError(f"picture {i} in the record is not readable ({error})") from None
         if [image.height, image.width] != list(tiles["frame"]):
-            raise PayloadError(f"picture {i} in the record is {image.width}×{image.height} px, its tiles were cut from {tiles['frame'][1]}×{tiles['frame'][0]} px")
+            raise PayloadError(
+                f"picture {i} in the record is {image.width}×{image.height} px, its tiles were cut from {tiles['frame'][1]}×{tiles['frame'][0]} px"
+            )
         frames.append(image.convert("RGB"))
     return frames
 
 # %% ../nbs/14_ours.ipynb #164f6968
 def _layers(text, option):
     "`12:` or `0:6` as a slice, `3,5,7` as a tuple."
-    if text is None: return None
+    if text is None:
+        return None
     try:
-        if ":" in text: return slice(*(int(p) if p else None for p in text.split(":")))
+        if ":" in text:
+            return slice(*(int(p) if p else None for p in text.split(":")))
         return tuple(int(p) for p in text.split(","))
-    except ValueError: raise RunError(f"{option} {text}: expected a range such as 12: or 0:6, or indices such as 3,5,7") from None
+    except ValueError:
+        raise RunError(f"{option} {text}: expected a range such as 12: or 0:6, or indices such as 3,5,7") from None
+
 
 PROPAGATION = ("llm_to_vision",)
 
+# %% ../nbs/14_ours.ipynb #559741e7
 def _direction(mode):
     "Refuse directions that do not exist."
-    if mode not in PROPAGATION: raise RunError(f"--propagation-mode {mode}: does not exist here; relevance runs from the language model to the pixels: {', '.join(PROPAGATION)}")
+    if mode not in PROPAGATION:
+        raise RunError(
+            f"--propagation-mode {mode}: does not exist here; relevance runs from the language model to the pixels: {', '.join(PROPAGATION)}"
+        )
 
+# %% ../nbs/14_ours.ipynb #84a4c93f
 def ours(
-    payloads: str,                # a record, a folder of records, or a run's folder
-    out: str = "runs/ours",       # folder for everything
-    rule: tuple = (DEFAULT,),     # one or more methods, see below; several get a folder each
-    show: str = "auto",           # part of a signed map: positive (for), negative (against), magnitude; auto by the target
+    payloads: str,  # a record, a folder of records, or a run's folder
+    out: str = "runs/ours",  # folder for everything
+    rule: tuple = (DEFAULT,),  # one or more methods, see below; several get a folder each
+    show: str = "auto",  # part of a signed map: positive (for), negative (against), magnitude; auto by the target
     residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
-    temperature: float = 1.0,     # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
-    language_layers: str | None = None, # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
-    vision_layers: str | None = None,   # likewise
-    thumbnail: str = "apart",     # InternVL's thumbnail tile: apart from the tiles' map or blended in
-    normalisation: str = "percentile", # of the pictures: percentile, minmax or none
-    clamp: float = 99.5,          # percentile shown as full colour
-    contrast: float = 1.0,        # temperature of the display values: above 1 lifts small values
-    propagation_mode: str = PROPAGATION[0], # direction; no other exists
+    temperature: float = 1.0,  # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
+    language_layers: str | None = None,  # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
+    vision_layers: str | None = None,  # likewise
+    thumbnail: str = "apart",  # InternVL's thumbnail tile: apart from the tiles' map or blended in
+    normalisation: str = "percentile",  # of the pictures: percentile, minmax or none
+    clamp: float = 99.5,  # percentile shown as full colour
+    contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
+    propagation_mode: str = PROPAGATION[0],  # direction; no other exists
 ) -> Summary:
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
     _direction(propagation_mode)
     layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
-    rules = {method_of(name).name: Rule(RULES[name][0].split, RULES[name][0].readout, residual_alpha, temperature, *layers) if name in RULES else name for name in rule}
+    rules = {
+        method_of(name).name: Rule(RULES[name][0].split, RULES[name][0].readout, residual_alpha, temperature, *layers)
+        if name in RULES
+        else name
+        for name in rule
+    }
     records = find_records(payloads)
     with pipeline_log(out) as log, verification("ours", out, log) as verified:
         log.info("%d records from %s · rules %s", len(records), payloads, rules)
@@ -96,22 +120,45 @@ def ours(
             frames, outputs, stages = record_frames(record), {}, {}
             for name, r in rules.items():
                 relevance = relevance_of(record, r, show)
-                files = save_maps(record | {"tag": item.tag}, relevance, frame_maps(record, relevance, thumbnail), frames, Path(out) / name if len(rules) > 1 else Path(out),
-                                  normalisation, clamp, contrast)
-                outputs |= {name + (f"_img{i}" if len(frames) > 1 else ""): files[3 * i:3 * i + 3] for i in range(len(frames))}
+                files = save_maps(
+                    record | {"tag": item.tag},
+                    relevance,
+                    frame_maps(record, relevance, thumbnail),
+                    frames,
+                    Path(out) / name if len(rules) > 1 else Path(out),
+                    normalisation,
+                    clamp,
+                    contrast,
+                )
+                outputs |= {
+                    name + (f"_img{i}" if len(frames) > 1 else ""): files[3 * i : 3 * i + 3] for i in range(len(frames))
+                }
                 stages[name] = dict(relevance.stages)
-                log.info("%s: %s · target %s · sums: %s · CLS share %.3f", item.tag, name, record["target_info"]["target"],
-                         " → ".join(f"{k} {v:.6g}" for k, v in relevance.stages.items()), relevance.cls_share.mean().item())
-                for note in relevance.notes: log.info("%s: %s", item.tag, note)
+                log.info(
+                    "%s: %s · target %s · sums: %s · CLS share %.3f",
+                    item.tag,
+                    name,
+                    record["target_info"]["target"],
+                    " → ".join(f"{k} {v:.6g}" for k, v in relevance.stages.items()),
+                    relevance.cls_share.mean().item(),
+                )
+                for note in relevance.notes:
+                    log.info("%s: %s", item.tag, note)
             findings = check(record)
             for finding in findings:
-                if finding.severity != "note": log.warning("%s: %s", item.tag, finding)
+                if finding.severity != "note":
+                    log.warning("%s: %s", item.tag, finding)
             verified.add(item.tag, record, findings, outputs, stages=stages)
+
         verified.summary = summary = each(records, work, log, "records")
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 
-EPILOG = "methods (name, what a map may claim, cost, source):\n" + describe() + """
+# %% ../nbs/14_ours.ipynb #2450d1c3
+EPILOG = (
+    "methods (name, what a map may claim, cost, source):\n"
+    + describe()
+    + """
 
 examples:
   ours runs/a/pt --out runs/a/ours
@@ -122,5 +169,9 @@ also serves the attention rule it was captured by and the rules that leave its w
 option; full every method made of attention. What a record cannot serve is refused with the names of what it can; nothing is replaced silently.
 
 Exit status: 0 when every record was done, 1 when some failed, 2 when it could not start."""
-main = command(ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"], show=list(SHOWN))
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+)
+main = command(
+    ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"], show=list(SHOWN)
+)
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

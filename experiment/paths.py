@@ -8,98 +8,129 @@ __all__ = ['nodes_of', 'mlp1_input', 'centred_map', 'calibrate', 'UnitMap', 'in_
 # %% ../nbs/11_paths.ipynb #c969e3fd
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-
 import numpy as np
 import torch
-
 from .question import ExplainError, Question
 from .readout import AROUND, ROUNDS, Hold, Readout, background, centred, patch_vectors, readout
 
 # %% ../nbs/11_paths.ipynb #f341f5d3
 def nodes_of(
-    n: int,                     # how many
-) -> list[tuple[float, float]]: # (t, weight), weights sum to 1
+    n: int,  # how many
+) -> list[tuple[float, float]]:  # (t, weight), weights sum to 1
     "Quadrature on [0, 1]. Raises ValueError for n < 1."
-    if n < 1: raise ValueError(f"{n} nodes: use at least 1")
-    if n < 3: return [[(1.0, 1.0)], [(0.5, 1 / 3), (1.0, 2 / 3)]][n - 1]
+    if n < 1:
+        raise ValueError(f"{n} nodes: use at least 1")
+    if n < 3:
+        return [[(1.0, 1.0)], [(0.5, 1 / 3), (1.0, 2 / 3)]][n - 1]
     return [((1 + t) / 2, w / 2) for t, w in zip(*np.polynomial.legendre.leggauss(n))]
 
 # %% ../nbs/11_paths.ipynb #e07b25dc
 @torch.no_grad()
-def mlp1_input(question: Question) -> torch.Tensor: # (T, n, 4·Dv)
+def mlp1_input(question: Question) -> torch.Tensor:  # (T, n, 4·Dv)
     "x of the question's frame; one run of InternViT unless it is known."
-    if question.x is not None: return question.x
+    if question.x is not None:
+        return question.x
     seen = []
     handle = question.model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    try: question.model.image_features(question.inputs.pixel_values)
-    finally: handle.remove()
+    try:
+        question.model.image_features(question.inputs.pixel_values)
+    finally:
+        handle.remove()
     return seen[0]
 
+# %% ../nbs/11_paths.ipynb #ec08693c
 def centred_map(
     question: Question,
-    hold: Hold | str = "lrp",   # what the backward holds, see `experiment.readout`
-    around: int | str | Sequence[int | str] | torch.Tensor = AROUND, # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
-    nodes: int = 1, # of the way from the background to the frame
-    rounds: int = ROUNDS,       # of one node, see `experiment.readout.contributions`; the way of several starts at a background without them
+    hold: Hold | str = "lrp",  # what the backward holds, see `experiment.readout`
+    around: int
+    | str
+    | Sequence[int | str]
+    | torch.Tensor = AROUND,  # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
+    nodes: int = 1,  # of the way from the background to the frame
+    rounds: int = ROUNDS,  # of one node, see `experiment.readout.contributions`; the way of several starts at a background without them
 ) -> Readout:
     "Centred contributions of every patch. Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix."
     x = mlp1_input(question)
     tokens, total = question.tokens.to(x.device), 0
-    if isinstance(around, torch.Tensor) and around.shape != x.shape: raise ValueError(f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the same size and number of images")
-    start = around.to(x) if isinstance(around, torch.Tensor) else background(x, tokens, question.inputs.layouts, around) if nodes > 1 else None
+    if isinstance(around, torch.Tensor) and around.shape != x.shape:
+        raise ValueError(
+            f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the same size and number of images"
+        )
+    start = (
+        around.to(x)
+        if isinstance(around, torch.Tensor)
+        else background(x, tokens, question.inputs.layouts, around)
+        if nodes > 1
+        else None
+    )
     for t, weight in nodes_of(nodes):
         at = x if t == 1 else start + t * (x - start)
         with readout(question.model, hold) as r:
             y, _ = question.forward(features=question.model.projector(at))
             total = total + weight * r.gradient(y.value)[1].to(torch.promote_types(x.dtype, torch.float32))
-    if not isinstance(around, torch.Tensor): return centred(x, total, tokens, question.inputs.layouts, around, rounds if nodes == 1 else 1)
+    if not isinstance(around, torch.Tensor):
+        return centred(x, total, tokens, question.inputs.layouts, around, rounds if nodes == 1 else 1)
     signed = (patch_vectors(x - start, tokens) * patch_vectors(total, tokens)).sum(-1)
     return Readout(list(signed.split(question.tiles)))
 
+# %% ../nbs/11_paths.ipynb #ffd21f09
 def calibrate(
-    questions: Iterable[Question], # frames of one size
-) -> torch.Tensor: # x̄ (T, n, 4·Dv), float32 or wider
+    questions: Iterable[Question],  # frames of one size
+) -> torch.Tensor:  # x̄ (T, n, 4·Dv), float32 or wider
     "The mean of mlp1's input over a data set, place by place. Raises ValueError for no frames, or frames of several sizes."
     total, count = None, 0
     for x in map(mlp1_input, questions):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
-        if total is not None and x.shape != total.shape: raise ValueError(f"frame {count} gives {tuple(x.shape)}, the ones before {tuple(total.shape)}: calibrate on frames of one size")
+        if total is not None and x.shape != total.shape:
+            raise ValueError(
+                f"frame {count} gives {tuple(x.shape)}, the ones before {tuple(total.shape)}: calibrate on frames of one size"
+            )
         total, count = x.clone() if total is None else total.add_(x), count + 1
-    if not count: raise ValueError("0 frames to calibrate on: give some that the model is used on")
+    if not count:
+        raise ValueError("0 frames to calibrate on: give some that the model is used on")
     return total / count
 
 # %% ../nbs/11_paths.ipynb #73e5f58f
 @dataclass(frozen=True)
 class UnitMap:
     "Contributions that add up to what the frame changes against its background."
+
     readout: Readout
-    y: float           # of the frame
-    y_reference: float # of its background x̄
-    error: float       # |Σ M − (y − y_reference)| / |y − y_reference|
-    nodes: int         # that were needed
-    unit: str          # of the scalar
+    y: float  # of the frame
+    y_reference: float  # of its background x̄
+    error: float  # |Σ M − (y − y_reference)| / |y − y_reference|
+    nodes: int  # that were needed
+    unit: str  # of the scalar
 
     def __repr__(self):
         total = sum(s.sum().item() for s in self.readout.signed)
-        return (f"UnitMap(frame {self.y:.4g} − background {self.y_reference:.4g} = {self.y - self.y_reference:+.4g} {self.unit}; map sums to {total:+.4g}, "
-                f"completeness error {self.error:.1%} with {self.nodes} nodes)")
+        return (
+            f"UnitMap(frame {self.y:.4g} − background {self.y_reference:.4g} = {self.y - self.y_reference:+.4g} {self.unit}; map sums to {total:+.4g}, "
+            f"completeness error {self.error:.1%} with {self.nodes} nodes)"
+        )
 
+# %% ../nbs/11_paths.ipynb #9ed2aa0c
 def in_units(
     question: Question,
-    tolerance: float = 0.1, # completeness error to be reached
-    most: int = 32,         # nodes to try at most
-    around: int | str | Sequence[int | str] = AROUND, # see `experiment.readout.surroundings`
+    tolerance: float = 0.1,  # completeness error to be reached
+    most: int = 32,  # nodes to try at most
+    around: int | str | Sequence[int | str] = AROUND,  # see `experiment.readout.surroundings`
 ) -> UnitMap:
     "Path-integrated contributions in the target's unit. Raises ExplainError when frame and background have the same value."
     x = mlp1_input(question)
     question = replace(question, x=x)
     start = background(x, question.tokens.to(x.device), question.inputs.layouts, around)
-    with torch.no_grad(): ends = [question.forward(features=question.model.projector(at))[0] for at in (x, start)]
+    with torch.no_grad():
+        ends = [question.forward(features=question.model.projector(at))[0] for at in (x, start)]
     y, reference = (e.value.double().item() for e in ends)
-    if abs(y - reference) < 1e-9 * max(abs(y), 1e-9): raise ExplainError(f"frame and background have the same {question.target} ({y:.6g} {ends[0].unit}): nothing can be shared out; choose another reference")
+    if abs(y - reference) < 1e-9 * max(abs(y), 1e-9):
+        raise ExplainError(
+            f"frame and background have the same {question.target} ({y:.6g} {ends[0].unit}): nothing can be shared out; choose another reference"
+        )
     n = 4
     while True:
         found = centred_map(question, "plain", around, n)
         error = abs(sum(s.double().sum().item() for s in found.signed) - (y - reference)) / abs(y - reference)
-        if error <= tolerance or 2 * n > most: return UnitMap(found, y, reference, error, n, ends[0].unit)
+        if error <= tolerance or 2 * n > most:
+            return UnitMap(found, y, reference, error, n, ends[0].unit)
         n *= 2

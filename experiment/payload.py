@@ -13,164 +13,299 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-
 import torch
-
 from .archive import PayloadError, read_archive
 from .tiles import Layout
 
 # %% ../nbs/05_payload.ipynb #c99395a5
 SCHEMA = "vla-relevance/record-2"
 DETAILS = ("trace", "cam", "full")
-MAX_PIXELS = 2**26   # of a frame
+MAX_PIXELS = 2**26  # of a frame
 
+# %% ../nbs/05_payload.ipynb #bff29101
 class Field(NamedTuple):
     "One row of the schema."
-    key: str      # path in the record
-    kind: str     # str, int, float, bool, dict, list, none, "list of …", or a tensor's element type
-    shape: str    # letters, `_` for any number, "" when it is no tensor
-    unit: str     # of the values, "" when they have none
+
+    key: str  # path in the record
+    kind: str  # str, int, float, bool, dict, list, none, "list of …", or a tensor's element type
+    shape: str  # letters, `_` for any number, "" when it is no tensor
+    unit: str  # of the values, "" when they have none
     meaning: str  # in words
-    details: tuple[str, ...] = DETAILS # where it is required
+    details: tuple[str, ...] = DETAILS  # where it is required
+
 
 DENSE, FULL, CAM, TRACE = ("cam", "full"), ("full",), ("cam",), ("trace",)
-FIELDS: list[Field] = [Field(*row) for row in (
-    ("schema", "str", "", "", f"`{SCHEMA}`"),
-    ("detail", "str", "", "", "`trace`, `cam` or `full`"),
-    ("tag", "str", "", "", "the frame's name, used for output files"),
-    ("image_path", "str", "", "", "first frame as it was given; never opened without asking"),
-    ("image_paths", "list of str", "", "", "every frame of the prompt, in order"),
-    ("mode", "str", "", "", "`action` or `text`"),
-    ("input_speed_mps", "float", "", "m/s", "speed in the prompt"),
-    ("meta", "dict", "", "", "original_height, original_width (px, first frame), num_patch_views (T), num_image_tokens_per_patch (n), num_total_image_tokens (T·n), frames, prompt"),
-    ("target_scalar", "float tensor", "()", "target_info.unit", "value of the explained scalar"),
-    ("target_info", "dict", "", "", "target, value, unit, type, head or token, description, gradient_norm, findings [[name, message]]"),
-    ("outputs", "dict", "", "m", "pred_route (1, 20, 2), pred_speed_wps (1, 10, 2), both None without driving heads; language [str]"),
-    ("text_outputs", "dict", "", "", "the answer: token_ids, token_scores (logit), token_strings, decoded_text"),
-    ("text_outputs.decoded_text", "str", "", "", "the answer as a person reads it"),
-    ("rows", "dict", "", "", "where the relevance starts"),
-    ("rows.positions", "list of int", "K", "", "positions of the sequence, each once"),
-    ("rows.weights", "list of float", "K", "", "≥ 0, sum 1"),
-    ("interleaver", "dict", "", "", "the step from ViT to language model"),
-    ("interleaver.num_patches_list", "list of int", "", "", "tiles of every image; their sum is T"),
-    ("interleaver.tokens_per_patch", "int", "", "", "n, image tokens of a tile"),
-    ("interleaver.selected_mask", "bool tensor", "1 N", "", "image tokens in the sequence; T·n are set"),
-    ("interleaver.token_patches", "int tensor", "n 4", "", "row-major patches of every image token of a tile"),
-    ("interleaver.pixel_shuffle_out.value", "float tensor", "T g g 4*E", "", "output of pixel shuffle", DENSE),
-    ("interleaver.pixel_shuffle_out.grad", "float tensor?", "T g g 4*E", "y per unit", "∂y/∂ of it", DENSE),
-    ("interleaver.mlp1_input.value", "float tensor", "T n 4*E", "", "the same, tokens in one row", DENSE),
-    ("interleaver.mlp1_input.grad", "float tensor?", "T n 4*E", "y per unit", "∂y/∂ of it", DENSE),
-    ("interleaver.mlp1_output.value", "float tensor", "T n D", "", "image tokens as the language model gets them", DENSE),
-    ("interleaver.mlp1_output.grad", "float tensor?", "T n D", "y per unit", "∂y/∂ of it", DENSE),
-    ("interleaver.vit_embeds.value", "float tensor?", "T n D", "", "another name of mlp1_output", DENSE),
-    ("interleaver.vit_embeds.grad", "float tensor?", "T n D", "y per unit", "∂y/∂ of it", DENSE),
-    ("interleaver.mlp1", "dict", "", "", "weight and bias of layer_norm, linear_1, linear_2", DENSE),
-    ("interleaver.mlp1.*", "float tensor", "", "", "one of them", DENSE),
-    ("attention", "dict", "", "", "`vision_block_i` and `language_block_i`, each a list of one {attn, grad, cam, shape}; empty at `trace`"),
-    ("attention.vision_block_*.0.attn", "float tensor", "T v 1+P 1+P", "", "A, rows sum to 1; CLS is index 0", FULL),
-    ("attention.vision_block_*.0.grad", "float tensor", "T v 1+P 1+P", "y", "∂y/∂A", FULL),
-    ("attention.language_block_*.0.attn", "float tensor", "1 h N N", "", "A, rows sum to 1", FULL),
-    ("attention.language_block_*.0.grad", "float tensor", "1 h N N", "y", "∂y/∂A", FULL),
-    ("attention.*.0.cam", "none", "", "", "not at `full`", FULL),
-    ("attention.*.0.attn", "none", "", "", "not at `cam`", CAM),
-    ("attention.*.0.grad", "none", "", "", "not at `cam`", CAM),
-    ("attention.*.0.shape", "list of int", "", "", "of attn or cam", DENSE),
-    ("attention.vision_block_*.0.cam", "float tensor", "T 1+P 1+P", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
-    ("attention.language_block_*.0.cam", "float tensor", "1 N N", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
-    ("trace", "dict?", "", "", "the relevance of one rule; None at `cam` and `full`"),
-    ("trace.rule", "dict", "", "", "options of the rule (`experiment.methods.Rule`)", TRACE),
-    ("trace.rule.split", "str", "", "", "how a token is shared by its patches", TRACE),
-    ("trace.rule.readout", "str", "", "", "where the way down ends: patches or interleaver", TRACE),
-    ("trace.rule.residual_alpha", "float", "", "", "weight of what stays in place", TRACE),
-    ("trace.rule.temperature", "float", "", "", "of the rows of Ā", TRACE),
-    ("trace.rule.language_layers", "list of int", "", "", "layers used, from the top down", TRACE),
-    ("trace.rule.vision_layers", "list of int", "", "", "layers used, from the top down", TRACE),
-    ("trace.language", "float tensor", "1+L N", "relevance", "r: the seed, then after every layer from the top down", TRACE),
-    ("trace.vision", "float tensor?", "1+V T 1+P", "relevance", "likewise in the ViT, CLS first; None for rules that stop at the interleaver", TRACE),
-    ("trace.tokens", "float tensor", "T n", "relevance", "of image tokens at the bottom of the language model", TRACE),
-    ("trace.patches", "float tensor", "T s s", "relevance", "of patches", TRACE),
-    ("trace.stages", "dict", "", "relevance", "sum at every stage, in order", TRACE),
-    ("trace.notes", "list of str", "", "", "what was noticed on the way", TRACE),
-    ("certificate", "dict?", "", "", "what hiding the most relevant pixels does to the target (`experiment.certificate`); None when not measured"),
-    ("maps", "dict", "", "", "maps of methods that need the model, by name; may be empty"),
-    ("maps.*.signed", "float tensor", "T s s", "maps.*.unit", "contribution of every patch", ()),
-    ("maps.*.unit", "str", "", "", "of the map", ()),
-    ("maps.*.paper", "str", "", "", "source of the method", ()),
-    ("maps.*.claims", "str", "", "", "what the map says and what it does not", ()),
-    ("pictures", "list", "", "", "of every image its frame"),
-    ("pictures.*", "uint8 tensor", "_", "", "every frame as JPEG at its own size, for drawing; no path is ever followed"),
-    ("tiles", "list of dict", "", "px", "of every image: frame (H, W), crop, grid, tile, patch, thumbnail (`experiment.tiles.Layout`) and boxes of its tiles"),
-    ("model", "dict", "", "", "name, random, dtype, vision_layers, language_layers, versions of torch, transformers and this package"),
-    ("model.vision_layers", "int", "", "", "layers of the ViT", TRACE),
-    ("model.language_layers", "int", "", "", "layers of the language model", TRACE),
-    ("model.random", "bool", "", "", "random weights: the map shows the method, not a driver"),
-)]
+
+# %% ../nbs/05_payload.ipynb #5b8e8fb2
+FIELDS: list[Field] = [
+    Field(*row)
+    for row in (
+        ("schema", "str", "", "", f"`{SCHEMA}`"),
+        ("detail", "str", "", "", "`trace`, `cam` or `full`"),
+        ("tag", "str", "", "", "the frame's name, used for output files"),
+        ("image_path", "str", "", "", "first frame as it was given; never opened without asking"),
+        ("image_paths", "list of str", "", "", "every frame of the prompt, in order"),
+        ("mode", "str", "", "", "`action` or `text`"),
+        ("input_speed_mps", "float", "", "m/s", "speed in the prompt"),
+        (
+            "meta",
+            "dict",
+            "",
+            "",
+            "original_height, original_width (px, first frame), num_patch_views (T), num_image_tokens_per_patch (n), num_total_image_tokens (T·n), frames, prompt",
+        ),
+        ("target_scalar", "float tensor", "()", "target_info.unit", "value of the explained scalar"),
+        (
+            "target_info",
+            "dict",
+            "",
+            "",
+            "target, value, unit, type, head or token, description, gradient_norm, findings [[name, message]]",
+        ),
+        (
+            "outputs",
+            "dict",
+            "",
+            "m",
+            "pred_route (1, 20, 2), pred_speed_wps (1, 10, 2), both None without driving heads; language [str]",
+        ),
+        ("text_outputs", "dict", "", "", "the answer: token_ids, token_scores (logit), token_strings, decoded_text"),
+        ("text_outputs.decoded_text", "str", "", "", "the answer as a person reads it"),
+        ("rows", "dict", "", "", "where the relevance starts"),
+        ("rows.positions", "list of int", "K", "", "positions of the sequence, each once"),
+        ("rows.weights", "list of float", "K", "", "≥ 0, sum 1"),
+        ("interleaver", "dict", "", "", "the step from ViT to language model"),
+        ("interleaver.num_patches_list", "list of int", "", "", "tiles of every image; their sum is T"),
+        ("interleaver.tokens_per_patch", "int", "", "", "n, image tokens of a tile"),
+        ("interleaver.selected_mask", "bool tensor", "1 N", "", "image tokens in the sequence; T·n are set"),
+        ("interleaver.token_patches", "int tensor", "n 4", "", "row-major patches of every image token of a tile"),
+        ("interleaver.pixel_shuffle_out.value", "float tensor", "T g g 4*E", "", "output of pixel shuffle", DENSE),
+        ("interleaver.pixel_shuffle_out.grad", "float tensor?", "T g g 4*E", "y per unit", "∂y/∂ of it", DENSE),
+        ("interleaver.mlp1_input.value", "float tensor", "T n 4*E", "", "the same, tokens in one row", DENSE),
+        ("interleaver.mlp1_input.grad", "float tensor?", "T n 4*E", "y per unit", "∂y/∂ of it", DENSE),
+        (
+            "interleaver.mlp1_output.value",
+            "float tensor",
+            "T n D",
+            "",
+            "image tokens as the language model gets them",
+            DENSE,
+        ),
+        ("interleaver.mlp1_output.grad", "float tensor?", "T n D", "y per unit", "∂y/∂ of it", DENSE),
+        ("interleaver.vit_embeds.value", "float tensor?", "T n D", "", "another name of mlp1_output", DENSE),
+        ("interleaver.vit_embeds.grad", "float tensor?", "T n D", "y per unit", "∂y/∂ of it", DENSE),
+        ("interleaver.mlp1", "dict", "", "", "weight and bias of layer_norm, linear_1, linear_2", DENSE),
+        ("interleaver.mlp1.*", "float tensor", "", "", "one of them", DENSE),
+        (
+            "attention",
+            "dict",
+            "",
+            "",
+            "`vision_block_i` and `language_block_i`, each a list of one {attn, grad, cam, shape}; empty at `trace`",
+        ),
+        (
+            "attention.vision_block_*.0.attn",
+            "float tensor",
+            "T v 1+P 1+P",
+            "",
+            "A, rows sum to 1; CLS is index 0",
+            FULL,
+        ),
+        ("attention.vision_block_*.0.grad", "float tensor", "T v 1+P 1+P", "y", "∂y/∂A", FULL),
+        ("attention.language_block_*.0.attn", "float tensor", "1 h N N", "", "A, rows sum to 1", FULL),
+        ("attention.language_block_*.0.grad", "float tensor", "1 h N N", "y", "∂y/∂A", FULL),
+        ("attention.*.0.cam", "none", "", "", "not at `full`", FULL),
+        ("attention.*.0.attn", "none", "", "", "not at `cam`", CAM),
+        ("attention.*.0.grad", "none", "", "", "not at `cam`", CAM),
+        ("attention.*.0.shape", "list of int", "", "", "of attn or cam", DENSE),
+        ("attention.vision_block_*.0.cam", "float tensor", "T 1+P 1+P", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
+        ("attention.language_block_*.0.cam", "float tensor", "1 N N", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
+        ("trace", "dict?", "", "", "the relevance of one rule; None at `cam` and `full`"),
+        ("trace.rule", "dict", "", "", "options of the rule (`experiment.methods.Rule`)", TRACE),
+        ("trace.rule.split", "str", "", "", "how a token is shared by its patches", TRACE),
+        ("trace.rule.readout", "str", "", "", "where the way down ends: patches or interleaver", TRACE),
+        ("trace.rule.residual_alpha", "float", "", "", "weight of what stays in place", TRACE),
+        ("trace.rule.temperature", "float", "", "", "of the rows of Ā", TRACE),
+        ("trace.rule.language_layers", "list of int", "", "", "layers used, from the top down", TRACE),
+        ("trace.rule.vision_layers", "list of int", "", "", "layers used, from the top down", TRACE),
+        (
+            "trace.language",
+            "float tensor",
+            "1+L N",
+            "relevance",
+            "r: the seed, then after every layer from the top down",
+            TRACE,
+        ),
+        (
+            "trace.vision",
+            "float tensor?",
+            "1+V T 1+P",
+            "relevance",
+            "likewise in the ViT, CLS first; None for rules that stop at the interleaver",
+            TRACE,
+        ),
+        (
+            "trace.tokens",
+            "float tensor",
+            "T n",
+            "relevance",
+            "of image tokens at the bottom of the language model",
+            TRACE,
+        ),
+        ("trace.patches", "float tensor", "T s s", "relevance", "of patches", TRACE),
+        ("trace.stages", "dict", "", "relevance", "sum at every stage, in order", TRACE),
+        ("trace.notes", "list of str", "", "", "what was noticed on the way", TRACE),
+        (
+            "certificate",
+            "dict?",
+            "",
+            "",
+            "what hiding the most relevant pixels does to the target (`experiment.certificate`); None when not measured",
+        ),
+        ("maps", "dict", "", "", "maps of methods that need the model, by name; may be empty"),
+        ("maps.*.signed", "float tensor", "T s s", "maps.*.unit", "contribution of every patch", ()),
+        ("maps.*.unit", "str", "", "", "of the map", ()),
+        ("maps.*.paper", "str", "", "", "source of the method", ()),
+        ("maps.*.claims", "str", "", "", "what the map says and what it does not", ()),
+        ("pictures", "list", "", "", "of every image its frame"),
+        (
+            "pictures.*",
+            "uint8 tensor",
+            "_",
+            "",
+            "every frame as JPEG at its own size, for drawing; no path is ever followed",
+        ),
+        (
+            "tiles",
+            "list of dict",
+            "",
+            "px",
+            "of every image: frame (H, W), crop, grid, tile, patch, thumbnail (`experiment.tiles.Layout`) and boxes of its tiles",
+        ),
+        (
+            "model",
+            "dict",
+            "",
+            "",
+            "name, random, dtype, vision_layers, language_layers, versions of torch, transformers and this package",
+        ),
+        ("model.vision_layers", "int", "", "", "layers of the ViT", TRACE),
+        ("model.language_layers", "int", "", "", "layers of the language model", TRACE),
+        ("model.random", "bool", "", "", "random weights: the map shows the method, not a driver"),
+    )
+]
+
+# %% ../nbs/05_payload.ipynb #d84a1d3a
 CONVERTED = "converted"  # a key only of records made from an older layout; says which
 
 # %% ../nbs/05_payload.ipynb #e67c4e22
 SEVERITIES = ("error", "warning", "note")
 
+# %% ../nbs/05_payload.ipynb #677fd139
 class Finding(NamedTuple):
     "One thing to know about a record."
-    severity: str # one of SEVERITIES
-    name: str     # the kind, for programs
+
+    severity: str  # one of SEVERITIES
+    name: str  # the kind, for programs
     message: str  # one line, for people
 
-    def __str__(self): return f"{self.severity}: {self.name}: {self.message}"
+    def __str__(self):
+        return f"{self.severity}: {self.name}: {self.message}"
 
+# %% ../nbs/05_payload.ipynb #04a012e8
 def worst(
-    findings: list[Finding], # of one file or several
-) -> str | None:             # None when there is nothing to say
+    findings: list[Finding],  # of one file or several
+) -> str | None:  # None when there is nothing to say
     "The highest severity."
     return min((f.severity for f in findings), key=SEVERITIES.index, default=None)
 
 # %% ../nbs/05_payload.ipynb #bb3dca56
 _TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict, "list": list, "none": type(None)}
-_ELEMENTS = {"float tensor": torch.Tensor.is_floating_point, "bool tensor": lambda t: t.dtype == torch.bool, "uint8 tensor": lambda t: t.dtype == torch.uint8,
-             "int tensor": lambda t: t.dtype == torch.int64}
+_ELEMENTS = {
+    "float tensor": torch.Tensor.is_floating_point,
+    "bool tensor": lambda t: t.dtype == torch.bool,
+    "uint8 tensor": lambda t: t.dtype == torch.uint8,
+    "int tensor": lambda t: t.dtype == torch.int64,
+}
 
+# %% ../nbs/05_payload.ipynb #8c8f95ef
 def _is(value, kind):
     "Whether a value is of a kind of the schema."
-    if kind.endswith("?"): return value is None or _is(value, kind[:-1])
-    if kind.startswith("list of "): return isinstance(value, list) and all(_is(v, kind[8:]) for v in value)
-    if kind in _ELEMENTS: return torch.is_tensor(value) and value.layout == torch.strided and _ELEMENTS[kind](value)
+    if kind.endswith("?"):
+        return value is None or _is(value, kind[:-1])
+    if kind.startswith("list of "):
+        return isinstance(value, list) and all(_is(v, kind[8:]) for v in value)
+    if kind in _ELEMENTS:
+        return torch.is_tensor(value) and value.layout == torch.strided and _ELEMENTS[kind](value)
     return isinstance(value, _TYPES[kind]) and not (kind in ("int", "float") and isinstance(value, bool))
 
-def _kind(value): return f"{str(value.dtype)[6:]} tensor" if torch.is_tensor(value) else type(value).__name__
+# %% ../nbs/05_payload.ipynb #c9a937a6
+def _kind(value):
+    return f"{str(value.dtype)[6:]} tensor" if torch.is_tensor(value) else type(value).__name__
+
 
 _MISSING = object()
 
+# %% ../nbs/05_payload.ipynb #6b384309
 def _found(tree, keys, at=""):
     "(path, value) of everything under a key with `*`; the value is `_MISSING` where the path ends early."
-    if not keys: yield at, tree; return
+    if not keys:
+        yield at, tree
+        return
     key, *rest = keys
-    join = lambda k: f"{at}.{k}" if at else str(k)
+
+    def join(k):
+        return f"{at}.{k}" if at else str(k)
+
     if "*" in key:
         head = key.rstrip("*")
-        names = [k for k in tree if isinstance(k, str) and k.startswith(head)] if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else []
-        for k in names: yield from _found(tree[k], rest, join(k))
+        names = (
+            [k for k in tree if isinstance(k, str) and k.startswith(head)]
+            if isinstance(tree, dict)
+            else range(len(tree))
+            if isinstance(tree, list)
+            else []
+        )
+        for k in names:
+            yield from _found(tree[k], rest, join(k))
         return
-    inside = tree[key] if isinstance(tree, dict) and key in tree else tree[int(key)] if isinstance(tree, (list, tuple)) and key.isdigit() and int(key) < len(tree) else _MISSING
-    if inside is _MISSING: yield join(key), _MISSING
-    else: yield from _found(inside, rest, join(key))
+    inside = (
+        tree[key]
+        if isinstance(tree, dict) and key in tree
+        else tree[int(key)]
+        if isinstance(tree, (list, tuple)) and key.isdigit() and int(key) < len(tree)
+        else _MISSING
+    )
+    if inside is _MISSING:
+        yield join(key), _MISSING
+    else:
+        yield from _found(inside, rest, join(key))
 
+# %% ../nbs/05_payload.ipynb #5dbe4409
 def _size(letter, known, got):
     "The number a letter of a shape stands for; a letter not known yet takes `got`."
     factor, plus, name = 1, 0, letter
-    if "*" in letter: factor, name = int(letter.split("*")[0]), letter.split("*")[1]
-    elif "+" in letter: plus, name = int(letter.split("+")[0]), letter.split("+")[1]
-    if name == "_": return got
-    if name.isdigit(): return int(name)
-    if name not in known and got >= plus and (got - plus) % factor == 0: known[name] = (got - plus) // factor
+    if "*" in letter:
+        factor, name = int(letter.split("*")[0]), letter.split("*")[1]
+    elif "+" in letter:
+        plus, name = int(letter.split("+")[0]), letter.split("+")[1]
+    if name == "_":
+        return got
+    if name.isdigit():
+        return int(name)
+    if name not in known and got >= plus and (got - plus) % factor == 0:
+        known[name] = (got - plus) // factor
     return factor * known[name] + plus if name in known else None
 
+# %% ../nbs/05_payload.ipynb #60597bdc
 def _shape_fault(path, value, field, known):
     "What is wrong with a tensor's shape, or None."
     letters = [] if field.shape == "()" else field.shape.split()
     got = tuple(value.shape) if torch.is_tensor(value) else (len(value),)
     if len(got) == len(letters):
         expected = tuple(_size(letter, known, size) for letter, size in zip(letters, got))
-        if got == expected: return None
+        if got == expected:
+            return None
         return f"{path}: shape {got}, expected ({', '.join(letters)}) = {expected}"
     return f"{path}: shape {got}, expected ({', '.join(letters)})"
 
@@ -179,149 +314,288 @@ def _counts(record):
     "The letters that the record's own counts determine; None when they are unusable."
     inter = record.get("interleaver")
     tiles, n = (inter.get(k) if isinstance(inter, dict) else None for k in ("num_patches_list", "tokens_per_patch"))
-    if not (_is(tiles, "list of int") and tiles and min(tiles) > 0 and _is(n, "int") and n > 0): return None
+    if not (_is(tiles, "list of int") and tiles and min(tiles) > 0 and _is(n, "int") and n > 0):
+        return None
     side = math.isqrt(4 * n)
     return dict(T=sum(tiles), n=n, P=4 * n, s=side, g=side // 2)
 
+# %% ../nbs/05_payload.ipynb #9419cf4d
 def _typed(record, known):
     "Findings about presence, type and shape, field by field."
     old = CONVERTED in record
     for field in FIELDS:
         for path, value in _found(record, field.key.split(".")):
             required = record.get("detail") in field.details
-            if old and value is None: continue                         # what an older layout never kept
-            if field.kind == "none" and not required: continue
+            if old and value is None:
+                continue  # what an older layout never kept
+            if field.kind == "none" and not required:
+                continue
             if value is _MISSING:
-                if required and not old: yield Finding("error", "missing_field", f"{path} is missing; capture the frame again")
+                if required and not old:
+                    yield Finding("error", "missing_field", f"{path} is missing; capture the frame again")
             elif not _is(value, field.kind) and (required or value is not None):
                 yield Finding("error", "wrong_type", f"{path}: a {_kind(value)}, expected {field.kind}")
             elif field.shape and value is not None and (fault := _shape_fault(path, value, field, known)):
                 yield Finding("error", "wrong_shape", fault)
 
+# %% ../nbs/05_payload.ipynb #d75b1e24
 def _told(record):
     "Findings about entries whose `shape` is not that of their tensor."
-    entries = {k: v for k, v in record["interleaver"].items() if isinstance(v, dict) and "value" in v} | {k: v[0] for k, v in record["attention"].items()}
+    entries = {k: v for k, v in record["interleaver"].items() if isinstance(v, dict) and "value" in v} | {
+        k: v[0] for k, v in record["attention"].items()
+    }
     for name, entry in entries.items():
         kept = next((entry[k] for k in ("value", "attn", "cam") if torch.is_tensor(entry.get(k))), None)
         if kept is not None and not (_is(entry.get("shape"), "list of int") and entry["shape"] == list(kept.shape)):
-            yield Finding("error", "wrong_shape", f"{name}: its shape says {str(entry.get('shape'))[:60]}, the tensor has {list(kept.shape)}")
+            yield Finding(
+                "error",
+                "wrong_shape",
+                f"{name}: its shape says {str(entry.get('shape'))[:60]}, the tensor has {list(kept.shape)}",
+            )
 
+# %% ../nbs/05_payload.ipynb #0252f615
 def blocks(
-    record: dict, # see the table above
-    tower: str,   # "vision" or "language"
+    record: dict,  # see the table above
+    tower: str,  # "vision" or "language"
 ) -> list[dict]:  # layers bottom to top
     "The attention entries of one tower in order. Raises PayloadError when there are none, or one is missing."
     names = [k for k in record["attention"] if k.startswith(f"{tower}_block_")]
-    if not names: raise PayloadError(f"attention: no {tower}_block_i in the record; capture again with detail 'full' or 'cam'", "no_attention")
+    if not names:
+        raise PayloadError(
+            f"attention: no {tower}_block_i in the record; capture again with detail 'full' or 'cam'", "no_attention"
+        )
     missing = [i for i in range(len(names)) if f"{tower}_block_{i}" not in record["attention"]]
-    if missing: raise PayloadError(f"attention: {tower}_block_{missing[0]} is missing among {len(names)} layers", "missing_layer")
+    if missing:
+        raise PayloadError(
+            f"attention: {tower}_block_{missing[0]} is missing among {len(names)} layers", "missing_layer"
+        )
     return [record["attention"][f"{tower}_block_{i}"][0] for i in range(len(names))]
 
+# %% ../nbs/05_payload.ipynb #73ec28d0
 def _layers(record):
     "Findings about the layers of both towers."
     if record["detail"] == "trace":
-        if record["attention"]: yield Finding("error", "attention_at_trace", f"{len(record['attention'])} attention entries at detail 'trace', which keeps none")
+        if record["attention"]:
+            yield Finding(
+                "error",
+                "attention_at_trace",
+                f"{len(record['attention'])} attention entries at detail 'trace', which keeps none",
+            )
         rule, trace = record["trace"]["rule"], record["trace"]
         for name, key in (("language", "language_layers"), ("vision", "vision_layers")):
-            if trace[name] is None: continue
+            if trace[name] is None:
+                continue
             depth, used = record["model"][key], rule[key]
-            if len(set(used)) < len(used) or used != sorted(used, reverse=True) or (used and not 0 <= used[-1] <= used[0] < depth):
-                yield Finding("error", "rule_layers", f"trace.rule.{key}: {str(used)[:60]} are no layers of {depth} from the top down")
-            elif len(trace[name]) != 1 + len(used): yield Finding("error", "wrong_shape", f"trace.{name}: {len(trace[name])} vectors, expected 1 + {len(used)} layers")
+            if (
+                len(set(used)) < len(used)
+                or used != sorted(used, reverse=True)
+                or (used and not 0 <= used[-1] <= used[0] < depth)
+            ):
+                yield Finding(
+                    "error",
+                    "rule_layers",
+                    f"trace.rule.{key}: {str(used)[:60]} are no layers of {depth} from the top down",
+                )
+            elif len(trace[name]) != 1 + len(used):
+                yield Finding(
+                    "error", "wrong_shape", f"trace.{name}: {len(trace[name])} vectors, expected 1 + {len(used)} layers"
+                )
         return
     for tower in ("vision", "language"):
-        try: found = len(blocks(record, tower))
+        try:
+            found = len(blocks(record, tower))
         except PayloadError as error:
-            if CONVERTED not in record: yield Finding("error", error.name, str(error))
+            if CONVERTED not in record:
+                yield Finding("error", error.name, str(error))
             continue
         told = record["model"].get(f"{tower}_layers", found)
-        if told != found: yield Finding("error", "missing_layer", f"attention: {found} {tower} layers, model.{tower}_layers says {told}")
+        if told != found:
+            yield Finding(
+                "error", "missing_layer", f"attention: {found} {tower} layers, model.{tower}_layers says {told}"
+            )
 
 # %% ../nbs/05_payload.ipynb #e63606fd
 def _tokens(record, known):
     "Image tokens in the sequence: as many as the tiles have, one unbroken run an image."
     inter, mask = record["interleaver"], record["interleaver"]["selected_mask"]
-    if mask is None: return
+    if mask is None:
+        return
     marked, expected = int(mask.sum()), known["T"] * known["n"]
     if marked != expected:
-        yield Finding("error", "token_count", f"selected_mask marks {marked} image tokens, but num_patches_list {inter['num_patches_list']} × {known['n']} tokens a tile = {expected}")
+        yield Finding(
+            "error",
+            "token_count",
+            f"selected_mask marks {marked} image tokens, but num_patches_list {inter['num_patches_list']} × {known['n']} tokens a tile = {expected}",
+        )
         return
     at = mask[0].nonzero()[:, 0]
     for i, run in enumerate(at.split([t * known["n"] for t in inter["num_patches_list"]])):
-        if int(run[-1] - run[0]) + 1 != len(run): yield Finding("error", "token_gap", f"the {len(run)} tokens of image {i} lie between positions {int(run[0])} and {int(run[-1])} with a gap")
+        if int(run[-1] - run[0]) + 1 != len(run):
+            yield Finding(
+                "error",
+                "token_gap",
+                f"the {len(run)} tokens of image {i} lie between positions {int(run[0])} and {int(run[-1])} with a gap",
+            )
 
+# %% ../nbs/05_payload.ipynb #0bf64ef7
 def _grid(record, known):
     "Patches of a tile: a square, every patch in exactly one token."
     if known["s"] ** 2 != known["P"] or known["s"] % 2:
-        yield Finding("error", "patch_grid", f"{known['n']} tokens a tile are {known['P']} patches, which is no square with an even side")
+        yield Finding(
+            "error",
+            "patch_grid",
+            f"{known['n']} tokens a tile are {known['P']} patches, which is no square with an even side",
+        )
     elif not torch.equal(record["interleaver"]["token_patches"].flatten().sort().values, torch.arange(known["P"])):
-        yield Finding("error", "patch_grid", f"token_patches does not name each of the {known['P']} patches of a tile once")
+        yield Finding(
+            "error", "patch_grid", f"token_patches does not name each of the {known['P']} patches of a tile once"
+        )
 
+# %% ../nbs/05_payload.ipynb #b52fa53c
 def _tile_layouts(record, known):
     "Tiles on the frame: one layout an image, boxes as the layout says."
     counts, tiles, pictures = record["interleaver"]["num_patches_list"], record["tiles"], record["pictures"]
-    if len(tiles) != len(counts): yield Finding("error", "tile_count", f"{len(tiles)} tile layouts for {len(counts)} images"); return
-    if len(pictures) != len(counts) and not (CONVERTED in record and not pictures): yield Finding("error", "picture_count", f"{len(pictures)} pictures for {len(counts)} images")
+    if len(tiles) != len(counts):
+        yield Finding("error", "tile_count", f"{len(tiles)} tile layouts for {len(counts)} images")
+        return
+    if len(pictures) != len(counts) and not (CONVERTED in record and not pictures):
+        yield Finding("error", "picture_count", f"{len(pictures)} pictures for {len(counts)} images")
     for i, (entry, count) in enumerate(zip(tiles, counts)):
-        odd = [k for k, v in entry.items() if k != "boxes" and not _is(v, {"tile": "int", "patch": "int", "thumbnail": "bool"}.get(k, "list of int"))]
-        if odd: yield Finding("error", "tile_layout", f"tiles of image {i}: {', '.join(map(str, odd))[:100]} of the wrong type"); continue
-        try: layout = Layout.from_dict({k: v for k, v in entry.items() if k != "boxes"})
-        except (ValueError, TypeError, OverflowError) as error: yield Finding("error", "tile_layout", f"tiles of image {i}: {' '.join(str(error).split())[:200]}"); continue
-        if math.prod(layout.frame) > MAX_PIXELS: yield Finding("error", "frame_size", f"image {i} has {layout.frame[1]}×{layout.frame[0]} px, at most {MAX_PIXELS} px are read"); continue
-        if layout.n_tiles != count: yield Finding("error", "tile_count", f"tiles of image {i}: its layout has {layout.n_tiles}, num_patches_list {counts} says {count}"); continue
-        if layout.side != known["s"]: yield Finding("error", "patch_grid", f"tiles of image {i} have {layout.side} patches a side, {known['n']} tokens a tile need {known['s']}")
+        odd = [
+            k
+            for k, v in entry.items()
+            if k != "boxes" and not _is(v, {"tile": "int", "patch": "int", "thumbnail": "bool"}.get(k, "list of int"))
+        ]
+        if odd:
+            yield Finding(
+                "error", "tile_layout", f"tiles of image {i}: {', '.join(map(str, odd))[:100]} of the wrong type"
+            )
+            continue
+        try:
+            layout = Layout.from_dict({k: v for k, v in entry.items() if k != "boxes"})
+        except (ValueError, TypeError, OverflowError) as error:
+            yield Finding("error", "tile_layout", f"tiles of image {i}: {' '.join(str(error).split())[:200]}")
+            continue
+        if math.prod(layout.frame) > MAX_PIXELS:
+            yield Finding(
+                "error",
+                "frame_size",
+                f"image {i} has {layout.frame[1]}×{layout.frame[0]} px, at most {MAX_PIXELS} px are read",
+            )
+            continue
+        if layout.n_tiles != count:
+            yield Finding(
+                "error",
+                "tile_count",
+                f"tiles of image {i}: its layout has {layout.n_tiles}, num_patches_list {counts} says {count}",
+            )
+            continue
+        if layout.side != known["s"]:
+            yield Finding(
+                "error",
+                "patch_grid",
+                f"tiles of image {i} have {layout.side} patches a side, {known['n']} tokens a tile need {known['s']}",
+            )
         boxes = entry.get("boxes")
-        if not (isinstance(boxes, list) and all(isinstance(b, (list, tuple)) and len(b) == 4 and all(_is(x, "float") for x in b) for b in boxes)):
+        if not (
+            isinstance(boxes, list)
+            and all(isinstance(b, (list, tuple)) and len(b) == 4 and all(_is(x, "float") for x in b) for b in boxes)
+        ):
             yield Finding("error", "tile_boxes", f"tiles of image {i}: boxes are no list of four numbers each")
-        elif len(boxes) != count or not all(abs(a - b) < 1e-3 for mine, theirs in zip(layout.boxes.tolist(), boxes) for a, b in zip(mine, theirs)):
-            yield Finding("error", "tile_boxes", f"tile boxes of image {i}: {len(boxes)} boxes do not lie where its layout of {layout.n_tiles} tiles has them")
+        elif len(boxes) != count or not all(
+            abs(a - b) < 1e-3 for mine, theirs in zip(layout.boxes.tolist(), boxes) for a, b in zip(mine, theirs)
+        ):
+            yield Finding(
+                "error",
+                "tile_boxes",
+                f"tile boxes of image {i}: {len(boxes)} boxes do not lie where its layout of {layout.n_tiles} tiles has them",
+            )
 
+# %% ../nbs/05_payload.ipynb #2e50bd4e
 def _rows(record, known):
     "Seed rows: inside the sequence, each once, weights with sum 1."
     positions, weights = record["rows"]["positions"], record["rows"]["weights"]
     if not positions:
-        if CONVERTED not in record: yield Finding("error", "no_rows", "rows: no position seeds the relevance")
+        if CONVERTED not in record:
+            yield Finding("error", "no_rows", "rows: no position seeds the relevance")
         return
     if "N" in known and not (0 <= min(positions) and max(positions) < known["N"]):
-        yield Finding("error", "rows_out_of_range", f"rows: positions reach {min(positions)}…{max(positions)}, the sequence has {known['N']}")
-    if len(set(positions)) < len(positions): yield Finding("error", "rows_repeated", f"rows: {len(positions)} positions, {len(set(positions))} different ones")
+        yield Finding(
+            "error",
+            "rows_out_of_range",
+            f"rows: positions reach {min(positions)}…{max(positions)}, the sequence has {known['N']}",
+        )
+    if len(set(positions)) < len(positions):
+        yield Finding(
+            "error", "rows_repeated", f"rows: {len(positions)} positions, {len(set(positions))} different ones"
+        )
     total = sum(weights)
-    if not (all(w >= 0 for w in weights) and abs(total - 1) < 1e-6): yield Finding("error", "row_weights", f"rows: weights must be ≥ 0 with sum 1, the sum is {total:g} and the least {min(weights):g}")
+    if not (all(w >= 0 for w in weights) and abs(total - 1) < 1e-6):
+        yield Finding(
+            "error",
+            "row_weights",
+            f"rows: weights must be ≥ 0 with sum 1, the sum is {total:g} and the least {min(weights):g}",
+        )
 
 # %% ../nbs/05_payload.ipynb #d36af230
 def structure(
-    record: Any,    # see the table above
-) -> list[Finding]: # errors only; empty when everything fits
+    record: Any,  # see the table above
+) -> list[Finding]:  # errors only; empty when everything fits
     "Compare a record with the schema and its counts with each other. Looks at no value that could be large."
-    if not isinstance(record, dict): return [Finding("error", "wrong_type", f"holds a {_kind(record)}, expected a dictionary")]
-    if record.get("schema") != SCHEMA: return [Finding("error", "schema", f"schema {str(record.get('schema'))[:60]!r}, this version reads {SCHEMA!r}")]
-    if record.get("detail") not in DETAILS: return [Finding("error", "detail", f"detail {str(record.get('detail'))[:60]!r} is not one of {', '.join(DETAILS)}")]
+    if not isinstance(record, dict):
+        return [Finding("error", "wrong_type", f"holds a {_kind(record)}, expected a dictionary")]
+    if record.get("schema") != SCHEMA:
+        return [Finding("error", "schema", f"schema {str(record.get('schema'))[:60]!r}, this version reads {SCHEMA!r}")]
+    if record.get("detail") not in DETAILS:
+        return [
+            Finding("error", "detail", f"detail {str(record.get('detail'))[:60]!r} is not one of {', '.join(DETAILS)}")
+        ]
     known = _counts(record)
-    if known is None: return [Finding("error", "counts", "interleaver: num_patches_list and tokens_per_patch are missing or no positive whole numbers")]
+    if known is None:
+        return [
+            Finding(
+                "error",
+                "counts",
+                "interleaver: num_patches_list and tokens_per_patch are missing or no positive whole numbers",
+            )
+        ]
     found = list(_typed(record, known))
-    if found: return found
-    found = [*_grid(record, known), *_tokens(record, known), *_tile_layouts(record, known), *_rows(record, known), *_layers(record), *_told(record)]
+    if found:
+        return found
+    found = [
+        *_grid(record, known),
+        *_tokens(record, known),
+        *_tile_layouts(record, known),
+        *_rows(record, known),
+        *_layers(record),
+        *_told(record),
+    ]
     return found
 
+# %% ../nbs/05_payload.ipynb #9faba827
 def check_record(
-    record: dict, # see the table above
+    record: dict,  # see the table above
 ) -> None:
     "Raise PayloadError with the first error of `structure`."
-    for finding in structure(record): raise PayloadError(finding.message, finding.name)
+    for finding in structure(record):
+        raise PayloadError(finding.message, finding.name)
 
 # %% ../nbs/05_payload.ipynb #27d559b5
 def write_atomic(
-    path: Path | str,                 # destination; its folder is made
-    write: Callable[[BinaryIO], Any], # called with an open binary file
-    sync: bool = True,                # wait until the bytes are on the disk, so that they outlast a power cut
-) -> Path:                            # the destination
+    path: Path | str,  # destination; its folder is made
+    write: Callable[[BinaryIO], Any],  # called with an open binary file
+    sync: bool = True,  # wait until the bytes are on the disk, so that they outlast a power cut
+) -> Path:  # the destination
     "Write through a temporary file in the same folder, fsync, rename."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            write(file); file.flush()
-            if sync: os.fsync(file.fileno())
+            write(file)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
@@ -329,36 +603,44 @@ def write_atomic(
         raise
     return path
 
+# %% ../nbs/05_payload.ipynb #f486ab73
 def half(
-    record: dict, # of detail `full`
-) -> dict: # the same record, A and ∂A in bfloat16
+    record: dict,  # of detail `full`
+) -> dict:  # the same record, A and ∂A in bfloat16
     "Half the size of `full`. Relevance keeps float32: its sums are made in float32 from these matrices."
-    shrink = lambda entry: entry | {k: entry[k].bfloat16() for k in ("attn", "grad") if entry[k] is not None}
+
+    def shrink(entry):
+        return entry | {k: entry[k].bfloat16() for k in ("attn", "grad") if entry[k] is not None}
+
     return record | {"attention": {name: [shrink(e) for e in entries] for name, entries in record["attention"].items()}}
 
+# %% ../nbs/05_payload.ipynb #f453324e
 def save_record(
-    record: dict,     # see the table above
-    path: Path | str, # `.pt`
-) -> Path:            # the destination
+    record: dict,  # see the table above
+    path: Path | str,  # `.pt`
+) -> Path:  # the destination
     "Check the record and write it atomically."
     check_record(record)
     return write_atomic(path, lambda file: torch.save(record, file))
 
 # %% ../nbs/05_payload.ipynb #af9a78d8
 def load_record(
-    path: Path | str, # `.pt`
-) -> dict:            # a checked record, tensors on the CPU, read from the disk when they are used
+    path: Path | str,  # `.pt`
+) -> dict:  # a checked record, tensors on the CPU, read from the disk when they are used
     "Read a record safely. Raises PayloadError with the file's name and the reason in one line."
     record = read_archive(path)
-    try: check_record(record)
-    except PayloadError as error: raise PayloadError(f"{path}: {error}", error.name) from None
+    try:
+        check_record(record)
+    except PayloadError as error:
+        raise PayloadError(f"{path}: {error}", error.name) from None
     return record
 
+# %% ../nbs/05_payload.ipynb #324f3e81
 def load_layer(
-    path: Path | str, # `.pt`
-    tower: str,       # "vision" or "language"
-    layer: int,       # 0 is the lowest
-) -> dict:            # {attn, grad, cam, shape} of this layer
+    path: Path | str,  # `.pt`
+    tower: str,  # "vision" or "language"
+    layer: int,  # 0 is the lowest
+) -> dict:  # {attn, grad, cam, shape} of this layer
     "One layer of a record without reading the others. Raises PayloadError when it is not there."
     return read_archive(path, "attention", f"{tower}_block_{layer}", 0)
 
@@ -366,44 +648,65 @@ def load_layer(
 @dataclass(frozen=True)
 class Dims:
     "What the size of a record depends on."
-    tiles: int            # T
-    patches: int          # P
-    length: int           # N
-    vision: tuple[int, int, int]   # layers, heads, width
-    language: tuple[int, int, int] # layers, heads, width
 
+    tiles: int  # T
+    patches: int  # P
+    length: int  # N
+    vision: tuple[int, int, int]  # layers, heads, width
+    language: tuple[int, int, int]  # layers, heads, width
+
+# %% ../nbs/05_payload.ipynb #1e782196
 def record_bytes(
     dims: Dims,
-    detail: str = "trace", # one of DETAILS
-    itemsize: int = 4,     # bytes of an element of A and ∂A: 4 float32, 2 bfloat16 (`full` only)
-    pictures: int = 0,     # bytes of the frames as JPEG
-    maps: int = 0,         # maps of methods that need the model
-) -> int:                  # bytes of the file
+    detail: str = "trace",  # one of DETAILS
+    itemsize: int = 4,  # bytes of an element of A and ∂A: 4 float32, 2 bfloat16 (`full` only)
+    pictures: int = 0,  # bytes of the frames as JPEG
+    maps: int = 0,  # maps of methods that need the model
+) -> int:  # bytes of the file
     "The size of a record, to some per cent."
-    (V, v, E), (L, h, D), T, P, N, n = dims.vision, dims.language, dims.tiles, dims.patches, dims.length, dims.patches // 4
+    (V, v, E), (L, h, D), T, P, N, n = (
+        dims.vision,
+        dims.language,
+        dims.tiles,
+        dims.patches,
+        dims.length,
+        dims.patches // 4,
+    )
     fixed = pictures + 8 * P + maps * (4 * T * P + 1000) + 16_000
-    if detail == "trace": return fixed + 4 * ((1 + V) * T * (1 + P) + (1 + L) * N) + 8 * T * (n + P)
+    if detail == "trace":
+        return fixed + 4 * ((1 + V) * T * (1 + P) + (1 + L) * N) + 8 * T * (n + P)
     interleaver = 4 * (2 * T * n * (4 * E + D) + 4 * E * (D + 2) + D * (D + 2))
-    cells = T * V * (1 + P)**2, L * N**2
-    return fixed + interleaver + 300 * (L + V) + (4 * sum(cells) if detail == "cam" else 2 * itemsize * (v * cells[0] + h * cells[1]))
+    cells = T * V * (1 + P) ** 2, L * N**2
+    return (
+        fixed
+        + interleaver
+        + 300 * (L + V)
+        + (4 * sum(cells) if detail == "cam" else 2 * itemsize * (v * cells[0] + h * cells[1]))
+    )
 
+# %% ../nbs/05_payload.ipynb #c177f113
 def human(
-    size: float, # bytes
-) -> str:        # such as 1.5 MiB
+    size: float,  # bytes
+) -> str:  # such as 1.5 MiB
     "Bytes as a person reads them."
     for unit in ("B", "KiB", "MiB"):
-        if size < 1024: return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
 
+# %% ../nbs/05_payload.ipynb #3eff8b3f
 def require_space(
-    folder: Path | str,        # where the records go; need not exist yet
-    needed: int,               # bytes
-    what: str = "the records", # what errors call it
-) -> int:                      # free bytes
+    folder: Path | str,  # where the records go; need not exist yet
+    needed: int,  # bytes
+    what: str = "the records",  # what errors call it
+) -> int:  # free bytes
     "Raise PayloadError when the disk cannot hold what is about to be written."
     folder = Path(folder).absolute()
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
     if needed > free:
-        raise PayloadError(f"{folder}: {what} need about {human(needed)}, {human(free)} are free; keep less (--detail trace or cam), fewer frames (--limit), or choose another disk", "disk_space")
+        raise PayloadError(
+            f"{folder}: {what} need about {human(needed)}, {human(free)} are free; keep less (--detail trace or cam), fewer frames (--limit), or choose another disk",
+            "disk_space",
+        )
     return free

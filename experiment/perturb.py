@@ -9,76 +9,94 @@ __all__ = ['BASELINES', 'pixel_gradient', 'gradient_x_input', 'baseline', 'integ
 # %% ../nbs/11_perturb.ipynb #e2b86a0f
 import torch
 import torch.nn.functional as F
-
 from .question import Question, infill
 from .interleaver import to_patches, uniform_share
 
 # %% ../nbs/11_perturb.ipynb #1af8dbb2
-def _per_patch(pixels, side): # (T, 3, tile, tile) -> (T, side, side), float64
+def _per_patch(pixels, side):  # (T, 3, tile, tile) -> (T, side, side), float64
     return F.avg_pool2d(pixels.double().sum(1, keepdim=True), pixels.shape[-1] // side, divisor_override=1)[:, 0]
 
+# %% ../nbs/11_perturb.ipynb #da2d3b3d
 def pixel_gradient(
     question: Question,
-    pixels: torch.Tensor, # (T, 3, tile, tile)
-) -> torch.Tensor:        # (T, 3, tile, tile) ∂y/∂pixels
+    pixels: torch.Tensor,  # (T, 3, tile, tile)
+) -> torch.Tensor:  # (T, 3, tile, tile) ∂y/∂pixels
     "One forward, one backward through both towers."
     pixels = pixels.detach().clone().requires_grad_()
     return torch.autograd.grad(question.forward(pixels)[0].value, pixels)[0]
 
-def gradient_x_input(question: Question) -> torch.Tensor: # (T, side, side)
+# %% ../nbs/11_perturb.ipynb #2b56955d
+def gradient_x_input(question: Question) -> torch.Tensor:  # (T, side, side)
     "Shrikumar et al. 2016. 1 forward + 1 backward."
     x = question.inputs.pixel_values
     return _per_patch(pixel_gradient(question, x) * x, question.side)
 
+
 BASELINES = ("grey", "black", "white", "background")
 
+# %% ../nbs/11_perturb.ipynb #f9dba1db
 def baseline(
     question: Question,
-    name: str = "grey", # one of BASELINES; grey is the mean colour of ImageNet, background every patch's surroundings
-) -> torch.Tensor:      # (T, 3, tile, tile) normalised pixels
+    name: str = "grey",  # one of BASELINES; grey is the mean colour of ImageNet, background every patch's surroundings
+) -> torch.Tensor:  # (T, 3, tile, tile) normalised pixels
     "A picture with nothing in it. Raises ValueError for an unknown name."
     x = question.inputs.pixel_values
-    mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    known = dict(grey=lambda: torch.zeros_like(x), black=lambda: (-mean / std).expand_as(x), white=lambda: ((1 - mean) / std).expand_as(x),
-                 background=lambda: infill(question))
-    if name not in known: raise ValueError(f"baseline {name!r} is not one of {', '.join(BASELINES)}")
+    mean, std = (
+        torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
+        for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    known = dict(
+        grey=lambda: torch.zeros_like(x),
+        black=lambda: (-mean / std).expand_as(x),
+        white=lambda: ((1 - mean) / std).expand_as(x),
+        background=lambda: infill(question),
+    )
+    if name not in known:
+        raise ValueError(f"baseline {name!r} is not one of {', '.join(BASELINES)}")
     return known[name]()
 
+# %% ../nbs/11_perturb.ipynb #85ae8770
 def integrated_gradients(
     question: Question,
-    start: str = "grey", # the baseline's name
-    steps: int = 16,     # of the path
-) -> torch.Tensor:       # (T, side, side)
+    start: str = "grey",  # the baseline's name
+    steps: int = 16,  # of the path
+) -> torch.Tensor:  # (T, side, side)
     "Sundararajan et al. 2017. `steps` forwards and backwards."
     x, zero = question.inputs.pixel_values, baseline(question, start)
     total = sum(pixel_gradient(question, zero + (k + 0.5) / steps * (x - zero)) for k in range(steps)) / steps
     return _per_patch(total * (x - zero), question.side)
 
+# %% ../nbs/11_perturb.ipynb #741b324d
 def smoothgrad(
     question: Question,
-    samples: int = 16,   # noisy frames
-    noise: float = 0.15, # of the range of the pixels
-    seed: int = 0,       # of the noise
-) -> torch.Tensor:       # (T, side, side), ≥ 0
+    samples: int = 16,  # noisy frames
+    noise: float = 0.15,  # of the range of the pixels
+    seed: int = 0,  # of the noise
+) -> torch.Tensor:  # (T, side, side), ≥ 0
     "Smilkov et al. 2017, magnitude. `samples` forwards and backwards."
     x, rng = question.inputs.pixel_values, torch.Generator().manual_seed(seed)
     width = noise * (x.max() - x.min())
-    draw = lambda: torch.randn(x.shape, generator=rng).to(x) * width
+
+    def draw():
+        return torch.randn(x.shape, generator=rng).to(x) * width
+
     return _per_patch(sum(pixel_gradient(question, x + draw()).abs() for _ in range(samples)) / samples, question.side)
 
 # %% ../nbs/11_perturb.ipynb #799cd5da
-def grad_cam(question: Question) -> torch.Tensor: # (T, side, side)
+def grad_cam(question: Question) -> torch.Tensor:  # (T, side, side)
     "Selvaraju et al. 2017, at the image tokens. 1 forward + 1 backward of the language model; may be negative where the paper's relu cuts."
-    with torch.no_grad(): made = question.model.image_features(question.inputs.pixel_values)
+    with torch.no_grad():
+        made = question.model.image_features(question.inputs.pixel_values)
     z = made.clone().requires_grad_()
-    grad, = torch.autograd.grad(question.forward(features=z)[0].value, z)
+    (grad,) = torch.autograd.grad(question.forward(features=z)[0].value, z)
     cam = (z.detach().double() * grad.double().mean((0, 1))).sum(-1)
     return spread(question, cam)
 
+# %% ../nbs/11_perturb.ipynb #f5cb2afc
 def spread(
     question: Question,
-    tokens: torch.Tensor, # (T, n) a value for every image token
-) -> torch.Tensor:        # (T, side, side)
+    tokens: torch.Tensor,  # (T, n) a value for every image token
+) -> torch.Tensor:  # (T, side, side)
     "A quarter of a token's value for each of its patches."
     patches = to_patches(tokens.double().cpu(), uniform_share(*tokens.shape), question.tokens)
     return patches.unflatten(-1, (question.side, question.side))
@@ -86,13 +104,14 @@ def spread(
 # %% ../nbs/11_perturb.ipynb #a03dd984
 def occlusion(
     question: Question,
-    size: int = 1,     # patches along the hidden square
-) -> torch.Tensor:     # (T, side, side)
+    size: int = 1,  # patches along the hidden square
+) -> torch.Tensor:  # (T, side, side)
     "Zeiler & Fergus 2014. T·(side + size − 1)² forwards."
     tiles, side, reach = len(question.inputs.pixel_values), question.side, size - 1
     corners = [(t, i, j) for t in range(tiles) for i in range(-reach, side) for j in range(-reach, side)]
     where = torch.zeros(len(corners), tiles, side, side, dtype=torch.bool)
-    for k, (t, i, j) in enumerate(corners): where[k, t, max(i, 0):i + size, max(j, 0):j + size] = True
+    for k, (t, i, j) in enumerate(corners):
+        where[k, t, max(i, 0) : i + size, max(j, 0) : j + size] = True
     fill = infill(question)
     y = torch.cat([question.values(question.swap(part, fill)) for part in where.split(32)])
     drop = question.values(question.inputs.pixel_values[None]) - y

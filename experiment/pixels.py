@@ -8,15 +8,28 @@ __all__ = ['holding_all', 'patch_pixels', 'centred_patches', 'centred_patches_of
 # %% ../nbs/11_pixels.ipynb #f7ca1147
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-
 import torch
 from torch import nn
 from transformers.activations import GELUActivation
-
 from .hooks import towers
 from .model import DrivingVLA
 from .question import Question, answerable, read_target
-from .readout import AROUND, HOLDS, ROUNDS, Hold, Readout, ReadoutError, contributions, detach_output, finite, freeze_norm, holding, is_norm, patch_background, secant_slope
+from experiment.readout import (
+    AROUND,
+    HOLDS,
+    ROUNDS,
+    Hold,
+    Readout,
+    ReadoutError,
+    contributions,
+    detach_output,
+    finite,
+    freeze_norm,
+    holding,
+    is_norm,
+    patch_background,
+    secant_slope,
+)
 from .tiles import Layout
 
 # %% ../nbs/11_pixels.ipynb #0d0b39cd
@@ -25,67 +38,91 @@ def _vision_parts(model, hold):
     parts, attention = list(model.vision_tower.modules()), towers(model).vision
     norms, gelus = [m for m in parts if is_norm(m)], [m for m in parts if isinstance(m, (nn.GELU, GELUActivation))]
     for name, found, asked in (("LayerNorm or RMSNorm", norms, hold.norms), ("GELU", gelus, hold.gelu)):
-        if asked and len(found) < len(attention): raise ReadoutError(f"found {len(found)} {name} modules for {len(attention)} layers of the ViT: use a Hold without {'norms' if found is norms else 'gelu'}, or read out at the interleaver (method centred_interleaver)")
-    if hold.norms: yield from ((m, freeze_norm) for m in norms)
+        if asked and len(found) < len(attention):
+            raise ReadoutError(
+                f"found {len(found)} {name} modules for {len(attention)} layers of the ViT: use a Hold without {'norms' if found is norms else 'gelu'}, or read out at the interleaver (method centred_interleaver)"
+            )
+    if hold.norms:
+        yield from ((m, freeze_norm) for m in norms)
     for layer in attention if hold.softmax else ():
         names = [name for name in ("q_proj", "k_proj", "attn_drop") if hasattr(layer, name)]
-        if not names: raise ReadoutError(f"{type(layer).__name__} has no q_proj, k_proj or attn_drop, so its attention weights cannot be held: use hold 'norms'")
+        if not names:
+            raise ReadoutError(
+                f"{type(layer).__name__} has no q_proj, k_proj or attn_drop, so its attention weights cannot be held: use hold 'norms'"
+            )
         yield from ((layer.get_submodule(name), detach_output) for name in names)
-    if hold.gelu: yield from ((m, secant_slope(1.0)) for m in gelus)
+    if hold.gelu:
+        yield from ((m, secant_slope(1.0)) for m in gelus)
 
+# %% ../nbs/11_pixels.ipynb #7cf7fcf6
 @contextmanager
 def holding_all(
     model: DrivingVLA,
-    hold: Hold | str = "lrp", # or a name in `HOLDS`
-) -> Iterator[None]:          # a context
+    hold: Hold | str = "lrp",  # or a name in `HOLDS`
+) -> Iterator[None]:  # a context
     "`holding` for both towers and mlp1; forwards keep their bits."
     with holding(model, hold), ExitStack() as stack:
-        for module, hook in _vision_parts(model, HOLDS[hold] if isinstance(hold, str) else hold): stack.callback(module.register_forward_hook(hook).remove)
+        for module, hook in _vision_parts(model, HOLDS[hold] if isinstance(hold, str) else hold):
+            stack.callback(module.register_forward_hook(hook).remove)
         yield
 
 # %% ../nbs/11_pixels.ipynb #a1264068
 def patch_pixels(
-    pixels: torch.Tensor, # (T, 3, tile, tile)
-    side: int,            # patches along a tile
-) -> torch.Tensor:        # (T, side, side, 3·patch²), float32 or wider
+    pixels: torch.Tensor,  # (T, 3, tile, tile)
+    side: int,  # patches along a tile
+) -> torch.Tensor:  # (T, side, side, 3·patch²), float32 or wider
     "One vector of pixels a patch."
     wide = pixels.to(torch.promote_types(pixels.dtype, torch.float32))
     return wide.unflatten(3, (side, -1)).unflatten(2, (side, -1)).permute(0, 2, 4, 1, 3, 5).flatten(3)
 
+# %% ../nbs/11_pixels.ipynb #b057c162
 def centred_patches(
     question: Question,
-    hold: Hold | str = "lrp", # what the backward holds in both towers, see `experiment.readout`
-    around: int | str | Sequence[int | str] = AROUND, # what the surroundings are
-    rounds: int = ROUNDS,     # see `experiment.readout.contributions`
+    hold: Hold | str = "lrp",  # what the backward holds in both towers, see `experiment.readout`
+    around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
+    rounds: int = ROUNDS,  # see `experiment.readout.contributions`
 ) -> Readout:
     "Centred contributions of every patch's pixels. Cost: one forward, one backward through both towers; no attention matrix."
     return next(centred_patches_of(question, [question.target], hold, around, rounds))
 
+# %% ../nbs/11_pixels.ipynb #bac0d757
 def centred_patches_of(
     question: Question,
-    targets: Sequence[str],   # asked of the same frame and answer
-    hold: Hold | str = "lrp", # as in `centred_patches`
-    around: int | str | Sequence[int | str] = AROUND, # what the surroundings are
-    rounds: int = ROUNDS, # see `experiment.readout.contributions`
-) -> Iterator[Readout]:       # one a target, made when it is asked for
+    targets: Sequence[str],  # asked of the same frame and answer
+    hold: Hold | str = "lrp",  # as in `centred_patches`
+    around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
+    rounds: int = ROUNDS,  # see `experiment.readout.contributions`
+) -> Iterator[Readout]:  # one a target, made when it is asked for
     "Several targets at one forward. Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite."
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
-    with holding_all(question.model, hold): _, out = question.about(targets[0]).forward(pixels)
+    with holding_all(question.model, hold):
+        _, out = question.about(targets[0]).forward(pixels)
     for i, target in enumerate(targets):
-        y, = answerable([read_target(question.model, out, question.answer, target, question.score)])
-        with holding_all(question.model, hold): grad, = torch.autograd.grad(y.value, pixels, retain_graph=i + 1 < len(targets)) # a checkpointed layer runs again here
+        (y,) = answerable([read_target(question.model, out, question.answer, target, question.score)])
+        with holding_all(question.model, hold):
+            (grad,) = torch.autograd.grad(
+                y.value, pixels, retain_graph=i + 1 < len(targets)
+            )  # a checkpointed layer runs again here
         x, g = (patch_pixels(t.detach(), question.side) for t in (pixels, finite(grad, "the pixels")))
-        yield Readout(list(contributions(lambda: [(x, g)], question.inputs.layouts, around, rounds).split(question.tiles)))
+        yield Readout(
+            list(contributions(lambda: [(x, g)], question.inputs.layouts, around, rounds).split(question.tiles))
+        )
 
 # %% ../nbs/11_pixels.ipynb #2c53c03f
 def moved(
-    a: torch.Tensor,           # (T, side, side) ≥ 0
-    b: torch.Tensor,           # the same, of another read-out
-    layouts: Sequence[Layout], # how the tiles of every image lie
-    window: int = 3,           # patches; 1 blurs nothing
-) -> float:                    # 0 … 1
+    a: torch.Tensor,  # (T, side, side) ≥ 0
+    b: torch.Tensor,  # the same, of another read-out
+    layouts: Sequence[Layout],  # how the tiles of every image lie
+    window: int = 3,  # patches; 1 blurs nothing
+) -> float:  # 0 … 1
     "Share of the relevance that lies elsewhere. Raises ValueError for shapes that differ and for an empty map."
-    if a.shape != b.shape: raise ValueError(f"maps of {tuple(a.shape)} and {tuple(b.shape)} patches cannot be compared: take both from one question")
-    if not (a.sum() > 0 and b.sum() > 0): raise ValueError(f"maps that sum to {a.sum().item():g} and {b.sum().item():g} have no share to compare: one of them is empty")
+    if a.shape != b.shape:
+        raise ValueError(
+            f"maps of {tuple(a.shape)} and {tuple(b.shape)} patches cannot be compared: take both from one question"
+        )
+    if not (a.sum() > 0 and b.sum() > 0):
+        raise ValueError(
+            f"maps that sum to {a.sum().item():g} and {b.sum().item():g} have no share to compare: one of them is empty"
+        )
     p, r = (patch_background(m.double()[..., None], layouts, window) for m in (a, b))
     return ((p / p.sum() - r / r.sum()).abs().sum() / 2).item()

@@ -11,10 +11,8 @@ import html, math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
-
 import numpy as np
 from PIL import Image, ImageDraw
-
 from .agreement import read_marks, read_scores, shown, table
 from .camera import Camera, draw_route
 from .heatmap import Picture, save_png
@@ -26,47 +24,57 @@ from .video import RATE, codec
 # %% ../nbs/16_presentation.ipynb #c53c8155
 def fitted(
     picture: Image.Image,  # any size
-    size: tuple[int, int], # (width, height), px
-    caption: str = "",     # in the upper left corner
-) -> Image.Image:          # of the asked size
+    size: tuple[int, int],  # (width, height), px
+    caption: str = "",  # in the upper left corner
+) -> Image.Image:  # of the asked size
     "Scaled to fit and centred on black."
     scale = min(size[0] / picture.width, size[1] / picture.height)
-    small = picture.convert("RGB").resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS)
+    small = picture.convert("RGB").resize(
+        (max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), Image.Resampling.LANCZOS
+    )
     canvas = Image.new("RGB", size)
     canvas.paste(small, ((size[0] - small.width) // 2, (size[1] - small.height) // 2))
-    if caption: ImageDraw.Draw(canvas).text((3, 2), caption, "white", stroke_width=1, stroke_fill="black")
+    if caption:
+        ImageDraw.Draw(canvas).text((3, 2), caption, "white", stroke_width=1, stroke_fill="black")
     return canvas
 
+# %% ../nbs/16_presentation.ipynb #771fe0ac
 def spaced(
-    items: Sequence, # in order
-    most: int,       # items to keep
-) -> list:           # in order, first and last among them
+    items: Sequence,  # in order
+    most: int,  # items to keep
+) -> list:  # in order, first and last among them
     "At most so many of them, evenly spaced."
-    if len(items) <= most: return list(items)
+    if len(items) <= most:
+        return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)] if most > 1 else [items[0]]
 
+# %% ../nbs/16_presentation.ipynb #59e1adc4
 def canvas_size(
-    pictures: Sequence[Path], # of any sizes
-    width: int,               # at most, px
-) -> tuple[int, int]:         # (width, height)
+    pictures: Sequence[Path],  # of any sizes
+    width: int,  # at most, px
+) -> tuple[int, int]:  # (width, height)
     "The first picture's shape, not enlarged; even numbers, as encoders want them."
-    with Image.open(pictures[0]) as first: w, h = first.size
+    with Image.open(pictures[0]) as first:
+        w, h = first.size
     scale = min(1.0, width / w)
     return max(2, int(w * scale / 2) * 2), max(2, int(h * scale / 2) * 2)
 
+# %% ../nbs/16_presentation.ipynb #615b43f3
 def contact_sheet(
-    pictures: Sequence[Path], # in order; named by their stems
-    columns: int = 4,         # pictures in a row
-    most: int = 16,           # evenly spaced
-    width: int = 240,         # of one, px
-) -> Image.Image:             # one picture
+    pictures: Sequence[Path],  # in order; named by their stems
+    columns: int = 4,  # pictures in a row
+    most: int = 16,  # evenly spaced
+    width: int = 240,  # of one, px
+) -> Image.Image:  # one picture
     "Many frames at a glance. Raises RunError without pictures."
-    if not pictures: raise RunError("a contact sheet needs at least one picture")
+    if not pictures:
+        raise RunError("a contact sheet needs at least one picture")
     chosen, (w, h) = spaced(pictures, most), canvas_size(pictures, width)
     columns = min(columns, len(chosen))
     sheet = Image.new("RGB", (columns * w, -(-len(chosen) // columns) * h), "white")
     for i, path in enumerate(chosen):
-        with Image.open(path) as picture: sheet.paste(fitted(picture, (w, h), path.stem), (i % columns * w, i // columns * h))
+        with Image.open(path) as picture:
+            sheet.paste(fitted(picture, (w, h), path.stem), (i % columns * w, i // columns * h))
     return sheet
 
 # %% ../nbs/16_presentation.ipynb #14d2a6b9
@@ -74,43 +82,57 @@ def _by_pillow(kind, **options):
     def write(file, pictures, rate):
         first, *others = pictures
         first.save(file, kind, save_all=True, append_images=others, duration=round(1000 / rate), loop=0, **options)
+
     return write
 
+# %% ../nbs/16_presentation.ipynb #a99b2c28
 def _by_av(file, pictures, rate):
     av = codec()
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("mpeg4", rate=round(rate))
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = *pictures[0].size, "yuv420p", 4_000_000
-        for picture in pictures: container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+        for picture in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
         container.mux(stream.encode())
 
-FORMATS: dict[str, Callable] = {"webp": _by_pillow("WEBP", quality=75, method=2), "gif": _by_pillow("GIF"), "mp4": _by_av}
 
+FORMATS: dict[str, Callable] = {
+    "webp": _by_pillow("WEBP", quality=75, method=2),
+    "gif": _by_pillow("GIF"),
+    "mp4": _by_av,
+}
+
+# %% ../nbs/16_presentation.ipynb #9c9e8752
 def animate(
-    pictures: Sequence[Image.Image], # of one size
-    path: str | Path,                # ends in .webp, .gif or .mp4
-    rate: float = RATE,              # frames a second
-) -> Path:                           # the file that was written
+    pictures: Sequence[Image.Image],  # of one size
+    path: str | Path,  # ends in .webp, .gif or .mp4
+    rate: float = RATE,  # frames a second
+) -> Path:  # the file that was written
     "Write an animation, atomically. Raises RunError for an unknown ending, without pictures or encoder."
     path = Path(path)
     kind = path.suffix[1:].lower()
-    if kind not in FORMATS: raise RunError(f"{path}: animations end in {', '.join('.' + f for f in FORMATS)}")
-    if not pictures: raise RunError(f"{path}: an animation needs at least one picture")
+    if kind not in FORMATS:
+        raise RunError(f"{path}: animations end in {', '.join('.' + f for f in FORMATS)}")
+    if not pictures:
+        raise RunError(f"{path}: an animation needs at least one picture")
     return write_atomic(path, lambda file: FORMATS[kind](file, list(pictures), rate))
 
+# %% ../nbs/16_presentation.ipynb #126d1569
 def driven(
-    folder: Path,          # a scene's
-    maps: Path,            # folder with final_heatmap/
+    folder: Path,  # a scene's
+    maps: Path,  # folder with final_heatmap/
     names: Sequence[str],  # of frames
-    camera: Camera | None, # None: no route is drawn
-    size: tuple[int, int], # px, width and height
-) -> list[Image.Image]:    # what is drawn
+    camera: Camera | None,  # None: no route is drawn
+    size: tuple[int, int],  # px, width and height
+) -> list[Image.Image]:  # what is drawn
     "Heatmaps with the predicted route on them."
     found = []
     for name in names:
-        with Image.open(maps / "final_heatmap" / f"{name}.png") as picture: frame = picture.convert("RGB")
+        with Image.open(maps / "final_heatmap" / f"{name}.png") as picture:
+            frame = picture.convert("RGB")
         route = folder / "pred_route" / f"{name}.csv"
-        if camera is not None and route.exists(): frame = draw_route(frame, np.loadtxt(route, delimiter=",", skiprows=1, ndmin=2), camera)
+        if camera is not None and route.exists():
+            frame = draw_route(frame, np.loadtxt(route, delimiter=",", skiprows=1, ndmin=2), camera)
         found.append(fitted(frame, size, name))
     return found
 
@@ -118,110 +140,178 @@ def driven(
 REGIONS = ("far left", "far middle", "far right", "near left", "near middle", "near right")
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#99bbdd", "#f5b5bc", "#88cc99")
 
+# %% ../nbs/16_presentation.ipynb #971503bd
 def region_shares(
-    heat: np.ndarray, # (H, W) ≥ 0
-) -> list[float]:     # by `REGIONS`, sums to 1
+    heat: np.ndarray,  # (H, W) ≥ 0
+) -> list[float]:  # by `REGIONS`, sums to 1
     "Relevance in each sixth of the frame."
     return fit(density(np.asarray(heat, np.float64)), (2, 3)).flatten().tolist()
 
+# %% ../nbs/16_presentation.ipynb #345158db
 def series(
-    marks: Sequence[tuple[str, dict]], # name and mark, in order
-) -> dict[str, dict]: # target → value, unit, and maps: method → (frames, 6); nan where there is none
+    marks: Sequence[tuple[str, dict]],  # name and mark, in order
+) -> dict[str, dict]:  # target → value, unit, and maps: method → (frames, 6); nan where there is none
     "What marks say over time, of the last image of each prompt."
     found: dict[str, dict] = {}
     for i, (_, mark) in enumerate(marks):
         for target, entry in mark["targets"].items():
             s = found.setdefault(target, dict(value=np.full(len(marks), math.nan), unit=entry["unit"], maps={}))
             s["value"][i] = entry["value"]
-            for method, images in entry["maps"].items(): s["maps"].setdefault(method, np.full((len(marks), 6), math.nan))[i] = images[-1]["regions"]
+            for method, images in entry["maps"].items():
+                s["maps"].setdefault(method, np.full((len(marks), 6), math.nan))[i] = images[-1]["regions"]
     return found
 
+# %% ../nbs/16_presentation.ipynb #3ce3808e
 def plot_series(
-    target: str,       # what is asked
-    s: dict,           # of `series`
-    title: str = "",   # above the plot
+    target: str,  # what is asked
+    s: dict,  # of `series`
+    title: str = "",  # above the plot
 ) -> Picture:
     "The value over the frames, and the shares of relevance of every method."
     fig = Picture(figsize=(8, 1.6 + 1.3 * len(s["maps"])), dpi=90, layout="constrained")
     axes = fig.subplots(1 + len(s["maps"]), sharex=True, squeeze=False)[:, 0]
     x = np.arange(len(s["value"]))
     axes[0].plot(x, s["value"], "k.-", lw=1, ms=3)
-    axes[0].set_ylabel(f"{target}\n{s['unit']}", size=7); axes[0].set_title(title, size=9)
+    axes[0].set_ylabel(f"{target}\n{s['unit']}", size=7)
+    axes[0].set_title(title, size=9)
     for ax, (method, shares) in zip(axes[1:], s["maps"].items()):
         ax.stackplot(x, np.nan_to_num(shares).T, labels=REGIONS, colors=COLOURS, step="mid" if len(x) > 1 else None)
-        ax.set_ylim(0, 1); ax.set_ylabel(f"{method}\nshare", size=7)
-    if s["maps"]: axes[1].legend(fontsize=6, ncols=6, loc="upper center")
-    for ax in axes: ax.tick_params(labelsize=6)
+        ax.set_ylim(0, 1)
+        ax.set_ylabel(f"{method}\nshare", size=7)
+    if s["maps"]:
+        axes[1].legend(fontsize=6, ncols=6, loc="upper center")
+    for ax in axes:
+        ax.tick_params(labelsize=6)
     axes[-1].set_xlabel("frame", size=7)
     return fig
 
 # %% ../nbs/16_presentation.ipynb #e52056a7
 ANIMATIONS = (*FORMATS, "none")
 
+# %% ../nbs/16_presentation.ipynb #b7cfd891
 def present_scene(
-    folder: Path,            # a scene's
-    camera: Camera | None,   # for routes
-    animation: str = "webp", # one of ANIMATIONS
-    most: int = 400,         # frames of an animation, evenly spaced
-    width: int = 480,        # of an animation, px at most
-) -> list[Path]:             # the files
+    folder: Path,  # a scene's
+    camera: Camera | None,  # for routes
+    animation: str = "webp",  # one of ANIMATIONS
+    most: int = 400,  # frames of an animation, evenly spaced
+    width: int = 480,  # of an animation, px at most
+) -> list[Path]:  # the files
     "Write `animation.*` and `sheet.png` beside every map's folders, and `time_<target>.png`."
     marks, written = list(read_marks(folder)), []
     for target, s in series(marks).items():
         for method in s["maps"]:
-            files = {name: Path(images[-1]["file"]) for name, mark in marks if (images := mark["targets"].get(target, {"maps": {}})["maps"].get(method))}
+            files = {
+                name: Path(images[-1]["file"])
+                for name, mark in marks
+                if (images := mark["targets"].get(target, {"maps": {}})["maps"].get(method))
+            }
             maps = folder / next(iter(files.values())).parents[1]
             names = [f.stem for f in files.values()]
             pictures = [maps / "final_heatmap" / f"{n}.png" for n in names]
             written.append(save_png(maps / "sheet.png", contact_sheet(pictures)))
-            if animation != "none": written.append(animate(driven(folder, maps, spaced(names, most), camera, canvas_size(pictures, width)), maps / f"animation.{animation}"))
-        if s["maps"]: written.append(save_png(folder / f"time_{maps.parent.name}.png", plot_series(target, s, folder.name)))
+            if animation != "none":
+                written.append(
+                    animate(
+                        driven(folder, maps, spaced(names, most), camera, canvas_size(pictures, width)),
+                        maps / f"animation.{animation}",
+                    )
+                )
+        if s["maps"]:
+            written.append(save_png(folder / f"time_{maps.parent.name}.png", plot_series(target, s, folder.name)))
     return written
 
 # %% ../nbs/16_presentation.ipynb #66da91a3
-STYLE = ("body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}table{border-collapse:collapse;margin:1em 0;font-size:13px}"
-         "td,th{border:1px solid #ccc;padding:.25em .6em;text-align:left}img{max-width:100%;vertical-align:top}figure{margin:1em 0}figcaption{font-size:13px;color:#555}.bad{color:#a00}")
+STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}table{border-collapse:collapse;margin:1em 0;font-size:13px}"
+    "td,th{border:1px solid #ccc;padding:.25em .6em;text-align:left}img{max-width:100%;vertical-align:top}figure{margin:1em 0}figcaption{font-size:13px;color:#555}.bad{color:#a00}"
+)
 
+# %% ../nbs/16_presentation.ipynb #e736f4fc
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = lambda tag, row: "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
+    def cells(tag, row):
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in row) + "</tr>"
+
     return f"<table>{cells('th', head)}{''.join(cells('td', r) for r in rows)}</table>"
 
+# %% ../nbs/16_presentation.ipynb #5fbf2e16
 def _href(path: Path, out: Path) -> str:
     return quote(str(path.relative_to(out)))
 
+# %% ../nbs/16_presentation.ipynb #002b4b4c
 def gaze_table(
-    scores: dict[str, dict], # of `experiment.agreement`
-) -> str:                    # HTML
+    scores: dict[str, dict],  # of `experiment.agreement`
+) -> str:  # HTML
     "A table of `agreement.table`, a row a map, a column a metric; empty without scores."
     rows = table(scores)
-    if not rows: return ""
+    if not rows:
+        return ""
     best = {r["metric"]: {"high": "high is good", "low": "low is good"}[r["best"]] for r in rows}
     names = list(dict.fromkeys(r["map"] for r in rows))
     cell = {(r["map"], r["metric"]): shown(r) for r in rows}
     counts = {r["map"]: r["n"] for r in rows}
-    return _rows(["map", "frames", *(f"{m} ({best[m]})" for m in METRICS)], [[n, counts[n], *(cell[n, m] for m in METRICS)] for n in names])
+    return _rows(
+        ["map", "frames", *(f"{m} ({best[m]})" for m in METRICS)],
+        [[n, counts[n], *(cell[n, m] for m in METRICS)] for n in names],
+    )
 
+# %% ../nbs/16_presentation.ipynb #59bbb436
 def _scene_part(folder, out):
     "Everything of one scene."
-    figures = [*sorted(folder.glob("time_*.png")), *sorted(p for e in ("webp", "gif", "mp4") for p in folder.glob(f"*/*/animation.{e}")), *sorted(folder.glob("*/*/sheet.png"))]
-    show = lambda p: f'<video controls loop src="{_href(p, out)}"></video>' if p.suffix == ".mp4" else f'<img loading="lazy" alt="" src="{_href(p, out)}">'
-    return (f"<h2>{html.escape(folder.name)}</h2>" + gaze_table({folder.name: read_scores(folder)})
-            + "".join(f"<figure>{show(p)}<figcaption>{html.escape(str(p.relative_to(folder)))}</figcaption></figure>" for p in figures))
+    figures = [
+        *sorted(folder.glob("time_*.png")),
+        *sorted(p for e in ("webp", "gif", "mp4") for p in folder.glob(f"*/*/animation.{e}")),
+        *sorted(folder.glob("*/*/sheet.png")),
+    ]
 
+    def show(p):
+        return (
+            f'<video controls loop src="{_href(p, out)}"></video>'
+            if p.suffix == ".mp4"
+            else f'<img loading="lazy" alt="" src="{_href(p, out)}">'
+        )
+
+    return (
+        f"<h2>{html.escape(folder.name)}</h2>"
+        + gaze_table({folder.name: read_scores(folder)})
+        + "".join(
+            f"<figure>{show(p)}<figcaption>{html.escape(str(p.relative_to(folder)))}</figcaption></figure>"
+            for p in figures
+        )
+    )
+
+# %% ../nbs/16_presentation.ipynb #67c6b462
 def write_page(
-    out: Path,      # a run's folder
+    out: Path,  # a run's folder
     summary: dict,  # of `scenes.summarise`
-    settings: dict, # as asked
-) -> Path:          # the page's file
+    settings: dict,  # as asked
+) -> Path:  # the page's file
     "`index.html`."
     scenes = {name: out / "scenes" / name for name in summary["scenes"] if (out / "scenes" / name).is_dir()}
     bad = [(k, v) for part in ("failed", "faults") for k, v in summary[part].items()]
     scores = {name: found for name, folder in scenes.items() if (found := read_scores(folder))}
-    parts = ["<!doctype html><meta charset=utf-8><title>Relevance</title>", f"<style>{STYLE}</style><h1>Which pixels made the model drive, or say, this?</h1>",
-             _rows(["asked", ""], [[k, " ".join(map(str, v)) if isinstance(v, list) else v] for k, v in settings.items() if v is not None]),
-             _rows(["scene", "prompts", "done", "maps"], [[n, s["prompts"], s["done"], s["maps"]] for n, s in summary["scenes"].items()] + [["all", summary["prompts"], summary["done"], summary["maps"]]])]
-    if bad: parts.append(f"<h2 class=bad>Not done: {len(bad)}</h2>" + _rows(["item", "reason"], bad[:200]) + ("<p>The others are in summary.json." if len(bad) > 200 else ""))
-    if scores: parts.append(f"<h2>Agreement with gaze, all scenes</h2><p>Grid of {WIDTH} cells across, eps {EPS:g}. Mean [95 % interval]; ▲ better, ▼ worse than where people look in the other scenes (<i>elsewhere</i>), beyond the interval of the difference. "
-                            "Agreement with gaze is no proof that a map is true to the model." + gaze_table(scores))
+    parts = [
+        "<!doctype html><meta charset=utf-8><title>Relevance</title>",
+        f"<style>{STYLE}</style><h1>Which pixels made the model drive, or say, this?</h1>",
+        _rows(
+            ["asked", ""],
+            [[k, " ".join(map(str, v)) if isinstance(v, list) else v] for k, v in settings.items() if v is not None],
+        ),
+        _rows(
+            ["scene", "prompts", "done", "maps"],
+            [[n, s["prompts"], s["done"], s["maps"]] for n, s in summary["scenes"].items()]
+            + [["all", summary["prompts"], summary["done"], summary["maps"]]],
+        ),
+    ]
+    if bad:
+        parts.append(
+            f"<h2 class=bad>Not done: {len(bad)}</h2>"
+            + _rows(["item", "reason"], bad[:200])
+            + ("<p>The others are in summary.json." if len(bad) > 200 else "")
+        )
+    if scores:
+        parts.append(
+            f"<h2>Agreement with gaze, all scenes</h2><p>Grid of {WIDTH} cells across, eps {EPS:g}. Mean [95 % interval]; ▲ better, ▼ worse than where people look in the other scenes (<i>elsewhere</i>), beyond the interval of the difference. "
+            "Agreement with gaze is no proof that a map is true to the model." + gaze_table(scores)
+        )
     parts += [_scene_part(folder, out) for folder in scenes.values()]
     return write_atomic(out / "index.html", lambda file: file.write("\n".join(parts).encode()))

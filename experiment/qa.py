@@ -12,11 +12,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from json import dumps
 from pathlib import Path
-
 import numpy as np
 import torch
 from PIL import Image
-
 from .archive import PayloadError
 from .check import check, largest, row_blocks
 from .heatmap import Picture, overlay, save_png
@@ -31,12 +29,14 @@ from .verification import finite
 
 # %% ../nbs/15_qa.ipynb #8ae00eab
 def examine(
-    path: Path | str,                   # `.pt`
-    image_start: int | None = None,     # for files of the earlier chain: position of the first image token
-) -> tuple[dict | None, list[Finding]]: # the record when it can be worked with, errors first
+    path: Path | str,  # `.pt`
+    image_start: int | None = None,  # for files of the earlier chain: position of the first image token
+) -> tuple[dict | None, list[Finding]]:  # the record when it can be worked with, errors first
     "Read safely, convert an older layout, check everything. Never raises for what is in the file."
-    try: record = load_any(path, image_start)
-    except PayloadError as error: return None, [Finding("error", error.name, str(error))]
+    try:
+        record = load_any(path, image_start)
+    except PayloadError as error:
+        return None, [Finding("error", error.name, str(error))]
     found = check(record)
     return (None if worst(found) == "error" else record), found
 
@@ -44,32 +44,56 @@ def examine(
 @dataclass
 class Look:
     "A quick map, and the relevance it came from when there is one."
-    how: str                     # in words
+
+    how: str  # in words
     patches: list[torch.Tensor]  # (T_i, side, side) ≥ 0, one an image
     relevance: Relevance | None = None
 
+# %% ../nbs/15_qa.ipynb #7a2c54a0
 def _traced_rule(trace):
     "The rule a trace was recorded by."
     r = trace["rule"]
-    return Rule(r["split"], r["readout"], r["residual_alpha"], r["temperature"], tuple(sorted(r["language_layers"])), tuple(sorted(r["vision_layers"])) or None)
+    return Rule(
+        r["split"],
+        r["readout"],
+        r["residual_alpha"],
+        r["temperature"],
+        tuple(sorted(r["language_layers"])),
+        tuple(sorted(r["vision_layers"])) or None,
+    )
 
+# %% ../nbs/15_qa.ipynb #4869650e
 def _complete(record, tower):
-    try: return all(b["cam"] is not None or (b["attn"] is not None and b["grad"] is not None) for b in blocks(record, tower))
-    except PayloadError: return False
+    try:
+        return all(
+            b["cam"] is not None or (b["attn"] is not None and b["grad"] is not None) for b in blocks(record, tower)
+        )
+    except PayloadError:
+        return False
 
+# %% ../nbs/15_qa.ipynb #b101446a
 def look(
-    record: dict, # checked
+    record: dict,  # checked
 ) -> Look:
     "The map that goes furthest down. Raises MethodError when nothing can be drawn."
     inter = record["interleaver"]
-    if record["detail"] == "trace": rule = _traced_rule(record["trace"]); how = f"attention × gradient as traced: split {rule.split}, read out at {rule.readout}"
+    if record["detail"] == "trace":
+        rule = _traced_rule(record["trace"])
+        how = f"attention × gradient as traced: split {rule.split}, read out at {rule.readout}"
     elif inter["selected_mask"] is not None and record["rows"]["positions"] and _complete(record, "language"):
         down = _complete(record, "vision")
         rule = Rule("frozen_norm" if inter["mlp1"] else "uniform", "patches" if down else "interleaver")
-        how = "attention × gradient through both towers" if down else "attention × gradient of the language model, stops at the interleaver"
+        how = (
+            "attention × gradient through both towers"
+            if down
+            else "attention × gradient of the language model, stops at the interleaver"
+        )
     else:
         x = inter["mlp1_input"]
-        if x is None or x["grad"] is None: raise MethodError("no attention with gradients and no gradient at mlp1's input: nothing can be drawn from this record")
+        if x is None or x["grad"] is None:
+            raise MethodError(
+                "no attention with gradients and no gradient at mlp1's input: nothing can be drawn from this record"
+            )
         signed = centred(x["value"].float(), x["grad"].float(), inter["token_patches"], layouts(record))
         return Look("gradient × (input − surroundings) at mlp1's input, stops at the interleaver", signed.patches)
     relevance = attention_relevance(record, rule)
@@ -77,102 +101,166 @@ def look(
 
 # %% ../nbs/15_qa.ipynb #32d042a7
 def moments(
-    r: torch.Tensor,   # relevance, any shape
-) -> dict[str, float]: # by name
+    r: torch.Tensor,  # relevance, any shape
+) -> dict[str, float]:  # by name
     "Sum, max, mean, var, entropy (nats) of the positive part's distribution, and e to the entropy."
-    r = r.double().flatten(); p = r.clamp_min(0); p = p / p.sum().clamp_min(1e-300)
+    r = r.double().flatten()
+    p = r.clamp_min(0)
+    p = p / p.sum().clamp_min(1e-300)
     entropy = -torch.special.xlogy(p, p).sum().item()
-    return dict(sum=r.sum().item(), max=r.max().item(), mean=r.mean().item(), var=r.var(correction=0).item(), entropy=entropy, places=math.exp(entropy))
+    return dict(
+        sum=r.sum().item(),
+        max=r.max().item(),
+        mean=r.mean().item(),
+        var=r.var(correction=0).item(),
+        entropy=entropy,
+        places=math.exp(entropy),
+    )
 
+# %% ../nbs/15_qa.ipynb #142ea4cd
 def _shares(tiles):
     "Share of every tile, from (T, …)."
     sums = tiles.double().clamp_min(0).flatten(1).sum(-1)
     return (sums / sums.sum().clamp_min(1e-300)).tolist()
 
+# %% ../nbs/15_qa.ipynb #b83d5f7b
 def _layer_names(record, tower, count):
     "Names of the layers a rule used, top down."
     trace = record["trace"]
     used = trace["rule"][f"{tower}_layers"] if trace else list(range(count))[::-1]
     return [f"{tower}_block_{i}" for i in used]
 
+# %% ../nbs/15_qa.ipynb #abbd5e94
 def stages(
-    record: dict,     # see `experiment.payload`
+    record: dict,  # see `experiment.payload`
     seen: Look,
-) -> dict[str, dict]: # stage → numbers, from the seed down
+) -> dict[str, dict]:  # stage → numbers, from the seed down
     "Statistics of relevance at every stage and layer."
     r, out = seen.relevance, {}
-    if r is None: return {"patches": moments(torch.cat(seen.patches)) | dict(tile_share=_shares(torch.cat(seen.patches)))}
+    if r is None:
+        return {"patches": moments(torch.cat(seen.patches)) | dict(tile_share=_shares(torch.cat(seen.patches)))}
     mask = record["interleaver"]["selected_mask"][0]
     for name, v in zip(["seed", *_layer_names(record, "language", len(r.language_trace) - 1)], r.language_trace):
         out[name] = moments(v) | dict(image_share=(v[mask].double().sum() / v.double().sum()).item())
     out["image tokens"] = moments(torch.cat(r.tokens)) | dict(tile_share=_shares(torch.cat(r.tokens)))
     if r.vision_trace is not None:
         for name, v in zip(["interleaver", *_layer_names(record, "vision", len(r.vision_trace) - 1)], r.vision_trace):
-            out[name] = moments(v) | dict(cls_share=(v[:, 0].double().sum() / v.double().sum()).item(), tile_share=_shares(v))
+            out[name] = moments(v) | dict(
+                cls_share=(v[:, 0].double().sum() / v.double().sum()).item(), tile_share=_shares(v)
+            )
     out["patches"] = moments(torch.cat(r.patches)) | dict(tile_share=_shares(torch.cat(r.patches)))
     return out
 
+# %% ../nbs/15_qa.ipynb #baf87131
 def attention_numbers(
-    record: dict,     # see `experiment.payload`
-) -> dict[str, dict]: # layer → numbers; empty at `trace`
+    record: dict,  # see `experiment.payload`
+) -> dict[str, dict]:  # layer → numbers; empty at `trace`
     "Sanity of attention: at `full` mean entropy of A's rows and largest |∂y/∂A|, at `cam` sum and largest value of Ā."
     out = {}
     for name, (block,) in record["attention"].items():
-        if block["cam"] is not None: out[name] = dict(cam_sum=sum(b.sum().item() for b in row_blocks(block["cam"])), cam_max=largest(block["cam"])); continue
+        if block["cam"] is not None:
+            out[name] = dict(
+                cam_sum=sum(b.sum().item() for b in row_blocks(block["cam"])), cam_max=largest(block["cam"])
+            )
+            continue
         rows = block["attn"].numel() // block["attn"].shape[-1]
-        out[name] = dict(row_entropy=-sum(torch.special.xlogy(b, b).sum().item() for b in row_blocks(block["attn"])) / rows, grad_max=None if block["grad"] is None else largest(block["grad"]))
+        out[name] = dict(
+            row_entropy=-sum(torch.special.xlogy(b, b).sum().item() for b in row_blocks(block["attn"])) / rows,
+            grad_max=None if block["grad"] is None else largest(block["grad"]),
+        )
     return out
 
 # %% ../nbs/15_qa.ipynb #325bdb61
 CODES = {None: 0, "note": 0, "warning": 3, "error": 1}
 
+# %% ../nbs/15_qa.ipynb #6aa87c09
 @dataclass
 class Report:
     "What there is to say about one payload."
-    path: str                                      # of the file
-    findings: list[Finding]                        # errors first
-    target: dict = field(default_factory=dict)     # what was asked and what it was
-    record: dict = field(default_factory=dict)     # detail, counts, model
-    map: dict = field(default_factory=dict)        # how it was made, where it is largest
-    stages: dict = field(default_factory=dict)     # see `stages`
+
+    path: str  # of the file
+    findings: list[Finding]  # errors first
+    target: dict = field(default_factory=dict)  # what was asked and what it was
+    record: dict = field(default_factory=dict)  # detail, counts, model
+    map: dict = field(default_factory=dict)  # how it was made, where it is largest
+    stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
 
     @property
-    def code(self) -> int: return CODES[worst(self.findings)] # exit status
+    def code(self) -> int:  # exit status
+        return CODES[worst(self.findings)]
 
-    def to_dict(self) -> dict: # what `--json` prints
+    def to_dict(self) -> dict:  # what `--json` prints
         "Plain types for JSON; numbers that are not finite become None."
         return finite(asdict(self) | dict(findings=[f._asdict() for f in self.findings]))
 
+# %% ../nbs/15_qa.ipynb #2bfcd686
 def _target(record):
     info = record["target_info"]
-    keep = ("target", "type", "value", "unit", "head", "token_index", "token_string", "score", "gradient_norm", "description")
-    return {k: info[k] for k in keep if info.get(k) is not None} | dict(mode=record["mode"], speed_mps=record["input_speed_mps"], answer=record["text_outputs"]["decoded_text"])
+    keep = (
+        "target",
+        "type",
+        "value",
+        "unit",
+        "head",
+        "token_index",
+        "token_string",
+        "score",
+        "gradient_norm",
+        "description",
+    )
+    return {k: info[k] for k in keep if info.get(k) is not None} | dict(
+        mode=record["mode"], speed_mps=record["input_speed_mps"], answer=record["text_outputs"]["decoded_text"]
+    )
 
+# %% ../nbs/15_qa.ipynb #9de552dd
 def _facts(record):
     inter, rows, mask = record["interleaver"], record["rows"]["positions"], record["interleaver"]["selected_mask"]
-    return dict(tag=record["tag"], detail=record["detail"], converted_from=record.get(CONVERTED, {}).get("layout"), images=len(record["tiles"]), tiles=inter["num_patches_list"],
-                tokens_per_tile=inter["tokens_per_patch"], positions=None if mask is None else mask.shape[-1], rows=[min(rows), max(rows), len(rows)] if rows else None,
-                model=record["model"].get("name"), random_weights=record["model"]["random"], maps=list(record["maps"]))
+    return dict(
+        tag=record["tag"],
+        detail=record["detail"],
+        converted_from=record.get(CONVERTED, {}).get("layout"),
+        images=len(record["tiles"]),
+        tiles=inter["num_patches_list"],
+        tokens_per_tile=inter["tokens_per_patch"],
+        positions=None if mask is None else mask.shape[-1],
+        rows=[min(rows), max(rows), len(rows)] if rows else None,
+        model=record["model"].get("name"),
+        random_weights=record["model"]["random"],
+        maps=list(record["maps"]),
+    )
 
+# %% ../nbs/15_qa.ipynb #c7c66f53
 def _peak(record, patches):
     "Where the map is largest, in pixels of its frame."
-    tops = [p.max().item() for p in patches]; image = tops.index(max(tops))
+    tops = [p.max().item() for p in patches]
+    image = tops.index(max(tops))
     tile, row, col = (int(i) for i in np.unravel_index(int(patches[image].argmax()), patches[image].shape))
-    return dict(image=image, tile=tile, patch=[row, col], box_px=[round(v, 1) for v in patch_boxes(layouts(record)[image])[tile, row, col].tolist()])
+    return dict(
+        image=image,
+        tile=tile,
+        patch=[row, col],
+        box_px=[round(v, 1) for v in patch_boxes(layouts(record)[image])[tile, row, col].tolist()],
+    )
 
+# %% ../nbs/15_qa.ipynb #efac6de6
 def inspect_payload(
-    path: Path | str,                         # `.pt`
-    image_start: int | None = None,           # see `examine`
-) -> tuple[Report, dict | None, Look | None]: # the report; the record; its map
+    path: Path | str,  # `.pt`
+    image_start: int | None = None,  # see `examine`
+) -> tuple[Report, dict | None, Look | None]:  # the report; the record; its map
     "Everything about one file; record and map are None when they cannot be used."
     record, found = examine(path, image_start)
     report = Report(str(path), found)
-    if record is None: return report, None, None
+    if record is None:
+        return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
-    try: seen = look(record)
+    try:
+        seen = look(record)
     except (MethodError, ValueError) as error:
-        report.findings = sorted([*found, Finding("error", "no_map", " ".join(str(error).split()))], key=lambda f: SEVERITIES.index(f.severity))
+        report.findings = sorted(
+            [*found, Finding("error", "no_map", " ".join(str(error).split()))],
+            key=lambda f: SEVERITIES.index(f.severity),
+        )
         return report, record, None
     report.stages, report.map = stages(record, seen), dict(how=seen.how) | _peak(record, seen.patches)
     return report, record, seen
@@ -180,68 +268,126 @@ def inspect_payload(
 # %% ../nbs/15_qa.ipynb #f83ce59c
 def _table(report):
     "Stages as lines of text."
-    lines = [f"{'stage':20s}{'sum':>11s}{'max':>11s}{'mean':>11s}{'var':>11s}{'entropy':>9s}{'places':>9s}{'CLS':>7s}{'image':>7s}  tiles"]
-    percent = lambda v: "" if v is None else f"{100 * v:.1f}%"
+    lines = [
+        f"{'stage':20s}{'sum':>11s}{'max':>11s}{'mean':>11s}{'var':>11s}{'entropy':>9s}{'places':>9s}{'CLS':>7s}{'image':>7s}  tiles"
+    ]
+
+    def percent(v):
+        return "" if v is None else f"{100 * v:.1f}%"
+
     for name, s in report.stages.items():
         tiles = " ".join(percent(t) for t in s.get("tile_share", []))
-        lines.append(f"{name:20s}{s['sum']:11.4g}{s['max']:11.3g}{s['mean']:11.3g}{s['var']:11.3g}{s['entropy']:9.3f}{s['places']:9.1f}{percent(s.get('cls_share')):>7s}{percent(s.get('image_share')):>7s}  {tiles}".rstrip())
+        lines.append(
+            f"{name:20s}{s['sum']:11.4g}{s['max']:11.3g}{s['mean']:11.3g}{s['var']:11.3g}{s['entropy']:9.3f}{s['places']:9.1f}{percent(s.get('cls_share')):>7s}{percent(s.get('image_share')):>7s}  {tiles}".rstrip()
+        )
     return lines
 
+# %% ../nbs/15_qa.ipynb #94b24700
 def _attention_table(report):
-    if not report.attention: return []
-    shown = lambda v: f"{v:.4g}" if isinstance(v, float) else "none"
-    return ["", "attention", *(f"  {name:20s}" + "   ".join(f"{k} {shown(v)}" for k, v in numbers.items()) for name, numbers in report.attention.items())]
+    if not report.attention:
+        return []
 
-def text(report: Report) -> str: # several lines
+    def shown(v):
+        return f"{v:.4g}" if isinstance(v, float) else "none"
+
+    return [
+        "",
+        "attention",
+        *(
+            f"  {name:20s}" + "   ".join(f"{k} {shown(v)}" for k, v in numbers.items())
+            for name, numbers in report.attention.items()
+        ),
+    ]
+
+# %% ../nbs/15_qa.ipynb #84366826
+def text(report: Report) -> str:  # several lines
     "The report for a person."
     t, r, m = report.target, report.record, report.map
     lines = [report.path]
     if t:
-        asked = f"{t.get('target')}" + (f" {t['token_string']!r} at token {t.get('token_index')}" if t.get("token_string") else "")
-        lines += [f"target    {asked} = {t.get('value', math.nan):.6g} {t.get('unit', '')}" + (f" (head {t['head']})" if t.get("head") else "") + f" · {t['mode']} · {t['speed_mps']:g} m/s",
-                  f"answer    {t['answer']!r:.100}",
-                  f"record    {r['detail']}" + (f", converted from the {r['converted_from']}'s layout" if r["converted_from"] else "") + f" · images {r['images']} · tiles {r['tiles']} × {r['tokens_per_tile']} tokens"
-                  + (f" · {r['positions']} positions" if r["positions"] else "") + (f" · seed rows {r['rows'][0]}…{r['rows'][1]} ({r['rows'][2]})" if r["rows"] else "") + f" · model {r['model']}"]
-    if m: lines += [f"map       {m['how']}; largest at image {m['image']}, tile {m['tile']}, patch {tuple(m['patch'])}, pixels {tuple(m['box_px'])}"]
-    if report.stages: lines += ["", *_table(report)]
-    lines += [*_attention_table(report), "", f"findings  {_counted(report.findings) or 'none'}", *(f"  {f}" for f in report.findings)]
+        asked = f"{t.get('target')}" + (
+            f" {t['token_string']!r} at token {t.get('token_index')}" if t.get("token_string") else ""
+        )
+        lines += [
+            f"target    {asked} = {t.get('value', math.nan):.6g} {t.get('unit', '')}"
+            + (f" (head {t['head']})" if t.get("head") else "")
+            + f" · {t['mode']} · {t['speed_mps']:g} m/s",
+            f"answer    {t['answer']!r:.100}",
+            f"record    {r['detail']}"
+            + (f", converted from the {r['converted_from']}'s layout" if r["converted_from"] else "")
+            + f" · images {r['images']} · tiles {r['tiles']} × {r['tokens_per_tile']} tokens"
+            + (f" · {r['positions']} positions" if r["positions"] else "")
+            + (f" · seed rows {r['rows'][0]}…{r['rows'][1]} ({r['rows'][2]})" if r["rows"] else "")
+            + f" · model {r['model']}",
+        ]
+    if m:
+        lines += [
+            f"map       {m['how']}; largest at image {m['image']}, tile {m['tile']}, patch {tuple(m['patch'])}, pixels {tuple(m['box_px'])}"
+        ]
+    if report.stages:
+        lines += ["", *_table(report)]
+    lines += [
+        *_attention_table(report),
+        "",
+        f"findings  {_counted(report.findings) or 'none'}",
+        *(f"  {f}" for f in report.findings),
+    ]
     return "\n".join(lines)
 
+# %% ../nbs/15_qa.ipynb #aa61e488
 def _counted(findings):
     counts = Counter(f.severity for f in findings)
     return ", ".join(f"{counts[s]} {s}{'s' * (counts[s] > 1)}" for s in SEVERITIES if counts[s])
 
-def line(report: Report) -> str: # file, severity, what it holds
+# %% ../nbs/15_qa.ipynb #efb9f2c6
+def line(report: Report) -> str:  # file, severity, what it holds
     "The report in one line."
     t, r = report.target, report.record
-    about = f"{r['detail']:5s} tiles {r['tiles']} · {t.get('target')} = {t.get('value', math.nan):.4g} {t.get('unit', '')}" if t else "not usable"
+    about = (
+        f"{r['detail']:5s} tiles {r['tiles']} · {t.get('target')} = {t.get('value', math.nan):.4g} {t.get('unit', '')}"
+        if t
+        else "not usable"
+    )
     names = ", ".join(dict.fromkeys(f.name for f in report.findings if f.severity != "note"))
-    return f"{Path(report.path).name:28s} {(worst(report.findings) or 'ok'):8s}{about}" + (f" · {names}" if names else "")
+    return f"{Path(report.path).name:28s} {(worst(report.findings) or 'ok'):8s}{about}" + (
+        f" · {names}" if names else ""
+    )
 
 # %% ../nbs/15_qa.ipynb #56ec08d5
 MOST_IMAGES = 4
 
+# %% ../nbs/15_qa.ipynb #6bb906c9
 def _frames(record, given):
     "Frames to draw on: those in the record, those given, or grey."
     sizes = [tuple(t["frame"]) for t in record["tiles"]]
     if given is not None:
         frames = [read_frame(given)]
-        if (got := (frames[0].height, frames[0].width)) != sizes[0] or len(sizes) > 1: raise RunError(f"{given}: {got[1]}×{got[0]} px for {len(sizes)} image(s) of {sizes[0][1]}×{sizes[0][0]} px: give the frame this payload was made from")
+        if (got := (frames[0].height, frames[0].width)) != sizes[0] or len(sizes) > 1:
+            raise RunError(
+                f"{given}: {got[1]}×{got[0]} px for {len(sizes)} image(s) of {sizes[0][1]}×{sizes[0][0]} px: give the frame this payload was made from"
+            )
         return frames
-    return record_frames(record) if record["pictures"] else [Image.new("RGB", (w, h), (128, 128, 128)) for h, w in sizes]
+    return (
+        record_frames(record) if record["pictures"] else [Image.new("RGB", (w, h), (128, 128, 128)) for h, w in sizes]
+    )
 
+# %% ../nbs/15_qa.ipynb #4d7b8661
 def _shrunk(frame, heat, most=640):
     "Frame and map at a size that is enough for a look."
     factor = -(-max(frame.size) // most)
-    if factor == 1: return frame, heat
+    if factor == 1:
+        return frame, heat
     h, w = (s // factor * factor for s in heat.shape)
-    return frame.resize((w // factor, h // factor)), heat[:h, :w].reshape(h // factor, factor, w // factor, factor).mean((1, 3))
+    return frame.resize((w // factor, h // factor)), heat[:h, :w].reshape(
+        h // factor, factor, w // factor, factor
+    ).mean((1, 3))
 
+# %% ../nbs/15_qa.ipynb #9fad3bf4
 def picture(
     report: Report,
-    record: dict,                    # see `experiment.payload`
+    record: dict,  # see `experiment.payload`
     seen: Look,
-    frame: str | Path | None = None, # drawn on when the record has no picture
+    frame: str | Path | None = None,  # drawn on when the record has no picture
 ) -> Picture:
     "Maps over their frames beside sums and shares."
     maps = [stitch(p, layout) for p, layout in zip(seen.patches, layouts(record))][:MOST_IMAGES]
@@ -249,16 +395,35 @@ def picture(
     grid = fig.add_gridspec(len(maps), 3)
     for i, (image, m) in enumerate(zip(_frames(record, frame), maps)):
         image, heat = _shrunk(image, m.heat)
-        ax = fig.add_subplot(grid[i, :2]); ax.imshow(overlay(image, heat)); ax.set(xticks=[], yticks=[])
-        ax.set_title((f"_img{i}: " if len(seen.patches) > 1 else "") + f"{report.target.get('target')} = {report.target.get('value', math.nan):.3g} {report.target.get('unit', '')}", size=8)
+        ax = fig.add_subplot(grid[i, :2])
+        ax.imshow(overlay(image, heat))
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(
+            (f"_img{i}: " if len(seen.patches) > 1 else "")
+            + f"{report.target.get('target')} = {report.target.get('value', math.nan):.3g} {report.target.get('unit', '')}",
+            size=8,
+        )
         ax.set_xlabel(seen.how, size=7)
     side = grid[:, 2].subgridspec(2, 1)
-    ax = fig.add_subplot(side[0]); names = list(report.stages); sums = [s["sum"] for s in report.stages.values()]
-    ax.plot(sums, ".-", color="tab:purple", lw=1); ax.set_title("sum of relevance, seed → patches", size=8); ax.tick_params(labelsize=6)
-    ax.set_xticks(range(0, len(names), max(1, len(names) // 8)), [n.replace("language_block_", "L").replace("vision_block_", "V") for n in names[::max(1, len(names) // 8)]], rotation=60)
-    if min(sums) > 0 and max(sums) > 10 * min(sums): ax.set_yscale("log")
-    ax = fig.add_subplot(side[1]); share = report.stages["patches"]["tile_share"]
-    ax.bar(range(len(share)), share, color="tab:orange"); ax.set_title("share of each tile", size=8); ax.set_xticks(range(len(share))); ax.tick_params(labelsize=6)
+    ax = fig.add_subplot(side[0])
+    names = list(report.stages)
+    sums = [s["sum"] for s in report.stages.values()]
+    ax.plot(sums, ".-", color="tab:purple", lw=1)
+    ax.set_title("sum of relevance, seed → patches", size=8)
+    ax.tick_params(labelsize=6)
+    ax.set_xticks(
+        range(0, len(names), max(1, len(names) // 8)),
+        [n.replace("language_block_", "L").replace("vision_block_", "V") for n in names[:: max(1, len(names) // 8)]],
+        rotation=60,
+    )
+    if min(sums) > 0 and max(sums) > 10 * min(sums):
+        ax.set_yscale("log")
+    ax = fig.add_subplot(side[1])
+    share = report.stages["patches"]["tile_share"]
+    ax.bar(range(len(share)), share, color="tab:orange")
+    ax.set_title("share of each tile", size=8)
+    ax.set_xticks(range(len(share)))
+    ax.tick_params(labelsize=6)
     ax.set_xlabel(f"findings: {_counted(report.findings) or 'none'}", size=7)
     return fig
 
@@ -266,48 +431,77 @@ def picture(
 @dataclass
 class Overview:
     "Reports of one file or of a folder."
-    reports: list[Report] # one a payload
+
+    reports: list[Report]  # one a payload
 
     @property
-    def code(self) -> int: return CODES[worst([f for r in self.reports for f in r.findings])] # exit status
+    def code(self) -> int:  # exit status
+        return CODES[worst([f for r in self.reports for f in r.findings])]
 
-    def summary(self) -> dict: # plain types for JSON
+    def summary(self) -> dict:  # plain types for JSON
         "Counts over the payloads."
         names = Counter(n for r in self.reports for n in {f"{f.severity}: {f.name}" for f in r.findings})
-        return dict(payloads=len(self.reports), **{k: sum((worst(r.findings) or "note") == s for r in self.reports) for k, s in (("sound", "note"), ("with_warnings", "warning"), ("with_errors", "error"))},
-                    findings=dict(sorted(names.items(), key=lambda n: -n[1])))
+        return dict(
+            payloads=len(self.reports),
+            **{
+                k: sum((worst(r.findings) or "note") == s for r in self.reports)
+                for k, s in (("sound", "note"), ("with_warnings", "warning"), ("with_errors", "error"))
+            },
+            findings=dict(sorted(names.items(), key=lambda n: -n[1])),
+        )
 
     def __str__(self):
         s = self.summary()
-        return f"{s['payloads']} payloads: {s['sound']} sound, {s['with_warnings']} with warnings, {s['with_errors']} with errors" + "".join(f"\n  {n:5d} × {name}" for name, n in s["findings"].items())
+        return (
+            f"{s['payloads']} payloads: {s['sound']} sound, {s['with_warnings']} with warnings, {s['with_errors']} with errors"
+            + "".join(f"\n  {n:5d} × {name}" for name, n in s["findings"].items())
+        )
 
+# %% ../nbs/15_qa.ipynb #8d9f0711
 def _draw(report, record, seen, frame, path):
-    if seen is None: return
+    if seen is None:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     save_png(path, picture(report, record, seen, frame))
 
+# %% ../nbs/15_qa.ipynb #c6530cc3
 def qa(
-    payload: str,                    # a payload, a folder of payloads, or a run's folder
-    json: bool = False,              # machine-readable instead of text
-    png: str | None = None,          # write a picture there: a .png for one payload, a folder for several
-    frame: str | None = None,        # the frame to draw on, for payloads that carry none
+    payload: str,  # a payload, a folder of payloads, or a run's folder
+    json: bool = False,  # machine-readable instead of text
+    png: str | None = None,  # write a picture there: a .png for one payload, a folder for several
+    frame: str | None = None,  # the frame to draw on, for payloads that carry none
     image_start: int | None = None,  # for files of the earlier chain: position of the first image token in the sequence
 ) -> Overview:
     "Look inside payloads: target, findings, statistics of relevance at every stage and layer, attention sanity, a quick map. No model is loaded."
     source, files = Path(payload), find_records(payload)
     several, reports = source.is_dir(), []
-    if png and not several and Path(png).suffix.lower() != ".png": raise RunError(f"--png {png}: end the name in .png")
-    if several and frame: raise RunError("--frame: draws one payload, not a folder of them")
+    if png and not several and Path(png).suffix.lower() != ".png":
+        raise RunError(f"--png {png}: end the name in .png")
+    if several and frame:
+        raise RunError("--frame: draws one payload, not a folder of them")
     for item in files:
         report, record, seen = inspect_payload(item.path, image_start)
         reports.append(report)
-        if png: _draw(report, record, seen, frame, Path(png) / f"{item.tag}.png" if several else Path(png))
-        if several and not json: print(line(report), flush=True)
+        if png:
+            _draw(report, record, seen, frame, Path(png) / f"{item.tag}.png" if several else Path(png))
+        if several and not json:
+            print(line(report), flush=True)
     overview = Overview(reports)
-    if json: print(dumps(dict(payloads=[r.to_dict() for r in reports], summary=overview.summary()) if several else reports[0].to_dict(), indent=1, ensure_ascii=False))
-    else: print(f"\n{overview}" if several else text(reports[0]))
+    if json:
+        print(
+            dumps(
+                dict(payloads=[r.to_dict() for r in reports], summary=overview.summary())
+                if several
+                else reports[0].to_dict(),
+                indent=1,
+                ensure_ascii=False,
+            )
+        )
+    else:
+        print(f"\n{overview}" if several else text(reports[0]))
     return overview
 
+# %% ../nbs/15_qa.ipynb #ddfc1c08
 EPILOG = """examples:
   qa runs/a/pt/0016.pt --png look.png
   qa runs/a                              one line a payload and a summary
@@ -316,4 +510,5 @@ EPILOG = """examples:
 
 Exit status: 0 nothing above a note, 3 warnings, 1 errors, 2 could not start."""
 main = command(qa, EPILOG)
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

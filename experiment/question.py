@@ -9,10 +9,8 @@ __all__ = ['ExplainError', 'spoken_ids', 'words_of', 'read_target', 'answerable'
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-
 import torch
 import torch.nn.functional as F
-
 from .interleaver import token_patches
 from .model import DrivingVLA, Inputs, Output
 from .readout import AROUND, patch_background
@@ -22,127 +20,190 @@ from .targets import Target, action_target, diagnose, parse, text_target
 class ExplainError(ValueError):
     "This model or frame cannot be explained for this target; the message says why and what to try."
 
+# %% ../nbs/11_question.ipynb #5154ef5f
 def spoken_ids(
     model: DrivingVLA,
-    answer: torch.Tensor, # generated ids
-) -> list[int]:           # ids
+    answer: torch.Tensor,  # generated ids
+) -> list[int]:  # ids
     "An answer (1, M) without the tokens that end it."
     ids = answer[0].tolist()
-    while ids and ids[-1] in model.tokenizer.all_special_ids: ids.pop()
+    while ids and ids[-1] in model.tokenizer.all_special_ids:
+        ids.pop()
     return ids
 
+# %% ../nbs/11_question.ipynb #7aa286ac
 def words_of(
-    tokenizer: Any,     # of the model
-    ids: Sequence[int], # of tokens
-) -> list[str]:         # one a token
+    tokenizer: Any,  # of the model
+    ids: Sequence[int],  # of tokens
+) -> list[str]:  # one a token
     "Vocabulary entries; an id that the tokenizer does not know (a vocabulary wider than its words) shows as its number."
     return [f"<{i}>" if word is None else word for i, word in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)))]
 
+# %% ../nbs/11_question.ipynb #46273141
 def read_target(
     model: DrivingVLA,
-    out: Output,           # of one forward, batch 1
+    out: Output,  # of one forward, batch 1
     answer: torch.Tensor,  # (1, M) generated ids
-    spec: str,             # see `experiment.targets.describe`
+    spec: str,  # see `experiment.targets.describe`
     score: str = "logit",  # of text targets, see `experiment.targets.text_target`
 ) -> Target:
     "The target scalar with its graph. Raises ExplainError for a head that the model does not have."
     if parse(spec).kind == "action":
-        if out.route is None: raise ExplainError(f"{model.config.name} has no driving heads: choose a text target such as max or sum")
-        return action_target(spec, out.route, out.speed_wps, torch.tensor(out.spans["route"]), torch.tensor(out.spans["speed"]))
+        if out.route is None:
+            raise ExplainError(f"{model.config.name} has no driving heads: choose a text target such as max or sum")
+        return action_target(
+            spec, out.route, out.speed_wps, torch.tensor(out.spans["route"]), torch.tensor(out.spans["speed"])
+        )
     ids = spoken_ids(model, answer)
-    rows = torch.arange(len(ids)) + out.spans["answer"].start - 1          # row i predicts token i + 1
-    encode = lambda text: model.tokenizer(text, add_special_tokens=False)["input_ids"]
-    return text_target(spec, model.logits(out.hidden[:, rows]), torch.tensor(ids, dtype=torch.long), words_of(model.tokenizer, ids), rows, encode, score)
+    rows = torch.arange(len(ids)) + out.spans["answer"].start - 1  # row i predicts token i + 1
+
+    def encode(text):
+        return model.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    return text_target(
+        spec,
+        model.logits(out.hidden[:, rows]),
+        torch.tensor(ids, dtype=torch.long),
+        words_of(model.tokenizer, ids),
+        rows,
+        encode,
+        score,
+    )
+
+# %% ../nbs/11_question.ipynb #4a807546
 def answerable(
-    targets: Sequence[Target], # with their graphs
-) -> Sequence[Target]:         # the same
+    targets: Sequence[Target],  # with their graphs
+) -> Sequence[Target]:  # the same
     "The targets as they are. Raises ExplainError for one that is empty, constant or not finite."
     blocking = [f for t in targets for f in diagnose(t) if f.name in ("empty", "constant", "non_finite")]
-    if blocking: raise ExplainError("; ".join(f.message for f in blocking))
+    if blocking:
+        raise ExplainError("; ".join(f.message for f in blocking))
     return targets
 
 # %% ../nbs/11_question.ipynb #5f235ac5
 @dataclass
 class Question:
     "One prompt with its frames, the model's own answer, and the scalar that is asked."
+
     model: DrivingVLA
     inputs: Inputs
-    answer: torch.Tensor      # (1, M) generated ids, held in place
-    target: str               # see `experiment.targets.describe`
-    score: str = "logit"      # of text targets
-    x: torch.Tensor | None = None # (T, n, 4·Dv) mlp1's input, when it was seen before; it saves a run of InternViT
-    tokens: torch.Tensor = field(init=False) # (n, 4) patches of every image token, see `experiment.interleaver`
+    answer: torch.Tensor  # (1, M) generated ids, held in place
+    target: str  # see `experiment.targets.describe`
+    score: str = "logit"  # of text targets
+    x: torch.Tensor | None = None  # (T, n, 4·Dv) mlp1's input, when it was seen before; it saves a run of InternViT
+    tokens: torch.Tensor = field(init=False)  # (n, 4) patches of every image token, see `experiment.interleaver`
 
-    def __post_init__(self): self.tokens = token_patches(self.model.pixel_shuffle, self.side)
+    def __post_init__(self):
+        self.tokens = token_patches(self.model.pixel_shuffle, self.side)
 
     @property
-    def patch(self) -> int: return self.model.config.patch                     # px of a tile
-    @property
-    def side(self) -> int: return self.model.config.tile // self.patch         # patches along a tile
-    @property
-    def tiles(self) -> list[int]: return self.inputs.num_patches_list           # of every image
+    def patch(self) -> int:  # px of a tile
+        return self.model.config.patch
 
-    def about(self,
-        target: str,              # see `experiment.targets.describe`
-        score: str | None = None, # of text targets; the same as before when None
+    @property
+    def side(self) -> int:  # patches along a tile
+        return self.model.config.tile // self.patch
+
+    @property
+    def tiles(self) -> list[int]:  # of every image
+        return self.inputs.num_patches_list
+
+    def about(
+        self,
+        target: str,  # see `experiment.targets.describe`
+        score: str | None = None,  # of text targets; the same as before when None
     ) -> "Question":
         "Another target, the same frame and answer."
         return replace(self, target=target, score=score or self.score)
 
-    def forward(self,
-        pixels: torch.Tensor | None = None,   # (T, 3, tile, tile); the frame's own when None
-        features: torch.Tensor | None = None, # (T, n, H) image tokens instead of pixels
-    ) -> tuple[Target, Output]: # y_t with its graph
+    def forward(
+        self,
+        pixels: torch.Tensor | None = None,  # (T, 3, tile, tile); the frame's own when None
+        features: torch.Tensor | None = None,  # (T, n, H) image tokens instead of pixels
+    ) -> tuple[Target, Output]:  # y_t with its graph
         "One teacher-forced forward. With gradients, raises ExplainError for a scalar that cannot be explained."
         pixels = self.inputs.pixel_values if pixels is None else pixels
-        out = self.model(pixels.to(self.model.dtype), self.inputs.input_ids, answer_ids=self.answer, target_points=self.inputs.target_points, features=features)
+        out = self.model(
+            pixels.to(self.model.dtype),
+            self.inputs.input_ids,
+            answer_ids=self.answer,
+            target_points=self.inputs.target_points,
+            features=features,
+        )
         target = read_target(self.model, out, self.answer, self.target, self.score)
         return answerable([target])[0] if torch.is_grad_enabled() else target, out
 
     @torch.no_grad()
-    def values(self,
-        pixels: torch.Tensor, # (B, T, 3, tile, tile) variants of the frame
-        size: int = 8,        # variants in a forward
-    ) -> torch.Tensor:        # (B,) float64, on the CPU
+    def values(
+        self,
+        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
+        size: int = 8,  # variants in a forward
+    ) -> torch.Tensor:  # (B,) float64, on the CPU
         "y_t of many variants; B/size forwards without gradients."
         found, points = [], self.inputs.target_points
         for part in pixels.split(size):
             n = len(part)
-            out = self.model(part.flatten(0, 1).to(self.model.dtype), self.inputs.input_ids.expand(n, -1), answer_ids=self.answer.expand(n, -1),
-                             target_points=None if points is None else points.expand(n, -1, -1))
-            one = lambda x, b: None if x is None else x[b:b + 1]
-            found += [read_target(self.model, replace(out, hidden=out.hidden[b:b + 1], route=one(out.route, b), speed_wps=one(out.speed_wps, b)),
-                                  self.answer, self.target, self.score).value.double().cpu() for b in range(n)]
+            out = self.model(
+                part.flatten(0, 1).to(self.model.dtype),
+                self.inputs.input_ids.expand(n, -1),
+                answer_ids=self.answer.expand(n, -1),
+                target_points=None if points is None else points.expand(n, -1, -1),
+            )
+
+            def one(x, b):
+                return None if x is None else x[b : b + 1]
+
+            found += [
+                read_target(
+                    self.model,
+                    replace(
+                        out, hidden=out.hidden[b : b + 1], route=one(out.route, b), speed_wps=one(out.speed_wps, b)
+                    ),
+                    self.answer,
+                    self.target,
+                    self.score,
+                )
+                .value.double()
+                .cpu()
+                for b in range(n)
+            ]
         return torch.stack(found)
 
-    def swap(self,
-        where: torch.Tensor, # (K, T, side, side) bool: patches to be filled
+    def swap(
+        self,
+        where: torch.Tensor,  # (K, T, side, side) bool: patches to be filled
         fill: torch.Tensor,  # (T, 3, tile, tile) what they are filled with
-    ) -> torch.Tensor:       # (K, T, 3, tile, tile)
+    ) -> torch.Tensor:  # (K, T, 3, tile, tile)
         "The frame's pixels with some patches taken from another picture."
         cells = where.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, :, None]
         return torch.where(cells.to(fill.device), fill, self.inputs.pixel_values)
 
+# %% ../nbs/11_question.ipynb #78573797
 def answered(
     model: DrivingVLA,
     inputs: Inputs,
-    max_new_tokens: int | None = None, # longest answer; the model's own when None
-) -> tuple[torch.Tensor, torch.Tensor | None]: # the answer (1, M), and mlp1's input (T, n, 4·Dv) when it was seen on the way
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None
+) -> tuple[
+    torch.Tensor, torch.Tensor | None
+]:  # the answer (1, M), and mlp1's input (T, n, 4·Dv) when it was seen on the way
     "Let the model speak, and keep what InternViT made of the frame."
     seen = []
     handle = model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    try: answer = model.generate(inputs, max_new_tokens)
-    finally: handle.remove()
+    try:
+        answer = model.generate(inputs, max_new_tokens)
+    finally:
+        handle.remove()
     return answer, seen[0] if seen else None
 
+# %% ../nbs/11_question.ipynb #675ebe3b
 def ask(
     model: DrivingVLA,
-    frames,                        # one RGB image (PIL or uint8 array), or a list for several images in one prompt
-    speed: float = 0.0,            # m/s
-    target: str = "forward_speed", # see `experiment.targets.describe`
-    score: str = "logit",          # of text targets
-    max_new_tokens: int | None = None, # longest answer; the model's own when None
-    **wording,                     # text, target_points, command: see `DrivingVLA.prepare`
+    frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
+    speed: float = 0.0,  # m/s
+    target: str = "forward_speed",  # see `experiment.targets.describe`
+    score: str = "logit",  # of text targets
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None
+    **wording,  # text, target_points, command: see `DrivingVLA.prepare`
 ) -> Question:
     "Put a frame to a model: cut it, write the prompt, let it answer."
     inputs = model.prepare(frames, speed, **wording)
@@ -152,8 +213,8 @@ def ask(
 # %% ../nbs/11_question.ipynb #84a34b17
 def infill(
     question: Question,
-    around: int | str | Sequence[int | str] = AROUND, # see `experiment.readout.surroundings`
-) -> torch.Tensor:     # (T, 3, tile, tile)
+    around: int | str | Sequence[int | str] = AROUND,  # see `experiment.readout.surroundings`
+) -> torch.Tensor:  # (T, 3, tile, tile)
     "Every patch in the mean colour of its surroundings."
     pixels = question.inputs.pixel_values
     means = F.avg_pool2d(pixels.float(), question.patch).permute(0, 2, 3, 1)

@@ -13,11 +13,9 @@ import math, weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-
 import torch
 from torch import nn
 from transformers.activations import GELUActivation
-
 from .model import DrivingVLA
 from .tiles import Layout
 
@@ -25,16 +23,20 @@ from .tiles import Layout
 class ReadoutError(ValueError):
     "A gradient cannot be read out; the message names the part and the remedy."
 
+# %% ../nbs/10_readout.ipynb #25f02628
 def is_norm(
-    module: nn.Module, # of any model
+    module: nn.Module,  # of any model
 ) -> bool:
     "A LayerNorm, or an RMSNorm as transformers writes it."
-    return isinstance(module, nn.LayerNorm) or (hasattr(module, "variance_epsilon") and isinstance(getattr(module, "weight", None), torch.Tensor))
+    return isinstance(module, nn.LayerNorm) or (
+        hasattr(module, "variance_epsilon") and isinstance(getattr(module, "weight", None), torch.Tensor)
+    )
 
+# %% ../nbs/10_readout.ipynb #57079670
 def norm_statistics(
-    norm: nn.Module, # LayerNorm or RMSNorm
-    x: torch.Tensor, # (…, C) its input
-) -> tuple[torch.Tensor, torch.Tensor]: # μ and s, (…, 1), float32 or wider, without graph
+    norm: nn.Module,  # LayerNorm or RMSNorm
+    x: torch.Tensor,  # (…, C) its input
+) -> tuple[torch.Tensor, torch.Tensor]:  # μ and s, (…, 1), float32 or wider, without graph
     "Mean and inverse deviation of every row."
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     if isinstance(norm, nn.LayerNorm):
@@ -43,19 +45,21 @@ def norm_statistics(
     square = x.square().mean(-1, keepdim=True)
     return torch.zeros_like(square), torch.rsqrt(square + norm.variance_epsilon)
 
+# %% ../nbs/10_readout.ipynb #4692ba03
 def frozen_norm_grad(
-    norm: nn.Module,    # LayerNorm or RMSNorm
-    scale: torch.Tensor,# (…, 1) s of `norm_statistics`
-    grad: torch.Tensor, # (…, C) ∂y/∂out
-) -> torch.Tensor:      # (…, C) ∂y/∂x with μ and s constant, float32 or wider
+    norm: nn.Module,  # LayerNorm or RMSNorm
+    scale: torch.Tensor,  # (…, 1) s of `norm_statistics`
+    grad: torch.Tensor,  # (…, C) ∂y/∂out
+) -> torch.Tensor:  # (…, C) ∂y/∂x with μ and s constant, float32 or wider
     "γ·s·∂y/∂out."
     return grad.to(scale.dtype) * (norm.weight.detach().to(scale.dtype) * scale)
 
+# %% ../nbs/10_readout.ipynb #ec983704
 def norm_grad(
-    norm: nn.LayerNorm, # its weights are used
-    x: torch.Tensor,    # (…, C) its input
-    grad: torch.Tensor, # (…, C) ∂y/∂out
-) -> torch.Tensor:      # (…, C) ∂y/∂x, the statistics' own part included, float32 or wider
+    norm: nn.LayerNorm,  # its weights are used
+    x: torch.Tensor,  # (…, C) its input
+    grad: torch.Tensor,  # (…, C) ∂y/∂out
+) -> torch.Tensor:  # (…, C) ∂y/∂x, the statistics' own part included, float32 or wider
     "s·(v − mean v − x̂ mean(v x̂)) with v = γ·∂y/∂out and x̂ = (x − μ)s."
     mean, scale = norm_statistics(norm, x)
     unit, v = (x.detach() - mean) * scale, grad.to(scale.dtype) * norm.weight.detach().to(scale.dtype)
@@ -64,6 +68,7 @@ def norm_grad(
 # %% ../nbs/10_readout.ipynb #848c80bc
 class _Frozen(torch.autograd.Function):
     "The value `out` with the gradient of a norm whose statistics are constants."
+
     @staticmethod
     def forward(ctx, x, out, norm, scale):
         ctx.norm, ctx.dtype = norm, x.dtype
@@ -75,209 +80,296 @@ class _Frozen(torch.autograd.Function):
     def backward(ctx, grad):
         return frozen_norm_grad(ctx.norm, *ctx.saved_tensors, grad).to(ctx.dtype), None, None, None
 
+# %% ../nbs/10_readout.ipynb #b3de08f9
 def freeze_norm(
-    norm: nn.Module,   # called by torch as a forward hook
-    args: tuple,       # its input
-    out: torch.Tensor, # its output
-) -> torch.Tensor:     # the same values, with the gradient of held statistics
+    norm: nn.Module,  # called by torch as a forward hook
+    args: tuple,  # its input
+    out: torch.Tensor,  # its output
+) -> torch.Tensor:  # the same values, with the gradient of held statistics
     "Forward hook: same output, frozen statistics in the backward pass. Raises ReadoutError when the module is no plain norm."
     x = args[0]
-    if not (torch.is_grad_enabled() and x.requires_grad): return out
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return out
     mean, scale = norm_statistics(norm, x)
     row = (0,) * (x.ndim - 1)
     plain = (x[row].to(scale.dtype) - mean[row]) * scale[row] * norm.weight
-    if getattr(norm, "bias", None) is not None: plain = plain + norm.bias
+    if getattr(norm, "bias", None) is not None:
+        plain = plain + norm.bias
     gap = ((plain - out[row]).abs().max() / plain.abs().max().clamp(min=1e-30)).item()
     if not gap <= (1e-4 if x.dtype in (torch.float32, torch.float64) else 3e-2):
-        raise ReadoutError(f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of the largest value; "
-                           "use experiment.methods.attention_relevance for this model")
+        raise ReadoutError(
+            f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of the largest value; "
+            "use experiment.methods.attention_relevance for this model"
+        )
     return _Frozen.apply(x, out.detach(), norm, scale)
 
 # %% ../nbs/10_readout.ipynb #3ce1eebd
 class Leaves:
     "The leaves of all forwards with gradients inside a context; weakly held."
-    def __init__(self): self._refs = []
 
-    def start_graph(self,
-        module: nn.Module, # mlp1
-        args: tuple,       # its input
-    ) -> tuple:            # the leaf in its place
+    def __init__(self):
+        self._refs = []
+
+    def start_graph(
+        self,
+        module: nn.Module,  # mlp1
+        args: tuple,  # its input
+    ) -> tuple:  # the leaf in its place
         "Forward pre-hook: the module's input becomes a leaf."
-        if not torch.is_grad_enabled(): return None
+        if not torch.is_grad_enabled():
+            return None
         leaf = args[0].detach().requires_grad_()
         self._refs = [r for r in self._refs if r() is not None] + [weakref.ref(leaf)]
         return (leaf, *args[1:])
 
-    def gradient(self,
-        y: torch.Tensor,            # scalar
-        retain_graph: bool = False, # keep the graph for another scalar
-    ) -> tuple[torch.Tensor, torch.Tensor]: # the leaf that y depends on, and ∂y/∂leaf
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar
+        retain_graph: bool = False,  # keep the graph for another scalar
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # the leaf that y depends on, and ∂y/∂leaf
         "Raises ReadoutError unless y depends on exactly one leaf."
         leaves = [leaf for r in self._refs if (leaf := r()) is not None]
-        if not leaves: raise ReadoutError("no forward with gradients was seen: call model(…) and ask for its gradient inside one context, without torch.no_grad() or cached image features")
-        grads = torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True) if y.requires_grad else [None] * len(leaves)
+        if not leaves:
+            raise ReadoutError(
+                "no forward with gradients was seen: call model(…) and ask for its gradient inside one context, without torch.no_grad() or cached image features"
+            )
+        grads = (
+            torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True)
+            if y.requires_grad
+            else [None] * len(leaves)
+        )
         found = [(leaf.detach(), grad) for leaf, grad in zip(leaves, grads) if grad is not None]
-        if len(found) != 1: raise ReadoutError(f"the scalar depends on the images of {len(found)} forwards inside this context: read it from the outputs of one")
+        if len(found) != 1:
+            raise ReadoutError(
+                f"the scalar depends on the images of {len(found)} forwards inside this context: read it from the outputs of one"
+            )
         return found[0]
 
 # %% ../nbs/10_readout.ipynb #13b7ee90
 def cut_vision(
     model: DrivingVLA,
-    leaves: Leaves, # gets mlp1's input of every forward with gradients
-) -> list: # hook handles, to be removed by the caller
+    leaves: Leaves,  # gets mlp1's input of every forward with gradients
+) -> list:  # hook handles, to be removed by the caller
     "Run the vision tower under no_grad and start the graph at mlp1's input."
     modes = []
-    def off(module, args): modes.append(torch.is_grad_enabled()); torch.set_grad_enabled(False)
-    def on(module, args, out): torch.set_grad_enabled(modes.pop())
-    return [model.vision_tower.register_forward_pre_hook(off), model.vision_tower.register_forward_hook(on, always_call=True),
-            model.projector.register_forward_pre_hook(leaves.start_graph)]
+
+    def off(module, args):
+        modes.append(torch.is_grad_enabled())
+        torch.set_grad_enabled(False)
+
+    def on(module, args, out):
+        torch.set_grad_enabled(modes.pop())
+
+    return [
+        model.vision_tower.register_forward_pre_hook(off),
+        model.vision_tower.register_forward_hook(on, always_call=True),
+        model.projector.register_forward_pre_hook(leaves.start_graph),
+    ]
 
 # %% ../nbs/10_readout.ipynb #81ad68b0
 GATES = ("open", "held", "half")
 
+# %% ../nbs/10_readout.ipynb #8b8e8f4e
 @dataclass(frozen=True)
 class Hold:
     "What the backward pass treats as constant."
-    norms: bool = True     # statistics of norms
+
+    norms: bool = True  # statistics of norms
     softmax: bool = False  # attention weights of the language model
-    gates: str = "open"    # of its MLPs, one of GATES
-    gelu: bool = False     # slope of mlp1's activation
+    gates: str = "open"  # of its MLPs, one of GATES
+    gelu: bool = False  # slope of mlp1's activation
 
     def __post_init__(self):
-        if self.gates not in GATES: raise ReadoutError(f"gates {self.gates!r} is not one of {', '.join(GATES)}")
+        if self.gates not in GATES:
+            raise ReadoutError(f"gates {self.gates!r} is not one of {', '.join(GATES)}")
 
-HOLDS = {"plain": Hold(norms=False), "norms": Hold(), "softmax": Hold(softmax=True), "lrp": Hold(softmax=True, gates="half", gelu=True)}
 
+HOLDS = {
+    "plain": Hold(norms=False),
+    "norms": Hold(),
+    "softmax": Hold(softmax=True),
+    "lrp": Hold(softmax=True, gates="half", gelu=True),
+}
+
+# %% ../nbs/10_readout.ipynb #17921e6c
 class _Slope(torch.autograd.Function):
     "The value `out` of a pointwise f(x), with the gradient factor·out/x."
+
     @staticmethod
     def forward(ctx, x, out, factor):
-        ctx.save_for_backward(torch.where(x.abs() < 1e-6, 0.5, out / x) * factor) # silu and gelu have slope ½ at 0
+        ctx.save_for_backward(torch.where(x.abs() < 1e-6, 0.5, out / x) * factor)  # silu and gelu have slope ½ at 0
         return out.view_as(out)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad): return grad * ctx.saved_tensors[0], None, None
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None, None
 
+# %% ../nbs/10_readout.ipynb #4ffcbf42
 class _Half(torch.autograd.Function):
     "The same value with half the gradient."
-    @staticmethod
-    def forward(ctx, x): return x.view_as(x)
-    @staticmethod
-    def backward(ctx, grad): return grad / 2
 
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad / 2
+
+# %% ../nbs/10_readout.ipynb #af9b74f8
 def detach_output(
-    module: nn.Module, # called by torch as a forward hook
-    args: tuple,       # its input
-    out: torch.Tensor, # its output
-) -> torch.Tensor:     # the output as a constant
+    module: nn.Module,  # called by torch as a forward hook
+    args: tuple,  # its input
+    out: torch.Tensor,  # its output
+) -> torch.Tensor:  # the output as a constant
     "Forward hook: the output is a constant."
     return out.detach()
 
-def _halve(module, args, out): return _Half.apply(out)
+# %% ../nbs/10_readout.ipynb #5119cdcc
+def _halve(module, args, out):
+    return _Half.apply(out)
+
+# %% ../nbs/10_readout.ipynb #4e613a36
 def _activation(projector):
     "mlp1's pointwise activation."
     found = [m for m in projector.modules() if isinstance(m, (nn.GELU, GELUActivation))]
-    if len(found) != 1: raise ReadoutError(f"mlp1 has {len(found)} GELU modules, expected 1: use a hold without gelu for this model")
+    if len(found) != 1:
+        raise ReadoutError(f"mlp1 has {len(found)} GELU modules, expected 1: use a hold without gelu for this model")
     return found[0]
 
+# %% ../nbs/10_readout.ipynb #2d6f2efc
 def secant_slope(
-    factor: float, # of the slope
-) -> Callable:     # a forward hook
+    factor: float,  # of the slope
+) -> Callable:  # a forward hook
     "Forward hook of a pointwise activation: the gradient is factor·out/x."
     return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
 
+# %% ../nbs/10_readout.ipynb #cc7c6d81
 def _held_parts(model, hold):
     "Modules and the hooks they get."
     norms = [m for part in (model.language_model, model.projector) for m in part.modules() if is_norm(m)]
     layers = model.language_model.layers
-    if len(norms) < len(layers): raise ReadoutError(f"found {len(norms)} LayerNorm or RMSNorm modules for {len(layers)} layers of the language model and mlp1: "
-                                                    "its norms are of another kind; use experiment.methods.attention_relevance")
-    if hold.norms: yield from ((m, freeze_norm) for m in norms)
+    if len(norms) < len(layers):
+        raise ReadoutError(
+            f"found {len(norms)} LayerNorm or RMSNorm modules for {len(layers)} layers of the language model and mlp1: "
+            "its norms are of another kind; use experiment.methods.attention_relevance"
+        )
+    if hold.norms:
+        yield from ((m, freeze_norm) for m in norms)
     parts = {"self_attn.q_proj": detach_output, "self_attn.k_proj": detach_output} if hold.softmax else {}
-    parts |= {"open": {}, "held": {"mlp.act_fn": detach_output}, "half": {"mlp.act_fn": secant_slope(0.5), "mlp.up_proj": _halve}}[hold.gates]
+    parts |= {
+        "open": {},
+        "held": {"mlp.act_fn": detach_output},
+        "half": {"mlp.act_fn": secant_slope(0.5), "mlp.up_proj": _halve},
+    }[hold.gates]
     yield from ((layer.get_submodule(name), hook) for layer in layers for name, hook in parts.items())
-    if hold.gelu: yield _activation(model.projector), secant_slope(1.0)
+    if hold.gelu:
+        yield _activation(model.projector), secant_slope(1.0)
 
+# %% ../nbs/10_readout.ipynb #1404ab1e
 @contextmanager
 def holding(
     model: DrivingVLA,
-    hold: Hold | str = "norms", # or a name in `HOLDS`
-) -> Iterator[None]:            # a context
+    hold: Hold | str = "norms",  # or a name in `HOLDS`
+) -> Iterator[None]:  # a context
     "Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant; forwards keep their bits."
-    if isinstance(hold, str) and hold not in HOLDS: raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
+    if isinstance(hold, str) and hold not in HOLDS:
+        raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
     with ExitStack() as stack:
-        stack.enter_context(torch.compiler.set_stance("force_eager")) # compiled code may not see hooks that came later
-        for module, hook in _held_parts(model, HOLDS[hold] if isinstance(hold, str) else hold): stack.callback(module.register_forward_hook(hook).remove)
+        stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see hooks that came later
+        for module, hook in _held_parts(model, HOLDS[hold] if isinstance(hold, str) else hold):
+            stack.callback(module.register_forward_hook(hook).remove)
         yield
 
+# %% ../nbs/10_readout.ipynb #a07657d6
 def finite(
-    grad: torch.Tensor, # any shape
-    where: str,         # named in the message
-) -> torch.Tensor:      # grad
+    grad: torch.Tensor,  # any shape
+    where: str,  # named in the message
+) -> torch.Tensor:  # grad
     "The gradient as it is. Raises ReadoutError when it is not finite."
     bad = int((~grad.isfinite()).sum())
-    if bad: raise ReadoutError(f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): use bfloat16 or float32 instead of float16, or check the scalar")
+    if bad:
+        raise ReadoutError(
+            f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): use bfloat16 or float32 instead of float16, or check the scalar"
+        )
     return grad
 
+# %% ../nbs/10_readout.ipynb #261c374b
 class readout:
     "Gradients at mlp1's input: no InternViT backward, no attention matrix. Leaves no hook behind."
-    def __init__(self,
+
+    def __init__(
+        self,
         model: DrivingVLA,
-        hold: Hold | str = "norms", # or a name in `HOLDS`
+        hold: Hold | str = "norms",  # or a name in `HOLDS`
     ):
         self.model, self.hold, self._leaves = model, hold, Leaves()
 
     def __enter__(self):
-        with ExitStack() as stack:                                    # undone when something below raises
-            for handle in cut_vision(self.model, self._leaves): stack.callback(handle.remove)
+        with ExitStack() as stack:  # undone when something below raises
+            for handle in cut_vision(self.model, self._leaves):
+                stack.callback(handle.remove)
             stack.enter_context(holding(self.model, self.hold))
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error): self._stack.close()
+    def __exit__(self, *error):
+        self._stack.close()
 
-    def gradient(self,
-        y: torch.Tensor,            # scalar, read from a forward inside this context
-        retain_graph: bool = False, # keep the graph for another scalar
-    ) -> tuple[torch.Tensor, torch.Tensor]: # x and ∂y/∂x, (T, n, 4·Dv)
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar, read from a forward inside this context
+        retain_graph: bool = False,  # keep the graph for another scalar
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # x and ∂y/∂x, (T, n, 4·Dv)
         "Raises ReadoutError when y depends on no or several forwards, or its gradient is not finite."
         x, grad = self._leaves.gradient(y, retain_graph)
         return x, finite(grad, "mlp1's input")
 
 # %% ../nbs/10_readout.ipynb #453e0fcd
 def patch_vectors(
-    x: torch.Tensor,      # (T, n, 4·Dv) at mlp1's input
-    tokens: torch.Tensor, # (n, 4) of `experiment.interleaver.token_patches`
-) -> torch.Tensor:        # (T, side, side, Dv), float32 or wider
+    x: torch.Tensor,  # (T, n, 4·Dv) at mlp1's input
+    tokens: torch.Tensor,  # (n, 4) of `experiment.interleaver.token_patches`
+) -> torch.Tensor:  # (T, side, side, Dv), float32 or wider
     "One vector a patch, at its place in the tile. Raises ValueError when the patch map does not fit."
-    if tuple(tokens.shape) != (x.shape[1], 4): raise ValueError(f"{x.shape[1]} tokens a tile need a patch map of {(x.shape[1], 4)}, not {tuple(tokens.shape)}")
+    if tuple(tokens.shape) != (x.shape[1], 4):
+        raise ValueError(f"{x.shape[1]} tokens a tile need a patch map of {(x.shape[1], 4)}, not {tuple(tokens.shape)}")
     side = round(tokens.numel() ** 0.5)
     wide = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (4, -1)).flatten(1, 2)
     out = torch.empty_like(wide)
     out[:, tokens.flatten()] = wide
     return out.unflatten(1, (side, side))
 
+# %% ../nbs/10_readout.ipynb #b89c4e56
 def mosaic(
-    tiles: torch.Tensor,   # (rows·columns, side, side, C)
-    grid: tuple[int, int], # rows and columns of tiles
-) -> torch.Tensor:         # (rows·side, columns·side, C)
+    tiles: torch.Tensor,  # (rows·columns, side, side, C)
+    grid: tuple[int, int],  # rows and columns of tiles
+) -> torch.Tensor:  # (rows·side, columns·side, C)
     "Tiles side by side, as they lie in the image."
     return tiles.unflatten(0, grid).transpose(1, 2).flatten(2, 3).flatten(0, 1)
 
+
 AROUND = (9, "row")
 
+# %% ../nbs/10_readout.ipynb #b06dbee0
 def surroundings(
-    x: torch.Tensor,       # (H, W, C)
-    around: int | str | Sequence[int | str] = AROUND, # odd side of a window in patches, "row", or several to be averaged
-) -> torch.Tensor:         # (H, W, C)
+    x: torch.Tensor,  # (H, W, C)
+    around: int
+    | str
+    | Sequence[int | str] = AROUND,  # odd side of a window in patches, "row", or several to be averaged
+) -> torch.Tensor:  # (H, W, C)
     "What stands around every patch. Raises ValueError for an even window or an unknown name."
-    if isinstance(around, (tuple, list)): return sum(surroundings(x, a) for a in around) / len(around)
-    if around == "row": return x.mean(1, keepdim=True).expand_as(x)
-    if not isinstance(around, int): raise ValueError(f"surroundings {around!r} are not known: use 'row' or the odd side of a window such as 9")
-    if around < 1 or around % 2 == 0: raise ValueError(f"a window of {around} patches has no centre: use an odd number such as 9")
-    for axis in (0, 1): # edges are repeated
-        n = x.shape[axis]; padded = x.index_select(axis, torch.arange(-(around // 2), n + around // 2, device=x.device).clamp(0, n - 1))
+    if isinstance(around, (tuple, list)):
+        return sum(surroundings(x, a) for a in around) / len(around)
+    if around == "row":
+        return x.mean(1, keepdim=True).expand_as(x)
+    if not isinstance(around, int):
+        raise ValueError(f"surroundings {around!r} are not known: use 'row' or the odd side of a window such as 9")
+    if around < 1 or around % 2 == 0:
+        raise ValueError(f"a window of {around} patches has no centre: use an odd number such as 9")
+    for axis in (0, 1):  # edges are repeated
+        n = x.shape[axis]
+        padded = x.index_select(axis, torch.arange(-(around // 2), n + around // 2, device=x.device).clamp(0, n - 1))
         x = sum(padded.narrow(axis, i, n) for i in range(around)) / around
     return x
 
@@ -285,78 +377,112 @@ def surroundings(
 @dataclass(frozen=True)
 class Readout:
     "Patch contributions read at mlp1's input, one entry per image, in the unit of the scalar; nothing is normalised."
-    signed: list[torch.Tensor] # (T_i, side, side) contribution to y, positive or negative
+
+    signed: list[torch.Tensor]  # (T_i, side, side) contribution to y, positive or negative
 
     @property
-    def patches(self) -> list[torch.Tensor]: return [s.clamp_min(0) for s in self.signed] # the map M
+    def patches(self) -> list[torch.Tensor]:  # the map M
+        return [s.clamp_min(0) for s in self.signed]
 
     def __repr__(self):
         parts = [(p.sum().item(), -s.clamp_max(0).sum().item()) for p, s in zip(self.patches, self.signed)]
-        return f"Readout({len(self.signed)} image(s): " + ", ".join(f"+{up:.4g} −{down:.4g}" for up, down in parts) + ")"
+        return (
+            f"Readout({len(self.signed)} image(s): " + ", ".join(f"+{up:.4g} −{down:.4g}" for up, down in parts) + ")"
+        )
 
-CHANNELS, ROUNDS = 128, 2 # taken together, so that half-precision inputs are never widened as a whole; looks at the background
 
+CHANNELS, ROUNDS = (
+    128,
+    2,
+)  # taken together, so that half-precision inputs are never widened as a whole; looks at the background
+
+# %% ../nbs/10_readout.ipynb #4f2e84fc
 def patch_background(
-    x: torch.Tensor,           # (T, side, side, C) one vector a patch
-    layouts: Sequence[Layout], # how the tiles of every image lie, in the order of x
-    around: int | str | Sequence[int | str] = AROUND, # see `surroundings`
-) -> torch.Tensor:             # (T, side, side, C)
+    x: torch.Tensor,  # (T, side, side, C) one vector a patch
+    layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of x
+    around: int | str | Sequence[int | str] = AROUND,  # see `surroundings`
+) -> torch.Tensor:  # (T, side, side, C)
     "Every patch replaced by its surroundings in the image, across tiles; a thumbnail has its own."
     means = []
     for xi, layout in zip(x.split([layout.n_tiles for layout in layouts]), layouts, strict=True):
         rows, columns = layout.grid
-        for tiles, grid in [(xi[:rows * columns], layout.grid)] + [(xi[-1:], (1, 1))] * layout.thumbnail:
-            means.append(surroundings(mosaic(tiles, grid), around).unflatten(1, (grid[1], -1)).unflatten(0, (grid[0], -1)).transpose(1, 2).flatten(0, 1))
+        for tiles, grid in [(xi[: rows * columns], layout.grid)] + [(xi[-1:], (1, 1))] * layout.thumbnail:
+            means.append(
+                surroundings(mosaic(tiles, grid), around)
+                .unflatten(1, (grid[1], -1))
+                .unflatten(0, (grid[0], -1))
+                .transpose(1, 2)
+                .flatten(0, 1)
+            )
     return torch.cat(means)
 
+# %% ../nbs/10_readout.ipynb #ff297d0e
 def background(
-    x: torch.Tensor,           # (T, n, 4·Dv) mlp1's input
-    tokens: torch.Tensor,      # (n, 4) of `experiment.interleaver.token_patches`
-    layouts: Sequence[Layout], # how the tiles of every image lie, in the order of x
-    around: int | str | Sequence[int | str] = AROUND, # see `surroundings`
-) -> torch.Tensor:             # (T, n, 4·Dv), in x's dtype
+    x: torch.Tensor,  # (T, n, 4·Dv) mlp1's input
+    tokens: torch.Tensor,  # (n, 4) of `experiment.interleaver.token_patches`
+    layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of x
+    around: int | str | Sequence[int | str] = AROUND,  # see `surroundings`
+) -> torch.Tensor:  # (T, n, 4·Dv), in x's dtype
     "x̄: mlp1's input with every patch replaced by its surroundings. Feeds `model(…, features=model.projector(x̄))`."
-    return patch_background(patch_vectors(x, tokens), layouts, around).flatten(1, 2)[:, tokens.flatten()].unflatten(1, (-1, 4)).flatten(2).to(x.dtype)
+    return (
+        patch_background(patch_vectors(x, tokens), layouts, around)
+        .flatten(1, 2)[:, tokens.flatten()]
+        .unflatten(1, (-1, 4))
+        .flatten(2)
+        .to(x.dtype)
+    )
 
+# %% ../nbs/10_readout.ipynb #7bd9e8a1
 def noise_level(
-    m: torch.Tensor, # (T, side, side) signed
-) -> float:          # σ√(2 ln P): the largest value that P patches of pure noise are expected to show
+    m: torch.Tensor,  # (T, side, side) signed
+) -> float:  # σ√(2 ln P): the largest value that P patches of pure noise are expected to show
     "From the median of |M|, which the few patches that matter do not move."
     return m.double().abs().median().item() / 0.6745 * math.sqrt(2 * math.log(m.numel()))
 
+# %% ../nbs/10_readout.ipynb #2959fea3
 def contributions(
-    parts: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]], # gives x and ∂y/∂x, (T, side, side, some channels) each, as often as it is called
-    layouts: Sequence[Layout], # how the tiles of every image lie, in the order of x
-    around: int | str | Sequence[int | str] = AROUND, # see `surroundings`
-    rounds: int = ROUNDS,      # looks at the background; 1: every patch counts as much
-) -> torch.Tensor:             # (T, side, side)
+    parts: Callable[
+        [], Iterable[tuple[torch.Tensor, torch.Tensor]]
+    ],  # gives x and ∂y/∂x, (T, side, side, some channels) each, as often as it is called
+    layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of x
+    around: int | str | Sequence[int | str] = AROUND,  # see `surroundings`
+    rounds: int = ROUNDS,  # looks at the background; 1: every patch counts as much
+) -> torch.Tensor:  # (T, side, side)
     "Σ_c (x − x̄)·g of every patch, where x̄ leaves out what stands out itself. Raises ValueError for less than one round."
-    if rounds < 1: raise ValueError(f"{rounds} rounds: use at least 1")
+    if rounds < 1:
+        raise ValueError(f"{rounds} rounds: use at least 1")
     weight = None
     for _ in range(rounds):
         total: torch.Tensor = 0
         mass = 1 if weight is None else patch_background(weight, layouts, around)
         for x, g in parts():
             away = x - patch_background(x if weight is None else x * weight, layouts, around) / mass
-            away[away.abs() <= 64 * torch.finfo(x.dtype).eps * x.abs().max()] = 0 # rounding is no difference
+            away[away.abs() <= 64 * torch.finfo(x.dtype).eps * x.abs().max()] = 0  # rounding is no difference
             total = total + away.mul_(g).sum(-1)
         level = noise_level(total)
-        if not 0 < level < math.inf: break                     # a map without noise has no measure for what stands out
+        if not 0 < level < math.inf:
+            break  # a map without noise has no measure for what stands out
         weight = (1 / (1 + (total / level).square()))[..., None]
     return total
 
+# %% ../nbs/10_readout.ipynb #b85a5cd2
 def centred(
-    x: torch.Tensor,           # (T, n, 4·Dv) mlp1's input
-    grad: torch.Tensor,        # (T, n, 4·Dv) ∂y/∂x of `readout`
-    tokens: torch.Tensor,      # (n, 4) of `experiment.interleaver.token_patches`
-    layouts: Sequence[Layout], # how the tiles of every image lie, in the order of x
-    around: int | str | Sequence[int | str] = AROUND, # see `surroundings`
-    rounds: int = ROUNDS,      # see `contributions`
+    x: torch.Tensor,  # (T, n, 4·Dv) mlp1's input
+    grad: torch.Tensor,  # (T, n, 4·Dv) ∂y/∂x of `readout`
+    tokens: torch.Tensor,  # (n, 4) of `experiment.interleaver.token_patches`
+    layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of x
+    around: int | str | Sequence[int | str] = AROUND,  # see `surroundings`
+    rounds: int = ROUNDS,  # see `contributions`
 ) -> Readout:
     "Σ_c (x − x̄)·g of every patch. Raises ValueError when tiles and layouts do not match."
     counts = [layout.n_tiles for layout in layouts]
     if x.shape != grad.shape or sum(counts) != len(x):
-        raise ValueError(f"input {tuple(x.shape)}, gradient {tuple(grad.shape)} and layouts of {counts} tiles do not belong together: take all from one forward")
+        raise ValueError(
+            f"input {tuple(x.shape)}, gradient {tuple(grad.shape)} and layouts of {counts} tiles do not belong together: take all from one forward"
+        )
+
     def parts():
-        for part in zip(*(t.unflatten(-1, (4, -1)).split(CHANNELS, -1) for t in (x, grad))): yield tuple(patch_vectors(t.flatten(2), tokens) for t in part)
+        for part in zip(*(t.unflatten(-1, (4, -1)).split(CHANNELS, -1) for t in (x, grad))):
+            yield tuple(patch_vectors(t.flatten(2), tokens) for t in part)
+
     return Readout(list(contributions(parts, layouts, around, rounds).split(counts)))

@@ -14,69 +14,68 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 from pathlib import Path
-
 import numpy as np
 from PIL import Image
-
 from .runs import Summary, command
 
 # %% ../nbs/17_render.ipynb #48996d87
-HEIGHT, WIDTH, FOCAL = 168, 336, 200.0        # frame in pixels, focal length in pixels (field of view 80°)
-LANE = 3.5                                    # width of a lane, metres
+HEIGHT, WIDTH, FOCAL = 168, 336, 200.0  # frame in pixels, focal length in pixels (field of view 80°)
+LANE = 3.5  # width of a lane, metres
 SKY, GRASS, ROAD, LINE, FIRST = 0, 1, 2, 3, 10  # ids of the background; things are numbered from FIRST
-ROADSIDE = ("parked", "tree", "billboard", "sign", "house")   # kinds that stand beside the road
-TRAFFIC = ("beside", "oncoming", "light_other")               # kinds on the road that are no cause
+ROADSIDE = ("parked", "tree", "billboard", "sign", "house")  # kinds that stand beside the road
+TRAFFIC = ("beside", "oncoming", "light_other")  # kinds on the road that are no cause
 DISTRACTORS = ROADSIDE + TRAFFIC
 
-
+# %% ../nbs/17_render.ipynb #f7cea56e
 @dataclass(frozen=True)
 class Thing:
-    ident: int            # value in the id mask
-    kind: str             # lead, second, light_own, gantry or one of DISTRACTORS
-    s: float              # arc length from the camera along the own lane, m
-    lat: float            # lateral distance of its centre from the own lane's centre, m, right positive
-    width: float          # m
-    height: float         # m
-    base: float = 0.0     # height of its lower edge above the ground, m
+    ident: int  # value in the id mask
+    kind: str  # lead, second, light_own, gantry or one of DISTRACTORS
+    s: float  # arc length from the camera along the own lane, m
+    lat: float  # lateral distance of its centre from the own lane's centre, m, right positive
+    width: float  # m
+    height: float  # m
+    base: float = 0.0  # height of its lower edge above the ground, m
     colour: tuple = (120.0, 120.0, 120.0)  # RGB 0…255 before light and fog
-    state: str = ""       # red or green for lights, brake car aheads with lit lamps
+    state: str = ""  # red or green for lights, brake car aheads with lit lamps
 
-
+# %% ../nbs/17_render.ipynb #220b2d2d
 @dataclass(frozen=True)
 class Scene:
-    seed: int                              # seeds the noise, so that twins share it
-    speed: float                           # current speed, given in the prompt, m/s
-    curvature: float = 0.0                 # 1/m, positive bends to the right
-    offset: float = 0.0                    # ego's lateral distance from the lane centre, m, right positive
-    heading: float = 0.0                   # direction of the lane seen from the ego, rad, right positive
-    camera: float = 1.5                    # camera height, m
-    horizon: float = 66.0                  # image row of the horizon (the camera's pitch)
-    lanes: tuple = (1, 0)                  # further lanes on the left and on the right
-    things: tuple = ()                     # of Thing
-    sky: tuple = (150.0, 185.0, 225.0)     # RGB, 0 … 255
-    grass: tuple = (95.0, 125.0, 70.0)     # RGB, 0 … 255
-    asphalt: tuple = (105.0, 105.0, 110.0) # RGB, 0 … 255
-    fog: float = 0.004                     # extinction, 1/m
-    gain: float = 1.0                      # brightness of the day
-    noise: float = 3.0                     # standard deviation of the sensor noise, grey levels
-    mirror: bool = False                   # the picture and the route are flipped left to right
+    seed: int  # seeds the noise, so that twins share it
+    speed: float  # current speed, given in the prompt, m/s
+    curvature: float = 0.0  # 1/m, positive bends to the right
+    offset: float = 0.0  # ego's lateral distance from the lane centre, m, right positive
+    heading: float = 0.0  # direction of the lane seen from the ego, rad, right positive
+    camera: float = 1.5  # camera height, m
+    horizon: float = 66.0  # image row of the horizon (the camera's pitch)
+    lanes: tuple = (1, 0)  # further lanes on the left and on the right
+    things: tuple = ()  # of Thing
+    sky: tuple = (150.0, 185.0, 225.0)  # RGB, 0 … 255
+    grass: tuple = (95.0, 125.0, 70.0)  # RGB, 0 … 255
+    asphalt: tuple = (105.0, 105.0, 110.0)  # RGB, 0 … 255
+    fog: float = 0.004  # extinction, 1/m
+    gain: float = 1.0  # brightness of the day
+    noise: float = 3.0  # standard deviation of the sensor noise, grey levels
+    mirror: bool = False  # the picture and the route are flipped left to right
 
-    def find(self,
-        kind: str,     # of actor
-    ) -> Thing | None: # the first thing of that kind
+    def find(
+        self,
+        kind: str,  # of actor
+    ) -> Thing | None:  # the first thing of that kind
         "The thing of one kind, or None."
         return next((t for t in self.things if t.kind == kind), None)
 
 # %% ../nbs/17_render.ipynb #9c32dabe
-def _axes(scene: Scene): # start of the lane's centre, its direction, its normal
+def _axes(scene: Scene):  # start of the lane's centre, its direction, its normal
     sin, cos = np.sin(scene.heading), np.cos(scene.heading)
     return np.array([0.0, -scene.offset]), np.array([cos, sin]), np.array([-sin, cos])
 
-
+# %% ../nbs/17_render.ipynb #9bcddba3
 def lane_to_ego(
-    scene: Scene, # geometry of the road
-    s,            # (…) arc length, m
-    lat=0.0,      # (…) lateral distance from the lane's centre, m
+    scene: Scene,  # geometry of the road
+    s,  # (…) arc length, m
+    lat=0.0,  # (…) lateral distance from the lane's centre, m
 ) -> np.ndarray:  # (…, 2) x forward, y right, m; the scene's `mirror` is not applied
     "Points in lane coordinates, in the ego frame."
     start, t, n = _axes(scene)
@@ -85,12 +84,12 @@ def lane_to_ego(
     along, aside = np.sin(k * s) / k - lat * np.sin(k * s), 2 * np.sin(k * s / 2) ** 2 / k + lat * np.cos(k * s)
     return start + along * t + aside * n
 
-
+# %% ../nbs/17_render.ipynb #1740b6ae
 def ego_to_lateral(
-    scene: Scene, # geometry of the road
-    x,            # m ahead
-    y,            # m to the right of the ego
-) -> tuple[np.ndarray, np.ndarray]: # m to the right of the lane's middle, and where that is one-to-one
+    scene: Scene,  # geometry of the road
+    x,  # m ahead
+    y,  # m to the right of the ego
+) -> tuple[np.ndarray, np.ndarray]:  # m to the right of the lane's middle, and where that is one-to-one
     "Inverse of `lane_to_ego` in its second coordinate."
     k, dy = scene.curvature, y + scene.offset
     side, square = math.cos(scene.heading) * dy - math.sin(scene.heading) * x, x * x + dy * dy
@@ -98,34 +97,36 @@ def ego_to_lateral(
     q = np.sqrt(1 - 2 * k * side + k * k * square)
     return (2 * side - k * square) / (1 + q), cos > 0.17 * q
 
-
+# %% ../nbs/17_render.ipynb #59e2be57
 def project(
-    scene: Scene, # camera
-    x,            # m ahead
-    y,            # m to the right
-    z=0.0,        # m above the road
-) -> tuple[Any, Any]: # px to the right and down
+    scene: Scene,  # camera
+    x,  # m ahead
+    y,  # m to the right
+    z=0.0,  # m above the road
+) -> tuple[Any, Any]:  # px to the right and down
     "Pinhole camera above the ego's origin that looks along x; its pitch is a shift of the horizon."
     return WIDTH / 2 + FOCAL * y / x, scene.horizon + FOCAL * (scene.camera - z) / x
 
 # %% ../nbs/17_render.ipynb #7128f26c
-FREE_SPEED = 13.0                               # m/s
+FREE_SPEED = 13.0  # m/s
 ANSWERS = ("go", "follow car", "brake car ahead", "stop red light")
 
-
+# %% ../nbs/17_render.ipynb #d23c6940
 @dataclass(frozen=True)
 class Labels:
-    route: np.ndarray       # (20, 2) m, ego frame, 1 m apart on the lane's centre
-    speed_wps: np.ndarray   # (10, 2) m, ego frame, every 0.25 s
-    answer: str             # one of ANSWERS
-    cause: str              # free, lead or light: the reason that decided the speed
+    route: np.ndarray  # (20, 2) m, ego frame, 1 m apart on the lane's centre
+    speed_wps: np.ndarray  # (10, 2) m, ego frame, every 0.25 s
+    answer: str  # one of ANSWERS
+    cause: str  # free, lead or light: the reason that decided the speed
 
     @property
     def mean_speed(self) -> float:  # m/s over the 2.5 s
         "Way travelled along the waypoints per second."
-        return float(np.linalg.norm(np.diff(self.speed_wps, axis=0, prepend=self.speed_wps[:1] * 0), axis=1).sum() / 2.5)
+        return float(
+            np.linalg.norm(np.diff(self.speed_wps, axis=0, prepend=self.speed_wps[:1] * 0), axis=1).sum() / 2.5
+        )
 
-
+# %% ../nbs/17_render.ipynb #e4ba40d5
 def allowed(scene: Scene) -> dict:  # reason -> the speed it allows, m/s
     "The speed that every reason in the scene allows."
     cars = [t.s for t in scene.things if t.kind in ("lead", "second")]
@@ -137,19 +138,19 @@ def allowed(scene: Scene) -> dict:  # reason -> the speed it allows, m/s
         found["light"] = max(0.0, (min(lights) - 10) / 2.5)
     return found
 
-
+# %% ../nbs/17_render.ipynb #a962740f
 def travelled(
-    now: float,    # speed at t = 0, m/s
-    goal: float,   # speed to reach, m/s
-    t: np.ndarray, # (n,) seconds
-) -> np.ndarray:   # (n,) metres
+    now: float,  # speed at t = 0, m/s
+    goal: float,  # speed to reach, m/s
+    t: np.ndarray,  # (n,) seconds
+) -> np.ndarray:  # (n,) metres
     "Distance along the lane: constant acceleration until the goal is reached, then constant speed."
     a = float(np.clip((goal - now) / 2, -6.0, 2.0))
     until = (goal - now) / a if a else 0.0
     early = np.minimum(t, until)
-    return now * early + a * early ** 2 / 2 + (t - early) * goal
+    return now * early + a * early**2 / 2 + (t - early) * goal
 
-
+# %% ../nbs/17_render.ipynb #003e181a
 def labels(scene: Scene) -> Labels:
     "What a driver who sees the scene does and says."
     found = allowed(scene)
@@ -157,12 +158,17 @@ def labels(scene: Scene) -> Labels:
     goal = found[cause]
     flip = np.array([1.0, -1.0 if scene.mirror else 1.0])
     way = travelled(scene.speed, goal, np.arange(1, 11) * 0.25)
-    answer = {"free": "go", "light": "stop red light", "lead": "brake car ahead" if goal < scene.speed - 1 else "follow car"}[cause]
+    answer = {
+        "free": "go",
+        "light": "stop red light",
+        "lead": "brake car ahead" if goal < scene.speed - 1 else "follow car",
+    }[cause]
     return Labels(lane_to_ego(scene, np.arange(1, 21)) * flip, lane_to_ego(scene, way) * flip, answer, cause)
 
 # %% ../nbs/17_render.ipynb #11a6bb2c
 class _Canvas:
     "A frame in float32 RGB with its id mask, and the colour of the fog."
+
     def __init__(self, scene: Scene):
         self.scene, self.ids = scene, np.zeros((HEIGHT, WIDTH), np.int16)
         self.rgb = np.empty((HEIGHT, WIDTH, 3), np.float32)
@@ -179,7 +185,12 @@ class _Canvas:
 
     def box(self, u0, v0, u1, v1, colour, ident, x):
         "An axis-parallel rectangle in pixels."
-        a, b, c, d = max(int(np.floor(u0)), 0), max(int(np.floor(v0)), 0), min(int(np.ceil(u1)), WIDTH), min(int(np.ceil(v1)), HEIGHT)
+        a, b, c, d = (
+            max(int(np.floor(u0)), 0),
+            max(int(np.floor(v0)), 0),
+            min(int(np.ceil(u1)), WIDTH),
+            min(int(np.ceil(v1)), HEIGHT),
+        )
         if a >= c or b >= d:
             return
         i, j = np.arange(a, c, dtype=np.float32), np.arange(b, d, dtype=np.float32)
@@ -189,11 +200,16 @@ class _Canvas:
 
     def disc(self, u, v, ru, rv, colour, ident, x):
         "An ellipse in pixels."
-        a, b, c, d = max(int(u - ru) - 1, 0), max(int(v - rv) - 1, 0), min(int(u + ru) + 2, WIDTH), min(int(v + rv) + 2, HEIGHT)
+        a, b, c, d = (
+            max(int(u - ru) - 1, 0),
+            max(int(v - rv) - 1, 0),
+            min(int(u + ru) + 2, WIDTH),
+            min(int(v + rv) + 2, HEIGHT),
+        )
         if a >= c or b >= d:
             return
         du, dv = (np.arange(a, c) + 0.5 - u) / ru, (np.arange(b, d) + 0.5 - v) / rv
-        radius = np.sqrt(du ** 2 + dv[:, None] ** 2)
+        radius = np.sqrt(du**2 + dv[:, None] ** 2)
         cover = np.clip((1 - radius) * min(ru, rv) + 0.5, 0, 1).astype(np.float32)
         self.blend(slice(b, d), slice(a, c), cover, colour, ident, x)
 
@@ -203,16 +219,18 @@ def _borders(scene: Scene) -> dict:  # lateral position of every line, m -> is i
     inner = {LANE * (i - 0.5): True for i in range(-left, right + 2)}
     return inner | {-LANE * (left + 0.5): False, LANE * (right + 0.5): False}
 
-
+# %% ../nbs/17_render.ipynb #61c12c05
 def _ground(canvas: _Canvas) -> None:
     "Sky, grass, road and lane lines with their ids."
     scene, top = canvas.scene, int(np.ceil(canvas.scene.horizon + 0.8))
     sky = np.linspace(0.82, 1.1, top, dtype=np.float32)[:, None, None]
-    canvas.rgb[:top] = np.asarray(scene.sky, np.float32) * sky + (canvas.haze - np.asarray(scene.sky, np.float32)) * (sky - 0.82) * 2
+    canvas.rgb[:top] = (
+        np.asarray(scene.sky, np.float32) * sky + (canvas.haze - np.asarray(scene.sky, np.float32)) * (sky - 0.82) * 2
+    )
     x = (FOCAL * scene.camera / (np.arange(top, HEIGHT) + 0.5 - scene.horizon)).astype(np.float32)[:, None]
     y = x * ((np.arange(WIDTH) + 0.5 - WIDTH / 2) / FOCAL).astype(np.float32)
     lat, near = ego_to_lateral(scene, x, y)
-    pixel = x / FOCAL                                    # metres per pixel across
+    pixel = x / FOCAL  # metres per pixel across
     near = near & (x < 75)
     left, right = -LANE * (scene.lanes[0] + 0.5) - 0.5, LANE * (scene.lanes[1] + 0.5) + 0.5
     road = np.clip(np.minimum(lat - left, right - lat) / pixel + 0.5, 0, 1) * near
@@ -232,12 +250,15 @@ def _ground(canvas: _Canvas) -> None:
     canvas.ids[top:] = ids
 
 # %% ../nbs/17_render.ipynb #2c8b6469
-def _span(scene: Scene, thing: Thing, s=None): # u of both sides, v of top and bottom, distance x, pixels per metre
+def _span(scene: Scene, thing: Thing, s=None):  # u of both sides, v of top and bottom, distance x, pixels per metre
     x, y = lane_to_ego(scene, thing.s if s is None else s, thing.lat)
-    (u0, v1), (u1, v0) = project(scene, x, y - thing.width / 2, thing.base), project(scene, x, y + thing.width / 2, thing.base + thing.height)
+    (u0, v1), (u1, v0) = (
+        project(scene, x, y - thing.width / 2, thing.base),
+        project(scene, x, y + thing.width / 2, thing.base + thing.height),
+    )
     return u0, v0, u1, v1, x, FOCAL / x
 
-
+# %% ../nbs/17_render.ipynb #1ba0895d
 def _car(canvas: _Canvas, thing: Thing) -> None:
     "A car seen from behind, or from the front when it is oncoming."
     scene, paint, front = canvas.scene, np.asarray(thing.colour), thing.kind == "oncoming"
@@ -257,7 +278,7 @@ def _car(canvas: _Canvas, thing: Thing) -> None:
         canvas.box(a, v0 + 0.48 * h, b, v0 + 0.62 * h, lamp, thing.ident, x)
     canvas.box(u0 + 0.6 * m, v0 + 0.68 * h, u1 - 0.6 * m, v0 + 0.78 * h, (215, 215, 205), thing.ident, x)
 
-
+# %% ../nbs/17_render.ipynb #53777fec
 def _light(canvas: _Canvas, thing: Thing) -> None:
     "A signal head that hangs over a lane: red lamp above, green lamp below, the lit one bright."
     u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
@@ -267,7 +288,7 @@ def _light(canvas: _Canvas, thing: Thing) -> None:
     for name, (at, lit, dark) in lamps.items():
         canvas.disc(u, v0 + at * (v1 - v0), r, r, lit if thing.state == name else dark, thing.ident, x)
 
-
+# %% ../nbs/17_render.ipynb #90d90e5a
 def _roadside(canvas: _Canvas, thing: Thing) -> None:
     "Gantry, tree, billboard, round sign or house."
     u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
@@ -278,30 +299,62 @@ def _roadside(canvas: _Canvas, thing: Thing) -> None:
             box(post - 0.09 * m, v0, post + 0.09 * m, ground, (112, 114, 118), ident, x)
         box(u0, v0, u1, v1, colour, ident, x)
         if thing.kind == "billboard":
-            box(u0 + 0.2 * (u1 - u0), v0 + 0.25 * (v1 - v0), u1 - 0.3 * (u1 - u0), v1 - 0.3 * (v1 - v0), 255 - colour * 0.6, ident, x)
+            box(
+                u0 + 0.2 * (u1 - u0),
+                v0 + 0.25 * (v1 - v0),
+                u1 - 0.3 * (u1 - u0),
+                v1 - 0.3 * (v1 - v0),
+                255 - colour * 0.6,
+                ident,
+                x,
+            )
     elif thing.kind == "tree":
         box(u - 0.15 * m, v1 - 0.4 * (v1 - v0), u + 0.15 * m, v1, (82, 62, 45), ident, x)
         canvas.disc(u, v0 + 0.36 * (v1 - v0), (u1 - u0) / 2, 0.36 * (v1 - v0), colour, ident, x)
-        canvas.disc(u - 0.1 * (u1 - u0), v0 + 0.28 * (v1 - v0), 0.3 * (u1 - u0), 0.2 * (v1 - v0), colour * 1.18, ident, x)
+        canvas.disc(
+            u - 0.1 * (u1 - u0), v0 + 0.28 * (v1 - v0), 0.3 * (u1 - u0), 0.2 * (v1 - v0), colour * 1.18, ident, x
+        )
     elif thing.kind == "sign":
         box(u - 0.07 * m, (v0 + v1) / 2, u + 0.07 * m, ground, (120, 122, 125), ident, x)
         canvas.disc(u, (v0 + v1) / 2, (u1 - u0) / 2, (v1 - v0) / 2, colour, ident, x)
-        box(u - 0.32 * (u1 - u0), (v0 + v1) / 2 - 0.1 * m, u + 0.32 * (u1 - u0), (v0 + v1) / 2 + 0.1 * m, (235, 235, 235), ident, x)
+        box(
+            u - 0.32 * (u1 - u0),
+            (v0 + v1) / 2 - 0.1 * m,
+            u + 0.32 * (u1 - u0),
+            (v0 + v1) / 2 + 0.1 * m,
+            (235, 235, 235),
+            ident,
+            x,
+        )
     else:
         box(u0, v0, u1, v1, colour, ident, x)
         box(u0, v0, u1, v0 + 0.16 * (v1 - v0), colour * 0.55, ident, x)
         for a in (0.15, 0.6):
-            box(u0 + a * (u1 - u0), v0 + 0.35 * (v1 - v0), u0 + (a + 0.25) * (u1 - u0), v0 + 0.6 * (v1 - v0), (70, 80, 95), ident, x)
+            box(
+                u0 + a * (u1 - u0),
+                v0 + 0.35 * (v1 - v0),
+                u0 + (a + 0.25) * (u1 - u0),
+                v0 + 0.6 * (v1 - v0),
+                (70, 80, 95),
+                ident,
+                x,
+            )
 
-
+# %% ../nbs/17_render.ipynb #ea9e2de8
 def render(
-    scene: Scene,                   # frame (168, 336, 3) uint8 and ids (168, 336) int16
-) -> tuple[np.ndarray, np.ndarray]: # frame (168, 336, 3) uint8 and ids (168, 336) int16
+    scene: Scene,  # frame (168, 336, 3) uint8 and ids (168, 336) int16
+) -> tuple[np.ndarray, np.ndarray]:  # frame (168, 336, 3) uint8 and ids (168, 336) int16
     "Paint a scene. The same scene always gives the same bytes; noise comes from `scene.seed` alone."
     canvas = _Canvas(scene)
     _ground(canvas)
     for thing in sorted(scene.things, key=lambda t: -t.s):
-        draw = _light if thing.kind.startswith("light") else _roadside if thing.kind in ("gantry",) + ROADSIDE[1:] else _car
+        draw = (
+            _light
+            if thing.kind.startswith("light")
+            else _roadside
+            if thing.kind in ("gantry",) + ROADSIDE[1:]
+            else _car
+        )
         draw(canvas, thing)
     grain = np.random.default_rng(scene.seed).standard_normal((HEIGHT, WIDTH), np.float32) * scene.noise
     frame = np.clip(canvas.rgb * scene.gain + grain[..., None] + 0.5, 0, 255).astype(np.uint8)
@@ -309,33 +362,77 @@ def render(
     return (np.ascontiguousarray(frame[:, ::-1]), np.ascontiguousarray(ids[:, ::-1])) if scene.mirror else (frame, ids)
 
 # %% ../nbs/17_render.ipynb #049871ff
-def _vehicle(rng, ident, kind, s, lat, brake): # a car or a van in some colour
-    paint = [(200, 200, 205), (45, 48, 55), (60, 80, 130), (150, 40, 40), (210, 190, 120), (90, 110, 90), (120, 122, 128)][rng.integers(7)]
+def _vehicle(rng, ident, kind, s, lat, brake):  # a car or a van in some colour
+    paint = [
+        (200, 200, 205),
+        (45, 48, 55),
+        (60, 80, 130),
+        (150, 40, 40),
+        (210, 190, 120),
+        (90, 110, 90),
+        (120, 122, 128),
+    ][rng.integers(7)]
     height = float(rng.choice([1.45, 1.6, 2.3], p=[0.5, 0.3, 0.2]))
     colour = tuple(float(c) for c in np.clip(np.array(paint) + rng.normal(0, 12, 3), 20, 235))
     return Thing(ident, kind, float(s), float(lat), 1.8, height, 0.0, colour, "brake" if rng.random() < brake else "")
 
-
-def _beside_road(rng, ident, kind, lanes): # one thing of the roadside
+# %% ../nbs/17_render.ipynb #9d7ba71e
+def _beside_road(rng, ident, kind, lanes):  # one thing of the roadside
     side = rng.choice([-1, 1])
     edge = LANE * (lanes[0 if side < 0 else 1] + 0.5)
     s = float(rng.uniform(7, 45))
     if kind == "parked":
         return _vehicle(rng, ident, "parked", s, side * (edge + rng.uniform(2.0, 3.5)), 0.4)
-    size = {"tree": (rng.uniform(2, 4), rng.uniform(3.5, 7), 0.0), "billboard": (rng.uniform(2, 4), rng.uniform(1.3, 2.2), rng.uniform(1, 3)),
-            "sign": (0.9, 0.9, rng.uniform(1.6, 2.6)), "house": (rng.uniform(5, 9), rng.uniform(3.5, 6), 0.0)}[kind]
-    away = {"tree": rng.uniform(2.5, 12), "billboard": rng.uniform(2.8, 8), "sign": rng.uniform(1.2, 3.5), "house": rng.uniform(8, 16)}[kind]
+    size = {
+        "tree": (rng.uniform(2, 4), rng.uniform(3.5, 7), 0.0),
+        "billboard": (rng.uniform(2, 4), rng.uniform(1.3, 2.2), rng.uniform(1, 3)),
+        "sign": (0.9, 0.9, rng.uniform(1.6, 2.6)),
+        "house": (rng.uniform(5, 9), rng.uniform(3.5, 6), 0.0),
+    }[kind]
+    away = {
+        "tree": rng.uniform(2.5, 12),
+        "billboard": rng.uniform(2.8, 8),
+        "sign": rng.uniform(1.2, 3.5),
+        "house": rng.uniform(8, 16),
+    }[kind]
     red = rng.random() < (0.5 if kind == "billboard" else 0.8)
     colour = {"tree": rng.uniform([35, 75, 30], [90, 130, 60]), "house": rng.uniform(90, 210, 3)}.get(kind, None)
     if colour is None:
         colour = rng.uniform([195, 20, 15], [250, 60, 50]) if red else rng.uniform(40, 220, 3)
-    return Thing(ident, kind, s, float(side * (edge + away)), float(size[0]), float(size[1]), float(size[2]), tuple(float(c) for c in colour))
+    return Thing(
+        ident,
+        kind,
+        s,
+        float(side * (edge + away)),
+        float(size[0]),
+        float(size[1]),
+        float(size[2]),
+        tuple(float(c) for c in colour),
+    )
 
+# %% ../nbs/17_render.ipynb #8a17aa7b
+def _signals(rng, ident):  # a gantry with signal heads: own lane's and, aside, other lanes'
+    s, base, own = (
+        float(rng.uniform(13.5, 30)),
+        float(rng.uniform(3.1, 4.3)),
+        rng.choice(["red", "green", ""], p=[0.55, 0.3, 0.15]),
+    )
 
-def _signals(rng, ident): # a gantry with signal heads: own lane's and, aside, other lanes'
-    s, base, own = float(rng.uniform(13.5, 30)), float(rng.uniform(3.1, 4.3)), rng.choice(["red", "green", ""], p=[0.55, 0.3, 0.15])
-    head = lambda i, kind, lat, state: Thing(i, kind, s - 0.05, float(lat + rng.uniform(-0.35, 0.35)), 1.0, 2.0, base, state=str(state))
-    found = [Thing(ident, "gantry", s, float(rng.uniform(-0.8, 0.8)), float(rng.uniform(10.5, 13)), 0.25, base + 2.0, (112.0, 114.0, 118.0))]
+    def head(i, kind, lat, state):
+        return Thing(i, kind, s - 0.05, float(lat + rng.uniform(-0.35, 0.35)), 1.0, 2.0, base, state=str(state))
+
+    found = [
+        Thing(
+            ident,
+            "gantry",
+            s,
+            float(rng.uniform(-0.8, 0.8)),
+            float(rng.uniform(10.5, 13)),
+            0.25,
+            base + 2.0,
+            (112.0, 114.0, 118.0),
+        )
+    ]
     if own:
         found.append(head(ident + 1, "light_own", 0.0, own))
     for i, lat in enumerate((-LANE, LANE)):
@@ -343,8 +440,8 @@ def _signals(rng, ident): # a gantry with signal heads: own lane's and, aside, o
             found.append(head(ident + 2 + i, "light_other", lat, rng.choice(["red", "green"])))
     return found
 
-
-def _draw(rng, wide) -> Scene: # one candidate
+# %% ../nbs/17_render.ipynb #2404f266
+def _draw(rng, wide) -> Scene:  # one candidate
     lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
     things = _signals(rng, FIRST) if rng.random() < 0.6 else []
     if rng.random() < 0.55:
@@ -355,21 +452,46 @@ def _draw(rng, wide) -> Scene: # one candidate
     for i, (lane, side) in enumerate(zip(lanes, (-1, 1))):
         if lane and rng.random() < 0.5:
             kind = "oncoming" if side < 0 else "beside"
-            things.append(_vehicle(rng, FIRST + 6 + i, kind, rng.uniform(8, 35), side * LANE + rng.uniform(-0.4, 0.4), 0.35))
+            things.append(
+                _vehicle(rng, FIRST + 6 + i, kind, rng.uniform(8, 35), side * LANE + rng.uniform(-0.4, 0.4), 0.35)
+            )
     for i in range(rng.integers(0, 7)):
-        things.append(_beside_road(rng, FIRST + 10 + i, str(rng.choice(ROADSIDE, p=[0.25, 0.3, 0.15, 0.2, 0.1])), lanes))
+        things.append(
+            _beside_road(rng, FIRST + 10 + i, str(rng.choice(ROADSIDE, p=[0.25, 0.3, 0.15, 0.2, 0.1])), lanes)
+        )
     dusk = rng.random()
     sky = np.array([150, 185, 225]) * (1 - dusk) + np.array([185, 185, 185]) * dusk + rng.normal(0, 10, 3)
-    grass = np.array([95, 125, 70]) + rng.normal(0, 12, 3) if rng.random() < 0.7 else np.array([150, 135, 100]) + rng.normal(0, 10, 3)
+    grass = (
+        np.array([95, 125, 70]) + rng.normal(0, 12, 3)
+        if rng.random() < 0.7
+        else np.array([150, 135, 100]) + rng.normal(0, 10, 3)
+    )
     asphalt = rng.uniform(75, 125) + rng.normal(0, 3, 3)
-    colour = lambda c: tuple(float(i) for i in c)
-    return Scene(int(rng.integers(2 ** 31)), float(np.round(rng.uniform(3, 13), 1)), float(rng.uniform(-0.02, 0.02) * wide), float(rng.uniform(-0.75, 0.75) * wide),
-                 float(rng.uniform(-0.075, 0.075) * wide), 1.5 + float(rng.uniform(-1, 1) * wide / 6), 66 + float(rng.uniform(-15, 15) * wide), lanes, tuple(things),
-                 colour(sky), colour(grass), colour(asphalt), float(rng.uniform(0.001, 0.010)), float(rng.uniform(0.7, 1.12)),
-                 float(rng.uniform(1, 6)), bool(rng.random() < 0.5))
 
+    def colour(c):
+        return tuple(float(i) for i in c)
 
-def _seen(scene: Scene, thing: Thing) -> bool: # inside the frame, and at most 40 % behind nearer things
+    return Scene(
+        int(rng.integers(2**31)),
+        float(np.round(rng.uniform(3, 13), 1)),
+        float(rng.uniform(-0.02, 0.02) * wide),
+        float(rng.uniform(-0.75, 0.75) * wide),
+        float(rng.uniform(-0.075, 0.075) * wide),
+        1.5 + float(rng.uniform(-1, 1) * wide / 6),
+        66 + float(rng.uniform(-15, 15) * wide),
+        lanes,
+        tuple(things),
+        colour(sky),
+        colour(grass),
+        colour(asphalt),
+        float(rng.uniform(0.001, 0.010)),
+        float(rng.uniform(0.7, 1.12)),
+        float(rng.uniform(1, 6)),
+        bool(rng.random() < 0.5),
+    )
+
+# %% ../nbs/17_render.ipynb #535005d3
+def _seen(scene: Scene, thing: Thing) -> bool:  # inside the frame, and at most 40 % behind nearer things
     u0, v0, u1, v1, *_ = _span(scene, thing)
     if u0 < 4 or u1 > WIDTH - 4 or v0 < 1:
         return False
@@ -380,7 +502,7 @@ def _seen(scene: Scene, thing: Thing) -> bool: # inside the frame, and at most 4
             hidden += max(0.0, min(u1, c) - max(u0, a)) * max(0.0, min(v1, d) - max(v0, b))
     return hidden <= 0.4 * (u1 - u0) * (v1 - v0)
 
-
+# %% ../nbs/17_render.ipynb #a1240c23
 def clear_cut(scene: Scene) -> bool:
     "Whether its causes are in view and its label does not hang by a hair."
     speeds = sorted(allowed(scene).values())
@@ -390,10 +512,10 @@ def clear_cut(scene: Scene) -> bool:
         return False
     return all(_seen(scene, t) for t in scene.things if t.kind in ("lead", "light_own"))
 
-
+# %% ../nbs/17_render.ipynb #e06248b4
 def sample(
     rng: np.random.Generator,
-    wide: float = 1.0, # factor on the range of curvature, offset, heading, camera height and horizon
+    wide: float = 1.0,  # factor on the range of curvature, offset, heading, camera height and horizon
 ) -> Scene:
     "A random scene that is `clear_cut`."
     scene = _draw(rng, wide)
@@ -404,27 +526,39 @@ def sample(
 # %% ../nbs/17_render.ipynb #cea32785
 TWINS = ("no_lead", "green", "no_light", "no_distractors", "moved_distractors", "straight", "mirrored")
 
-
-def _moved(scene: Scene) -> Scene: # the roadside drawn anew until nothing hides a cause
+# %% ../nbs/17_render.ipynb #e42b0ae6
+def _moved(scene: Scene) -> Scene:  # the roadside drawn anew until nothing hides a cause
     rng = np.random.default_rng([scene.seed, 1])
-    fresh = lambda t: replace(_beside_road(rng, t.ident, t.kind, scene.lanes), colour=t.colour, state=t.state, width=t.width, height=t.height, base=t.base)
+
+    def fresh(t):
+        return replace(
+            _beside_road(rng, t.ident, t.kind, scene.lanes),
+            colour=t.colour,
+            state=t.state,
+            width=t.width,
+            height=t.height,
+            base=t.base,
+        )
+
     for _ in range(200):
         other = replace(scene, things=tuple(fresh(t) if t.kind in ROADSIDE else t for t in scene.things))
         if clear_cut(other):
             return other
     raise ValueError(f"no free place for the roadside of scene {scene.seed} in 200 tries; use another scene")
 
-
+# %% ../nbs/17_render.ipynb #907599c8
 def twin(
-    scene: Scene, # the scene as it is
-    kind: str,    # one of TWINS
-) -> Scene:       # the scene as it might have been
+    scene: Scene,  # the scene as it is
+    kind: str,  # one of TWINS
+) -> Scene:  # the scene as it might have been
     "A counterfactual scene. Raises ValueError when the scene has nothing of that kind to change."
     need = {"no_lead": "lead", "green": "light_own", "no_light": "light_own"}.get(kind)
     if kind not in TWINS:
         raise ValueError(f"no twin is called {kind!r}; choose from {', '.join(TWINS)}")
     if need and scene.find(need) is None:
-        raise ValueError(f"twin {kind!r} needs a thing of kind {need!r}; this scene has {sorted({t.kind for t in scene.things})}")
+        raise ValueError(
+            f"twin {kind!r} needs a thing of kind {need!r}; this scene has {sorted({t.kind for t in scene.things})}"
+        )
     if kind == "straight":
         return replace(scene, curvature=0.0)
     if kind == "mirrored":
@@ -439,19 +573,19 @@ def twin(
 # %% ../nbs/17_render.ipynb #9dd85cc6
 MASK_TARGETS = ("brake_lead", "brake_light", "curve")
 
-
-def _grow(mask: np.ndarray, by: int) -> np.ndarray: # a square dilation by `by` pixels
+# %% ../nbs/17_render.ipynb #6037983b
+def _grow(mask: np.ndarray, by: int) -> np.ndarray:  # a square dilation by `by` pixels
     for axis in (0, 1):
         padded = np.pad(mask, [(by, by) if a == axis else (0, 0) for a in (0, 1)])
         mask = np.any([np.take(padded, range(i, i + mask.shape[axis]), axis) for i in range(2 * by + 1)], axis=0)
     return mask
 
-
+# %% ../nbs/17_render.ipynb #6de01c19
 def cause_mask(
-    scene: Scene,    # the scene
-    ids: np.ndarray, # (H, W) its id mask from `render`
-    target: str,     # brake_lead, brake_light or curve
-) -> np.ndarray:     # (H, W) bool; all False where the scene has no such cause
+    scene: Scene,  # the scene
+    ids: np.ndarray,  # (H, W) its id mask from `render`
+    target: str,  # brake_lead, brake_light or curve
+) -> np.ndarray:  # (H, W) bool; all False where the scene has no such cause
     "Pixels that the target follows from."
     if target not in MASK_TARGETS:
         raise ValueError(f"no cause is known for target {target!r}; choose from {', '.join(MASK_TARGETS)}")
@@ -462,19 +596,19 @@ def cause_mask(
     thing = scene.find(kind)
     return ids == thing.ident if thing and labels(scene).cause == cause else np.zeros(ids.shape, bool)
 
-
+# %% ../nbs/17_render.ipynb #6e82d425
 def distractor_mask(
     scene: Scene,
-    ids: np.ndarray, # of `render`
-) -> np.ndarray:     # (H, W) bool
+    ids: np.ndarray,  # of `render`
+) -> np.ndarray:  # (H, W) bool
     "Pixels of everything that is no cause of anything."
     return np.isin(ids, [t.ident for t in scene.things if t.kind in DISTRACTORS])
 
-
+# %% ../nbs/17_render.ipynb #fa07ba82
 def patch_cover(
-    mask: np.ndarray, # (168, 336) bool
+    mask: np.ndarray,  # (168, 336) bool
     patch: int = 14,  # px side of a patch
-) -> np.ndarray:      # (rows, cols) float64 share of each patch that is covered
+) -> np.ndarray:  # (rows, cols) float64 share of each patch that is covered
     "A pixel mask on the grid of patches."
     h, w = mask.shape
     return mask.reshape(h // patch, patch, w // patch, patch).mean((1, 3))
@@ -482,65 +616,96 @@ def patch_cover(
 # %% ../nbs/17_render.ipynb #a0e2fa77
 DRIVES_FOLDER = (Path(__file__).parent if "__file__" in globals() else Path("../experiment")) / "data" / "scenes"
 DRIVES = ("approach", "light", "bend")
-SECONDS = 0.25                                             # between frames
+SECONDS = 0.25  # between frames
 
-
-def _start(kind: str) -> Scene: # first frame of a drive
+# %% ../nbs/17_render.ipynb #39f125a5
+def _start(kind: str) -> Scene:  # first frame of a drive
     rng = np.random.default_rng(DRIVES.index(kind))
     lanes = {"approach": (1, 1), "light": (1, 0), "bend": (1, 0)}[kind]
-    things = [replace(_beside_road(rng, FIRST + 10 + i, k, lanes), s=10.0 + 11 * i) for i, k in enumerate(("tree", "parked", "sign", "tree", "house", "billboard"))]
+    things = [
+        replace(_beside_road(rng, FIRST + 10 + i, k, lanes), s=10.0 + 11 * i)
+        for i, k in enumerate(("tree", "parked", "sign", "tree", "house", "billboard"))
+    ]
     things.append(_vehicle(rng, FIRST + 6, "oncoming", 48, -LANE, 0.0))
     if kind == "approach":
         things.append(_vehicle(rng, FIRST + 4, "lead", 27, 0.1, 1.0))
     if kind == "light":
-        head = lambda i, name, lat, state: Thing(FIRST + i, name, 33.95, lat, 1.0, 2.0, 3.2, state=state)
-        things += [Thing(FIRST, "gantry", 34.0, -1.0, 11.0, 0.25, 5.2, (112.0, 114.0, 118.0)), head(1, "light_own", 0.2, "red"), head(2, "light_other", -LANE, "green")]
-    return Scene(100 + DRIVES.index(kind), {"approach": 12.0, "light": 7.0, "bend": 9.0}[kind], lanes=lanes, things=tuple(things), horizon=70.0, noise=0.6)
 
+        def head(i, name, lat, state):
+            return Thing(FIRST + i, name, 33.95, lat, 1.0, 2.0, 3.2, state=state)
 
+        things += [
+            Thing(FIRST, "gantry", 34.0, -1.0, 11.0, 0.25, 5.2, (112.0, 114.0, 118.0)),
+            head(1, "light_own", 0.2, "red"),
+            head(2, "light_other", -LANE, "green"),
+        ]
+    return Scene(
+        100 + DRIVES.index(kind),
+        {"approach": 12.0, "light": 7.0, "bend": 9.0}[kind],
+        lanes=lanes,
+        things=tuple(things),
+        horizon=70.0,
+        noise=0.6,
+    )
+
+# %% ../nbs/17_render.ipynb #7e502193
 def drive(
-    kind: str,    # approach, light or bend
+    kind: str,  # approach, light or bend
     n: int = 24,  # frames, 0.25 s apart
-) -> list[Scene]: # in order of time
+) -> list[Scene]:  # in order of time
     "A smooth sequence of scenes. Raises ValueError for an unknown kind."
     if kind not in DRIVES:
         raise ValueError(f"no drive is called {kind!r}; choose from {', '.join(DRIVES)}")
-    own = {"lead": 4.5, "oncoming": -9.0}                   # their speeds along the lane, m/s
+    own = {"lead": 4.5, "oncoming": -9.0}  # their speeds along the lane, m/s
     scene, found = _start(kind), []
     for i in range(n):
         t, sway = i / max(n - 1, 1), i * SECONDS
         bend = {"approach": 0.006 * np.sin(2 * t), "light": -0.004, "bend": 0.022 * np.sin(2 * np.pi * t)}[kind]
-        lit = lambda thing: replace(thing, state="green") if thing.kind == "light_own" and t > 0.5 else thing
-        scene = replace(scene, seed=scene.seed + 1000, curvature=float(bend), offset=0.25 * float(np.sin(0.7 * sway)), heading=0.02 * float(np.cos(0.7 * sway)),
-                        horizon=70 + 1.5 * float(np.sin(1.9 * sway)), things=tuple(map(lit, scene.things)))
-        found.append(replace(scene, speed=float(np.round(scene.speed, 1)), things=tuple(x for x in scene.things if x.s > 5)))
+
+        def lit(thing):
+            return replace(thing, state="green") if thing.kind == "light_own" and t > 0.5 else thing
+
+        scene = replace(
+            scene,
+            seed=scene.seed + 1000,
+            curvature=float(bend),
+            offset=0.25 * float(np.sin(0.7 * sway)),
+            heading=0.02 * float(np.cos(0.7 * sway)),
+            horizon=70 + 1.5 * float(np.sin(1.9 * sway)),
+            things=tuple(map(lit, scene.things)),
+        )
+        found.append(
+            replace(scene, speed=float(np.round(scene.speed, 1)), things=tuple(x for x in scene.things if x.s > 5))
+        )
         allow = min(allowed(found[-1]).values())
         way = scene.speed * SECONDS
         moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * SECONDS - way) for x in scene.things)
-        scene = replace(scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * SECONDS)
+        scene = replace(
+            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * SECONDS
+        )
     return found
 
-
+# %% ../nbs/17_render.ipynb #4a9f6396
 def gaze(
     scene: Scene,
-    ids: np.ndarray,     # its id mask
-    blur: float = 7.0,   # standard deviation, px
-) -> np.ndarray:         # (H, W) uint8, 255 at its maximum
+    ids: np.ndarray,  # its id mask
+    blur: float = 7.0,  # standard deviation, px
+) -> np.ndarray:  # (H, W) uint8, 255 at its maximum
     "A gaze-like map: the cause of the speed where there is one, else the borders of the road, blurred."
     target = {"lead": "brake_lead", "light": "brake_light", "free": "curve"}[labels(scene).cause]
     reach = int(3 * blur)
-    kernel = np.exp(-np.arange(-reach, reach + 1) ** 2 / (2 * blur ** 2))
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * blur**2))
     m = np.pad(cause_mask(scene, ids, target).astype(float), reach)
     for axis in (0, 1):
         m = np.apply_along_axis(np.convolve, axis, m, kernel, mode="valid")
     return np.round(255 * m / max(m.max(), 1e-12)).astype(np.uint8)
 
-
+# %% ../nbs/17_render.ipynb #7ac56992
 def write_drive(
-    kind: str,      # one of DRIVES
-    folder: Path,   # <folder>/<kind>/ is made
-    n: int = 24,    # frames
-) -> Path:          # the folder
+    kind: str,  # one of DRIVES
+    folder: Path,  # <folder>/<kind>/ is made
+    n: int = 24,  # frames
+) -> Path:  # the folder
     "Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others; `video_garmin_speed/` in m/s for all."
     root = Path(folder) / kind
     frames = root / ("images" if kind == "bend" else "video_garmin")
@@ -554,10 +719,10 @@ def write_drive(
             Image.fromarray(gaze(scene, ids)).save(root / "video_saliency" / f"{i:04d}.png", optimize=True)
     return root
 
-
+# %% ../nbs/17_render.ipynb #f8f2c944
 def drives(
-    out: str = str(DRIVES_FOLDER), # folder that receives one folder per drive
-    frames: int = 24,              # per drive, 0.25 s apart
+    out: str = str(DRIVES_FOLDER),  # folder that receives one folder per drive
+    frames: int = 24,  # per drive, 0.25 s apart
 ) -> Summary:
     "Write the bundled drives (approach, light, bend) as folders of frames with speeds."
     return Summary([str(write_drive(kind, Path(out), frames)) for kind in DRIVES])

@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
 from fastcore.docments import docments
 from tqdm.auto import tqdm
-
 from .hooks import CaptureError
 from .model import ModelError
 from .payload import PayloadError
@@ -29,37 +27,45 @@ FRAME_FOLDERS = ("images", "video_garmin")
 SPEED_FOLDER, GAZE_FOLDER = "video_garmin_speed", "video_saliency"
 GAZE_FILES = PICTURES | {".txt", ".csv"}
 
+# %% ../nbs/12_runs.ipynb #b0ddb48b
 class RunError(ValueError):
     "A command cannot start or an item cannot be processed; the message names the path and the remedy."
 
+# %% ../nbs/12_runs.ipynb #b74acffb
 @dataclass(frozen=True)
 class FrameFile:
     "One frame on disk."
-    path: Path               # the picture
-    tag: str                 # unique name for output files
-    scene: str = ""          # the scene's path below the source, "" when there is one scene only
-    speed_path: Path | None = None # its speed file, when there is one
+
+    path: Path  # the picture
+    tag: str  # unique name for output files
+    scene: str = ""  # the scene's path below the source, "" when there is one scene only
+    speed_path: Path | None = None  # its speed file, when there is one
     gaze_path: Path | None = None  # its gaze map or points, when there are some
-    silent: bool = False           # its scene has speeds, but not for this frame
+    silent: bool = False  # its scene has speeds, but not for this frame
 
     @property
-    def name(self) -> str: return self.tag.removeprefix(f"{self.scene}__") if self.scene else self.tag # unique in its scene
+    def name(self) -> str:  # unique in its scene
+        return self.tag.removeprefix(f"{self.scene}__") if self.scene else self.tag
 
+# %% ../nbs/12_runs.ipynb #4b39e336
 def natural(
-    path: Path, # a file
-) -> list:      # sort key: 2.png before 10.png
+    path: Path,  # a file
+) -> list:  # sort key: 2.png before 10.png
     "Order names by the numbers in them."
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p.lower()) for p in re.split(r"(\d+)", str(path)) if p]
 
+# %% ../nbs/12_runs.ipynb #f4f6717c
 def _files(folder, kinds):
     "Files of some kinds, in natural order."
-    with os.scandir(folder) as entries: names = [e.name for e in entries if os.path.splitext(e.name)[1].lower() in kinds and not e.name.startswith(".")]
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if os.path.splitext(e.name)[1].lower() in kinds and not e.name.startswith(".")]
     return [folder / n for n in sorted(names, key=natural)]
 
+# %% ../nbs/12_runs.ipynb #f20f678d
 def frame_folders(
-    source: str | Path, # a scene or a tree of scenes
-    names: Iterable[str] = FRAME_FOLDERS, # of folders that hold frames
-) -> list[Path]: # in natural order
+    source: str | Path,  # a scene or a tree of scenes
+    names: Iterable[str] = FRAME_FOLDERS,  # of folders that hold frames
+) -> list[Path]:  # in natural order
     "Folders that should hold frames, also empty ones."
     found = []
     for at, below, _ in os.walk(source):
@@ -67,103 +73,158 @@ def frame_folders(
         below[:] = [n for n in below if n not in names and not n.startswith(".")]
     return sorted(found, key=natural)
 
+# %% ../nbs/12_runs.ipynb #570f0cbe
 def _group(folder, pictures, root, scene, speed_folder, gaze_folder):
     "The frames of one folder."
-    beside = lambda name, kinds: {p.stem: p for p in _files(root / name, kinds)} if (root / name).is_dir() else {}
-    speeds, gazes, stems = beside(speed_folder, {".txt"}), beside(gaze_folder, GAZE_FILES), Counter(p.stem for p in pictures)
+
+    def beside(name, kinds):
+        return {p.stem: p for p in _files(root / name, kinds)} if (root / name).is_dir() else {}
+
+    speeds, gazes, stems = (
+        beside(speed_folder, {".txt"}),
+        beside(gaze_folder, GAZE_FILES),
+        Counter(p.stem for p in pictures),
+    )
     for p in pictures:
         name = p.stem if stems[p.stem] == 1 else p.name.replace(".", "_")
-        yield FrameFile(p, f"{scene}__{name}" if scene else name, scene, speeds.get(p.stem), gazes.get(p.stem), bool(speeds) and p.stem not in speeds)
+        yield FrameFile(
+            p,
+            f"{scene}__{name}" if scene else name,
+            scene,
+            speeds.get(p.stem),
+            gazes.get(p.stem),
+            bool(speeds) and p.stem not in speeds,
+        )
 
+# %% ../nbs/12_runs.ipynb #a6523995
 def find_frames(
-    source: str | Path,                   # a picture, a folder of pictures, a scene, or a tree of scenes
-    names: Iterable[str] = FRAME_FOLDERS, # of folders that hold frames
-    speed_folder: str = SPEED_FOLDER,     # of `<frame>.txt`, beside the frames' folder
-    gaze_folder: str = GAZE_FOLDER,       # of gaze maps, likewise
-) -> list[FrameFile]:                     # in natural order; raises RunError when there are none
+    source: str | Path,  # a picture, a folder of pictures, a scene, or a tree of scenes
+    names: Iterable[str] = FRAME_FOLDERS,  # of folders that hold frames
+    speed_folder: str = SPEED_FOLDER,  # of `<frame>.txt`, beside the frames' folder
+    gaze_folder: str = GAZE_FOLDER,  # of gaze maps, likewise
+) -> list[FrameFile]:  # in natural order; raises RunError when there are none
     "All frames below a path with their speeds and gaze."
     source, names = Path(source), tuple(names)
-    if source.is_file(): groups = {source.parent: [source]}
-    elif not source.is_dir(): raise RunError(f"{source}: no such file or folder")
-    else: groups = {folder: found for folder in [source, *frame_folders(source, names)] if (found := _files(folder, PICTURES))}
-    if not groups: raise RunError(f"{source}: no pictures in it, nor in folders named {' or '.join(names)} below it ({', '.join(sorted(PICTURES))})")
+    if source.is_file():
+        groups = {source.parent: [source]}
+    elif not source.is_dir():
+        raise RunError(f"{source}: no such file or folder")
+    else:
+        groups = {
+            folder: found for folder in [source, *frame_folders(source, names)] if (found := _files(folder, PICTURES))
+        }
+    if not groups:
+        raise RunError(
+            f"{source}: no pictures in it, nor in folders named {' or '.join(names)} below it ({', '.join(sorted(PICTURES))})"
+        )
     frames = []
     for folder, pictures in groups.items():
         root = folder.parent if folder.name in names else folder
-        frames += _group(folder, pictures, root, "" if len(groups) == 1 else "__".join(root.relative_to(source).parts), speed_folder, gaze_folder)
+        frames += _group(
+            folder,
+            pictures,
+            root,
+            "" if len(groups) == 1 else "__".join(root.relative_to(source).parts),
+            speed_folder,
+            gaze_folder,
+        )
     return frames
 
+# %% ../nbs/12_runs.ipynb #2dbbf762
 def collisions(
     frames: Iterable[FrameFile],
-) -> dict[str, str]: # path → reason, for every frame whose output files would be another's
+) -> dict[str, str]:  # path → reason, for every frame whose output files would be another's
     "Frames whose tags differ by nothing, or by upper and lower case alone: the first keeps its name."
     first, late = {}, {}
     for f in frames:
         owner = first.setdefault(f.tag.casefold(), f)
-        if owner is not f: late[str(f.path)] = f"{f.path}: its outputs would be named {f.tag}, as those of {owner.path}: rename one of the two"
+        if owner is not f:
+            late[str(f.path)] = (
+                f"{f.path}: its outputs would be named {f.tag}, as those of {owner.path}: rename one of the two"
+            )
     return late
 
+# %% ../nbs/12_runs.ipynb #94a6300c
 def read_speed(
-    path: Path, # a text file with one number
-) -> float: # m/s
+    path: Path,  # a text file with one number
+) -> float:  # m/s
     "A frame's speed. Raises RunError when it is no finite number."
-    try: value = float(path.read_text().strip())
-    except (OSError, UnicodeDecodeError, ValueError): value = math.nan
-    if not math.isfinite(value): raise RunError(f"{path}: expected one number, the speed in m/s")
+    try:
+        value = float(path.read_text().strip())
+    except (OSError, UnicodeDecodeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise RunError(f"{path}: expected one number, the speed in m/s")
     return value
 
 # %% ../nbs/12_runs.ipynb #6d5f2858
 OWN_ERRORS = (RunError, ModelError, FrameError, PayloadError, CaptureError, ValueError, OSError)
 
+# %% ../nbs/12_runs.ipynb #da1101aa
 @contextmanager
 def pipeline_log(
-    out: str | Path,           # the run's folder; made when missing
-) -> Iterator[logging.Logger]: # a context; the logger writes `out/pipeline.log`, warnings also to stderr
+    out: str | Path,  # the run's folder; made when missing
+) -> Iterator[logging.Logger]:  # a context; the logger writes `out/pipeline.log`, warnings also to stderr
     "A log of its own: no global logger is touched, the file is closed at the end."
     out = Path(out)
-    try: out.mkdir(parents=True, exist_ok=True); handler = logging.FileHandler(out / "pipeline.log", encoding="utf-8")
-    except OSError as error: raise RunError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(out / "pipeline.log", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{out}: cannot write there ({error.strerror}); choose another --out") from None
     log, screen = logging.Logger("pipeline"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    screen.setLevel(logging.WARNING); screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
-    log.addHandler(handler); log.addHandler(screen)
-    try: yield log
-    finally: handler.close()
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.addHandler(screen)
+    try:
+        yield log
+    finally:
+        handler.close()
 
+# %% ../nbs/12_runs.ipynb #02f6f33d
 @dataclass
 class Summary:
     "What became of the items of a run."
-    done: list[str] = field(default_factory=list)               # tags
-    failed: dict[str, str] = field(default_factory=dict)        # tag → reason
 
-    def fail(self,
-        tag: str,            # of the item
-        reason: str,         # one line
-        log: logging.Logger, # of the run
-        details: str = "",   # a traceback, where the cause is not the package's own error
+    done: list[str] = field(default_factory=list)  # tags
+    failed: dict[str, str] = field(default_factory=dict)  # tag → reason
+
+    def fail(
+        self,
+        tag: str,  # of the item
+        reason: str,  # one line
+        log: logging.Logger,  # of the run
+        details: str = "",  # a traceback, where the cause is not the package's own error
     ) -> None:
         "Note an item that was not done."
         self.failed[tag] = reason
         log.error("%s: %s", tag, reason)
-        if details: log.info("%s", details)
+        if details:
+            log.info("%s", details)
 
     @property
-    def code(self) -> int: return int(bool(self.failed) or not self.done) # exit status
+    def code(self) -> int:  # exit status
+        return int(bool(self.failed) or not self.done)
+
     def __str__(self):
         lines = [f"{len(self.done)} done, {len(self.failed)} failed"]
         return "\n".join(lines + [f"  {tag}: {reason}" for tag, reason in self.failed.items()])
 
+# %% ../nbs/12_runs.ipynb #796bfa00
 def reason_of(
-    error: BaseException, # what was raised
-) -> str:                 # one line
+    error: BaseException,  # what was raised
+) -> str:  # one line
     "What an error says."
     return " ".join(str(error).split()) or type(error).__name__
 
+# %% ../nbs/12_runs.ipynb #8c07985b
 def each(
-    items: Iterable,              # things with a `.tag`
-    work: Callable,               # called with one item
-    log: logging.Logger,          # of the run
-    what: str = "frames",         # the progress bar's name
+    items: Iterable,  # things with a `.tag`
+    work: Callable,  # called with one item
+    log: logging.Logger,  # of the run
+    what: str = "frames",  # the progress bar's name
 ) -> Summary:
     "Run `work` over the items, survive failures, list them at the end."
     summary = Summary()
@@ -171,14 +232,19 @@ def each(
         try:
             work(item)
             summary.done.append(item.tag)
-        except Exception as error: summary.fail(item.tag, reason_of(error), log, "" if isinstance(error, OWN_ERRORS) else traceback.format_exc())
+        except Exception as error:
+            summary.fail(
+                item.tag, reason_of(error), log, "" if isinstance(error, OWN_ERRORS) else traceback.format_exc()
+            )
     log.info("%s", summary)
     return summary
 
+# %% ../nbs/12_runs.ipynb #c6125190
 @contextmanager
-def one_line_errors() -> Iterator[None]: # a context
+def one_line_errors() -> Iterator[None]:  # a context
     "For commands: the package's own errors end the program with one line and exit code 2 instead of a traceback."
-    try: yield
+    try:
+        yield
     except OWN_ERRORS as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -187,38 +253,74 @@ def one_line_errors() -> Iterator[None]: # a context
 def _add(parser, name, parameter, text, choices):
     "One parameter of a function as an argument of its command."
     kind, default, many = parameter.annotation, parameter.default, False
-    if default is inspect.Parameter.empty: parser.add_argument(name, help=text); return
-    if kind is bool: parser.add_argument(f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, default=default, help=text); return
-    if kind in (list, tuple): kind, many = str, True
+    if default is inspect.Parameter.empty:
+        parser.add_argument(name, help=text)
+        return
+    if kind is bool:
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", action=argparse.BooleanOptionalAction, default=default, help=text
+        )
+        return
+    if kind in (list, tuple):
+        kind, many = str, True
     kind = next((k for k in (int, float) if k is kind or k in getattr(kind, "__args__", ())), str)
     shown = "" if default in (None, ()) else f" (default: {' '.join(default) if many else default})"
-    parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, help=f"{text}{shown}", choices=choices, **(dict(nargs="+") if many else {}))
+    parser.add_argument(
+        f"--{name.replace('_', '-')}",
+        type=kind,
+        default=default,
+        help=f"{text}{shown}",
+        choices=choices,
+        **(dict(nargs="+") if many else {}),
+    )
 
-DASH = "\0"   # stands before a value that begins with a dash, so that argparse does not take it for an option
 
+DASH = "\0"  # stands before a value that begins with a dash, so that argparse does not take it for an option
+
+# %% ../nbs/12_runs.ipynb #402d5ebb
 def _guard(words, known):
     "Values that begin with a dash (`--target -forward_speed lateral`), told apart from options."
     words, option = list(words), None
     for i, word in enumerate(words):
-        if word in known: option = known[word]
-        elif option is not None and word.startswith("-") and not word.startswith("--") and option.type is str and (option.nargs == "+" or words[i - 1] in known): words[i] = DASH + word
+        if word in known:
+            option = known[word]
+        elif (
+            option is not None
+            and word.startswith("-")
+            and not word.startswith("--")
+            and option.type is str
+            and (option.nargs == "+" or words[i - 1] in known)
+        ):
+            words[i] = DASH + word
     return words
 
+# %% ../nbs/12_runs.ipynb #536e816b
 def _plain(value):
     "Values without the guard."
-    if isinstance(value, list): return [_plain(v) for v in value]
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
     return value.removeprefix(DASH) if isinstance(value, str) else value
 
+# %% ../nbs/12_runs.ipynb #abf0ca69
 def command(
     function: Callable,  # takes plain values, returns a `Summary`
-    epilog: str = "",    # shown below the options
-    **choices,           # parameter → allowed values
-) -> Callable: # main(argv=None) -> exit code
+    epilog: str = "",  # shown below the options
+    **choices,  # parameter → allowed values
+) -> Callable:  # main(argv=None) -> exit code
     "A command-line program from a documented function."
-    parser = argparse.ArgumentParser(prog=function.__name__, description=inspect.getdoc(function), epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog=function.__name__,
+        description=inspect.getdoc(function),
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     notes = docments(function)
-    for name, parameter in inspect.signature(function).parameters.items(): _add(parser, name, parameter, (notes.get(name) or "").replace("%", "%%"), choices.get(name))
+    for name, parameter in inspect.signature(function).parameters.items():
+        _add(parser, name, parameter, (notes.get(name) or "").replace("%", "%%"), choices.get(name))
+
     def main(argv: list[str] | None = None) -> int:
         words = _guard(sys.argv[1:] if argv is None else argv, parser._option_string_actions)
-        with one_line_errors(): return function(**{k: _plain(v) for k, v in vars(parser.parse_args(words)).items()}).code
+        with one_line_errors():
+            return function(**{k: _plain(v) for k, v in vars(parser.parse_args(words)).items()}).code
+
     return main

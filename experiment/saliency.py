@@ -12,178 +12,224 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
 import numpy as np
 from PIL import Image
-
 from .tiles import _overlaps
 
 # %% ../nbs/15_saliency.ipynb #794e7082
 class SaliencyError(ValueError):
     "A map or gaze that cannot be scored; the message says what it is and what to do."
 
-WIDTH = 160     # cells of the grid along the frame's width; the height follows the frame's shape
 
+WIDTH = 160  # cells of the grid along the frame's width; the height follows the frame's shape
+
+# %% ../nbs/15_saliency.ipynb #a309b1a6
 def grid_of(
-    frame: tuple[int, int], # (H, W), px
-    width: int = WIDTH,     # cells
-) -> tuple[int, int]:       # (h, w) cells, nearly square
+    frame: tuple[int, int],  # (H, W), px
+    width: int = WIDTH,  # cells
+) -> tuple[int, int]:  # (h, w) cells, nearly square
     "The grid on which a frame is scored. Raises SaliencyError for a width below 2."
-    if width < 2: raise SaliencyError(f"a grid needs at least 2 cells across, got {width}")
+    if width < 2:
+        raise SaliencyError(f"a grid needs at least 2 cells across, got {width}")
     return max(2, round(width * frame[0] / frame[1])), width
 
+# %% ../nbs/15_saliency.ipynb #454cfe2b
 def resample(
-    m: np.ndarray,         # (H, W) amounts
-    grid: tuple[int, int], # (h, w)
-) -> np.ndarray:           # (h, w) float64 with the same sum
+    m: np.ndarray,  # (H, W) amounts
+    grid: tuple[int, int],  # (h, w)
+) -> np.ndarray:  # (h, w) float64 with the same sum
     "Amounts on another grid, by areas. Raises SaliencyError for what is no map of finite amounts ≥ 0, or another shape of picture."
     m = np.asarray(m, np.float64)
-    if m.ndim != 2 or not m.size: raise SaliencyError(f"a map has the axes (H, W), got the shape {m.shape}")
-    if not np.isfinite(m).all(): raise SaliencyError(f"{int((~np.isfinite(m)).sum())} of {m.size} values are not finite: mask or repair the map")
-    if m.min() < 0: raise SaliencyError(f"the map has negative values (least {m.min():.3g}): score its positive part")
+    if m.ndim != 2 or not m.size:
+        raise SaliencyError(f"a map has the axes (H, W), got the shape {m.shape}")
+    if not np.isfinite(m).all():
+        raise SaliencyError(f"{int((~np.isfinite(m)).sum())} of {m.size} values are not finite: mask or repair the map")
+    if m.min() < 0:
+        raise SaliencyError(f"the map has negative values (least {m.min():.3g}): score its positive part")
     stretch = (m.shape[1] / m.shape[0]) / (grid[1] / grid[0])
     if abs(math.log(stretch)) > math.log1p(1 / min(grid)) + 0.02:
-        raise SaliencyError(f"a map of {m.shape[1]}×{m.shape[0]} px does not have the shape of the {grid[1]}×{grid[0]} grid: gaze and frame must show the same view")
+        raise SaliencyError(
+            f"a map of {m.shape[1]}×{m.shape[0]} px does not have the shape of the {grid[1]}×{grid[0]} grid: gaze and frame must show the same view"
+        )
     (h, w), (height, width) = grid, m.shape
     return _overlaps(0, h, height, h) @ m @ _overlaps(0, w, width, w).T
 
+# %% ../nbs/15_saliency.ipynb #b86d152d
 def density(
-    m: np.ndarray, # amounts ≥ 0
-) -> np.ndarray:   # sums to 1
+    m: np.ndarray,  # amounts ≥ 0
+) -> np.ndarray:  # sums to 1
     "Amounts as probabilities. Raises SaliencyError when there is nothing to share out."
     total = m.sum()
-    if not total > 0: raise SaliencyError("the map is zero everywhere: there is nothing to compare")
+    if not total > 0:
+        raise SaliencyError("the map is zero everywhere: there is nothing to compare")
     return m / total
 
+# %% ../nbs/15_saliency.ipynb #fefaf558
 def blurred(
-    m: np.ndarray, # (h, w) amounts
-    sd: float,     # standard deviation, cells; 0 changes nothing
-) -> np.ndarray:   # same sum
+    m: np.ndarray,  # (h, w) amounts
+    sd: float,  # standard deviation, cells; 0 changes nothing
+) -> np.ndarray:  # same sum
     "Gaussian blur that keeps the sum: what would leave the grid is shared out inside."
-    if not sd: return m
+    if not sd:
+        return m
+
     def kernel(n):
-        k = np.exp(-(np.arange(n)[:, None] - np.arange(n)) ** 2 / (2 * sd ** 2))
+        k = np.exp(-((np.arange(n)[:, None] - np.arange(n)) ** 2) / (2 * sd**2))
         return k / k.sum(0)
+
     return kernel(m.shape[0]) @ m @ kernel(m.shape[1]).T
 
 # %% ../nbs/15_saliency.ipynb #38383026
-POINT_BLUR = 0.03   # standard deviation of blurred points, in widths of the frame
+POINT_BLUR = 0.03  # standard deviation of blurred points, in widths of the frame
 
+# %% ../nbs/15_saliency.ipynb #07123c8d
 @dataclass(frozen=True, eq=False)
 class Gaze:
     "Where people looked, on a grid."
-    weight: np.ndarray       # (h, w) sums to 1: the density, or the shares of the points
-    density: np.ndarray      # (h, w) sums to 1: the density, or the points blurred
-    points: int | None = None # how many, None for a density
+
+    weight: np.ndarray  # (h, w) sums to 1: the density, or the shares of the points
+    density: np.ndarray  # (h, w) sums to 1: the density, or the points blurred
+    points: int | None = None  # how many, None for a density
 
     @property
-    def negatives(self) -> np.ndarray: # (h, w)
+    def negatives(self) -> np.ndarray:  # (h, w)
         "Cells that AUC-Judd draws its negatives from."
         return np.ones_like(self.weight) if self.points is None else (self.weight == 0).astype(np.float64)
 
+# %% ../nbs/15_saliency.ipynb #3212c44f
 def gaze_from_map(
-    m: np.ndarray,          # (H, W) density, any scale
+    m: np.ndarray,  # (H, W) density, any scale
     grid: tuple[int, int],  # (h, w) cells
 ) -> Gaze:
     "A density map on the grid."
     q = density(resample(m, grid))
     return Gaze(q, q)
 
+# %% ../nbs/15_saliency.ipynb #28f74587
 def gaze_from_points(
-    points: np.ndarray,       # (K, 2) x, y in px of the frame; the centre of the first pixel is (0.5, 0.5)
-    frame: tuple[int, int],   # (H, W), px
-    grid: tuple[int, int],    # (h, w) cells
-    blur: float = POINT_BLUR, # widths
+    points: np.ndarray,  # (K, 2) x, y in px of the frame; the centre of the first pixel is (0.5, 0.5)
+    frame: tuple[int, int],  # (H, W), px
+    grid: tuple[int, int],  # (h, w) cells
+    blur: float = POINT_BLUR,  # widths
 ) -> Gaze:
     "Fixation points on the grid. Raises SaliencyError for none, or for points outside the frame."
     p = np.asarray(points, np.float64)
-    if p.ndim != 2 or p.shape[1] != 2 or not len(p): raise SaliencyError(f"fixation points are (K, 2) with K ≥ 1, got {p.shape}")
+    if p.ndim != 2 or p.shape[1] != 2 or not len(p):
+        raise SaliencyError(f"fixation points are (K, 2) with K ≥ 1, got {p.shape}")
     outside = ~((p >= 0) & (p < [frame[1], frame[0]])).all(1)
-    if outside.any(): raise SaliencyError(f"{int(outside.sum())} of {len(p)} fixation points lie outside the {frame[1]}×{frame[0]} frame (first: {p[outside][0].tolist()}): drop them")
+    if outside.any():
+        raise SaliencyError(
+            f"{int(outside.sum())} of {len(p)} fixation points lie outside the {frame[1]}×{frame[0]} frame (first: {p[outside][0].tolist()}): drop them"
+        )
     counts = np.zeros(grid)
     np.add.at(counts, ((p[:, 1] * grid[0] / frame[0]).astype(int), (p[:, 0] * grid[1] / frame[1]).astype(int)), 1.0)
     q = density(counts)
     return Gaze(q, blurred(q, blur * grid[1]), len(p))
 
+# %% ../nbs/15_saliency.ipynb #9621787d
 def read_gaze(
-    path: Path | str,         # a greyscale picture, or text with x y in px of the frame on every line
-    frame: tuple[int, int],   # (H, W) of the frame, px
-    grid: tuple[int, int],    # (h, w) cells
-    blur: float = POINT_BLUR, # of points, widths
+    path: Path | str,  # a greyscale picture, or text with x y in px of the frame on every line
+    frame: tuple[int, int],  # (H, W) of the frame, px
+    grid: tuple[int, int],  # (h, w) cells
+    blur: float = POINT_BLUR,  # of points, widths
 ) -> Gaze:
     "Gaze from disk. Raises SaliencyError with the file's name and the reason."
     path = Path(path)
     try:
         if path.suffix.lower() in (".txt", ".csv"):
-            return gaze_from_points(np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2), frame, grid, blur)
-        with Image.open(path) as image: pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA", "CMYK", "YCbCr") else image)
-        if pixels.ndim == 3 and (pixels[..., :1] != pixels).any(): raise SaliencyError("the picture is coloured: gaze maps are greyscale, brightness is density")
+            return gaze_from_points(
+                np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2), frame, grid, blur
+            )
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA", "CMYK", "YCbCr") else image)
+        if pixels.ndim == 3 and (pixels[..., :1] != pixels).any():
+            raise SaliencyError("the picture is coloured: gaze maps are greyscale, brightness is density")
         return gaze_from_map(pixels if pixels.ndim == 2 else pixels[..., 0], grid)
-    except SaliencyError as error: raise SaliencyError(f"{path}: {error}") from None
-    except Exception as error: raise SaliencyError(f"{path}: not a readable gaze map or list of points ({' '.join(str(error).split())[:120]})") from None
+    except SaliencyError as error:
+        raise SaliencyError(f"{path}: {error}") from None
+    except Exception as error:
+        raise SaliencyError(
+            f"{path}: not a readable gaze map or list of points ({' '.join(str(error).split())[:120]})"
+        ) from None
 
 # %% ../nbs/15_saliency.ipynb #ed3ccff2
-EPS = 1e-3   # share of the probability that is spread evenly before logarithms
+EPS = 1e-3  # share of the probability that is spread evenly before logarithms
 
-def _smooth(p, eps): return (1 - eps) * p + eps / p.size
+# %% ../nbs/15_saliency.ipynb #70e9dc05
+def _smooth(p, eps):
+    return (1 - eps) * p + eps / p.size
 
+# %% ../nbs/15_saliency.ipynb #9fc32bb5
 def kld(
-    p: np.ndarray, # (h, w) map's density
-    q: np.ndarray, # (h, w) gaze density
-    eps: float = EPS, # see `EPS`
-) -> float:        # nat
+    p: np.ndarray,  # (h, w) map's density
+    q: np.ndarray,  # (h, w) gaze density
+    eps: float = EPS,  # see `EPS`
+) -> float:  # nat
     "Kullback–Leibler divergence from gaze to map: what is lost when the map stands for gaze."
     used = q > 0
     return float((q[used] * np.log(q[used] / _smooth(p, eps)[used])).sum())
 
+# %% ../nbs/15_saliency.ipynb #a66e1277
 def cc(
-    s: np.ndarray, # (h, w) map
-    q: np.ndarray, # (h, w) gaze density
-) -> float:        # −1 … 1
+    s: np.ndarray,  # (h, w) map
+    q: np.ndarray,  # (h, w) gaze density
+) -> float:  # −1 … 1
     "Pearson correlation over the cells. Raises SaliencyError when one is constant."
     a, b = s - s.mean(), q - q.mean()
     size = np.linalg.norm(a) * np.linalg.norm(b)
-    if not size > 1e-12 * np.linalg.norm(s) * np.linalg.norm(q): raise SaliencyError("a map that is the same everywhere has no correlation")
+    if not size > 1e-12 * np.linalg.norm(s) * np.linalg.norm(q):
+        raise SaliencyError("a map that is the same everywhere has no correlation")
     return float((a * b).sum() / size)
 
+# %% ../nbs/15_saliency.ipynb #2e45282a
 def sim(
-    p: np.ndarray, # (h, w) map's density
-    q: np.ndarray, # (h, w) gaze density
-) -> float:        # 0 … 1
+    p: np.ndarray,  # (h, w) map's density
+    q: np.ndarray,  # (h, w) gaze density
+) -> float:  # 0 … 1
     "Probability that both share."
     return float(np.minimum(p, q).sum())
 
+# %% ../nbs/15_saliency.ipynb #3812e299
 def nss(
-    s: np.ndarray, # (h, w) map
-    w: np.ndarray, # (h, w) gaze, sums to 1
-) -> float:        # standard deviations of the map
+    s: np.ndarray,  # (h, w) map
+    w: np.ndarray,  # (h, w) gaze, sums to 1
+) -> float:  # standard deviations of the map
     "Height of the map where people looked. Raises SaliencyError for a constant map."
     sd = s.std()
-    if not sd > 1e-12 * np.abs(s).max(): raise SaliencyError("a map that is the same everywhere has no standard deviation")
+    if not sd > 1e-12 * np.abs(s).max():
+        raise SaliencyError("a map that is the same everywhere has no standard deviation")
     return float((w * (s - s.mean())).sum() / sd)
 
+# %% ../nbs/15_saliency.ipynb #c24da336
 def auc(
-    s: np.ndarray,        # (h, w) map
-    positive: np.ndarray, # (h, w) weights of the cells that should be high
-    negative: np.ndarray, # (h, w) weights of the cells that should be low
-) -> float:               # 0 … 1
+    s: np.ndarray,  # (h, w) map
+    positive: np.ndarray,  # (h, w) weights of the cells that should be high
+    negative: np.ndarray,  # (h, w) weights of the cells that should be low
+) -> float:  # 0 … 1
     "Probability that a positive cell is higher than a negative one, ties ½: the exact area under the ROC curve. Raises SaliencyError without negatives."
-    if not negative.sum() > 0: raise SaliencyError("every cell holds a fixation: use a finer grid")
+    if not negative.sum() > 0:
+        raise SaliencyError("every cell holds a fixation: use a finer grid")
     _, place = np.unique(np.round(s / max(np.abs(s).max(), 1e-300), 12), return_inverse=True)
     up, down = (np.bincount(place.ravel(), w.ravel()) for w in (positive, negative))
     return float(up @ (np.cumsum(down) - down / 2) / (up.sum() * down.sum()))
 
+# %% ../nbs/15_saliency.ipynb #af9ae4aa
 def information_gain(
-    p: np.ndarray,    # (h, w) map's density
-    w: np.ndarray,    # (h, w) gaze, sums to 1
-    b: np.ndarray,    # (h, w) baseline's density
-    eps: float = EPS, # see `EPS`
-) -> float:           # bit per fixation
+    p: np.ndarray,  # (h, w) map's density
+    w: np.ndarray,  # (h, w) gaze, sums to 1
+    b: np.ndarray,  # (h, w) baseline's density
+    eps: float = EPS,  # see `EPS`
+) -> float:  # bit per fixation
     "How much better than the baseline the map predicts a fixation."
     return float((w * (np.log2(_smooth(p, eps)) - np.log2(_smooth(b, eps)))).sum())
 
+
 Metric = Callable[[np.ndarray, Gaze, np.ndarray, float], float]
-METRICS: dict[str, tuple[Metric, str, int]] = { # name → function of map's density, gaze, baseline, eps; unit; +1 where high is good
+
+# %% ../nbs/15_saliency.ipynb #2e376b8b
+METRICS: dict[
+    str, tuple[Metric, str, int]
+] = {  # name → function of map's density, gaze, baseline, eps; unit; +1 where high is good
     "KLD": (lambda p, g, b, eps: kld(p, g.density, eps), "nat", -1),
     "CC": (lambda p, g, b, eps: cc(p, g.density), "", 1),
     "SIM": (lambda p, g, b, eps: sim(p, g.density), "", 1),
@@ -193,30 +239,34 @@ METRICS: dict[str, tuple[Metric, str, int]] = { # name → function of map's den
     "IG": (lambda p, g, b, eps: information_gain(p, g.weight, b, eps), "bit", 1),
 }
 
+# %% ../nbs/15_saliency.ipynb #a1806108
 def agreement(
-    m: np.ndarray,        # (H, W) map, any scale
+    m: np.ndarray,  # (H, W) map, any scale
     gaze: Gaze,
-    baseline: np.ndarray, # (h, w) density on the gaze's grid: where people look elsewhere
-    eps: float = EPS,     # see `EPS`
-) -> dict[str, float]:    # by names in `METRICS`
+    baseline: np.ndarray,  # (h, w) density on the gaze's grid: where people look elsewhere
+    eps: float = EPS,  # see `EPS`
+) -> dict[str, float]:  # by names in `METRICS`
     "All metrics of one map. Raises SaliencyError for an empty or constant map, or shapes that do not fit."
-    if baseline.shape != gaze.weight.shape: raise SaliencyError(f"baseline {baseline.shape} and gaze {gaze.weight.shape} are on different grids")
+    if baseline.shape != gaze.weight.shape:
+        raise SaliencyError(f"baseline {baseline.shape} and gaze {gaze.weight.shape} are on different grids")
     p = density(resample(m, gaze.weight.shape))
     return {name: f(p, gaze, baseline, eps) for name, (f, *_) in METRICS.items()}
 
 # %% ../nbs/15_saliency.ipynb #cfac9863
-BLOCK = 8       # frames drawn together, 2 s at 4 frames a second
-DRAWS = 2000    # resamples
+BLOCK = 8  # frames drawn together, 2 s at 4 frames a second
+DRAWS = 2000  # resamples
 
+# %% ../nbs/15_saliency.ipynb #b7ed25da
 def interval(
-    scenes: Sequence,   # one value a frame, per scene, in order of time
-    block: int = BLOCK, # frames drawn together when there is one scene
-    draws: int = DRAWS, # resamples
-    seed: int = 0,      # of the resamples
-) -> dict:              # mean over frames, lo, hi (95 %), n; lo and hi are nan for a single block or scene
+    scenes: Sequence,  # one value a frame, per scene, in order of time
+    block: int = BLOCK,  # frames drawn together when there is one scene
+    draws: int = DRAWS,  # resamples
+    seed: int = 0,  # of the resamples
+) -> dict:  # mean over frames, lo, hi (95 %), n; lo and hi are nan for a single block or scene
     "Mean with a bootstrap interval. Raises SaliencyError without values."
     scenes = [x for x in (np.asarray(s, np.float64) for s in scenes) if len(x)]
-    if not scenes: raise SaliencyError("no frame has a value")
+    if not scenes:
+        raise SaliencyError("no frame has a value")
     rng, every = np.random.default_rng(seed), np.concatenate(scenes)
     if len(scenes) > 1:
         sums, counts = np.array([x.sum() for x in scenes]), np.array([len(x) for x in scenes])
@@ -230,20 +280,23 @@ def interval(
     lo, hi = np.quantile(means, [0.025, 0.975]) if len(scenes) > 1 or len(every) > b else (math.nan, math.nan)
     return dict(mean=float(every.mean()), lo=float(lo), hi=float(hi), n=len(every))
 
+# %% ../nbs/15_saliency.ipynb #0ab772dc
 def fit(
-    m: np.ndarray,         # (h, w) density
-    grid: tuple[int, int], # another grid, also of another shape
-) -> np.ndarray:           # density on it; corners on corners
+    m: np.ndarray,  # (h, w) density
+    grid: tuple[int, int],  # another grid, also of another shape
+) -> np.ndarray:  # density on it; corners on corners
     "A density stretched onto another grid."
     return density(_overlaps(0, grid[0], m.shape[0], grid[0]) @ m @ _overlaps(0, grid[1], m.shape[1], grid[1]).T)
 
+# %% ../nbs/15_saliency.ipynb #fc893150
 def elsewhere(
-    means: dict[str, np.ndarray], # scene → mean gaze density
-    scene: str,                   # the scene to be scored
-    grid: tuple[int, int],        # (h, w) cells
-) -> np.ndarray:                  # (h, w) density
+    means: dict[str, np.ndarray],  # scene → mean gaze density
+    scene: str,  # the scene to be scored
+    grid: tuple[int, int],  # (h, w) cells
+) -> np.ndarray:  # (h, w) density
     "The baseline: mean gaze of the *other* scenes; a bell in the middle (a quarter of each side) when there is no other."
     others = [fit(m, grid) for name, m in means.items() if name != scene]
-    if others: return density(np.mean(others, 0))
+    if others:
+        return density(np.mean(others, 0))
     y, x = ((np.arange(n) + 0.5) / n - 0.5 for n in grid)
-    return density(np.exp(-(y[:, None] ** 2 + x ** 2) / (2 * 0.25 ** 2)))
+    return density(np.exp(-(y[:, None] ** 2 + x**2) / (2 * 0.25**2)))

@@ -18,11 +18,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
-
 import numpy as np
 import torch
 import transformers
-
 import experiment
 from . import __version__
 from .agreement import cases, mean_gaze, read_scores, score_scene, table
@@ -34,7 +32,20 @@ from .methods import RULES, frame_maps
 from .model import load
 from .presentation import ANIMATIONS, present_scene, region_shares, write_page
 from .payload import human, require_space, save_record, write_atomic
-from .runs import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER, RunError, Summary, collisions, command, find_frames, frame_folders, pipeline_log, read_speed, reason_of
+from experiment.runs import (
+    FRAME_FOLDERS,
+    GAZE_FOLDER,
+    SPEED_FOLDER,
+    RunError,
+    Summary,
+    collisions,
+    command,
+    find_frames,
+    frame_folders,
+    pipeline_log,
+    read_speed,
+    reason_of,
+)
 from .simlingo_vit_qwen_attn_grad import DTYPES, Prompt, group, save_outputs
 from .saliency import EPS, WIDTH
 from .targets import describe, parse, SHORT
@@ -44,20 +55,23 @@ from .video import RATE, codec, is_video, unpack
 
 # %% ../nbs/16_scenes.ipynb #627a4e19
 @cache
-def code_hash(package: Path | None = None) -> str: # 16 hex digits
+def code_hash(package: Path | None = None) -> str:  # 16 hex digits
     "Names and contents of a package's modules; this one's when none is given."
     h = hashlib.sha256()
-    for path in sorted((package or Path(experiment.__file__).parent).glob("*.py")): h.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+    for path in sorted((package or Path(experiment.__file__).parent).glob("*.py")):
+        h.update(f"{path.name}\0{path.stat().st_size}\0".encode() + path.read_bytes())
     return h.hexdigest()[:16]
 
+# %% ../nbs/16_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
 class Settings:
     "What decides the bytes of a frame's results."
+
     source: str
     model: str
     revision: str | None
     dtype: str
-    device: str                  # cpu or cuda, whichever of them
+    device: str  # cpu or cuda, whichever of them
     target: tuple[str, ...]
     method: tuple[str, ...]
     show: str
@@ -72,136 +86,194 @@ class Settings:
     code: str = field(default_factory=code_hash)
 
     @property
-    def hash(self) -> str: # 16 hex digits
+    def hash(self) -> str:  # 16 hex digits
         "Equal when all settings are equal."
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
+# %% ../nbs/16_scenes.ipynb #474d9d8e
 def folder_of(
-    target: str, # see `experiment.targets.describe`
-) -> str:        # a name without / and blanks
+    target: str,  # see `experiment.targets.describe`
+) -> str:  # a name without / and blanks
     "A target's name as the name of a folder."
     return re.sub(r"[^\w.-]+", "_", target)[:60]
 
+# %% ../nbs/16_scenes.ipynb #db194b90
 def check_settings(settings: Settings) -> None:
     "Raise RunError, ValueError or MethodError for what no frame could answer."
     for t in settings.target:
-        if t.removeprefix("-") not in SHORT: parse(t)
-    for m in settings.method: method_of(m)
-    for given, option in ((settings.target, "--target"), ([folder_of(t) for t in settings.target], "--target (as names of folders)"), (settings.method, "--method")):
+        if t.removeprefix("-") not in SHORT:
+            parse(t)
+    for m in settings.method:
+        method_of(m)
+    for given, option in (
+        (settings.target, "--target"),
+        ([folder_of(t) for t in settings.target], "--target (as names of folders)"),
+        (settings.method, "--method"),
+    ):
         twice = [t for t, n in Counter(t.casefold() for t in given).items() if n > 1]
-        if twice: raise RunError(f"{option}: {twice[0]!r} is named twice; leave one out, or use two runs")
+        if twice:
+            raise RunError(f"{option}: {twice[0]!r} is named twice; leave one out, or use two runs")
 
+# %% ../nbs/16_scenes.ipynb #68f8886f
 def read_json(
-    path: Path, # a file, need not exist
-) -> dict:      # {} when it is not there or no JSON object
+    path: Path,  # a file, need not exist
+) -> dict:  # {} when it is not there or no JSON object
     "What a run left about itself."
-    try: found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError): return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
     return found if isinstance(found, dict) else {}
 
+# %% ../nbs/16_scenes.ipynb #ddcc78de
 def write_json(
     path: Path,  # to be replaced
-    value: dict, # what it will hold
-) -> Path:       # the same path
+    value: dict,  # what it will hold
+) -> Path:  # the same path
     "Atomically; equal values give equal bytes."
-    return write_atomic(path, lambda file: file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode()))
+    return write_atomic(
+        path, lambda file: file.write((json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())
+    )
 
+# %% ../nbs/16_scenes.ipynb #1d7584ad
 def keep_settings(
-    out: Path,           # the run's folder
+    out: Path,  # the run's folder
     settings: Settings,
-    force: bool = False, # throw results of other settings away
+    force: bool = False,  # throw results of other settings away
 ) -> None:
     "Write `settings.json`, or compare with the one that is there. Raises RunError that names what differs."
     path, now = out / "settings.json", json.loads(json.dumps(asdict(settings)))
-    if not path.exists() and (out / "scenes").exists(): raise RunError(f"{out / 'scenes'} is there, but no {path.name}: not a run of this command; choose another --out")
+    if not path.exists() and (out / "scenes").exists():
+        raise RunError(
+            f"{out / 'scenes'} is there, but no {path.name}: not a run of this command; choose another --out"
+        )
     if path.exists():
         before = read_json(path).get("settings") or {}
         changed = [f"{k} was {before.get(k)!r}, now {v!r}" for k, v in now.items() if before.get(k, ...) != v]
-        if not changed: return
-        if not force: raise RunError(f"{out} holds results of other settings ({'; '.join(changed)}): choose another --out, or throw them away with --force")
+        if not changed:
+            return
+        if not force:
+            raise RunError(
+                f"{out} holds results of other settings ({'; '.join(changed)}): choose another --out, or throw them away with --force"
+            )
         shutil.rmtree(out / "scenes", ignore_errors=True)
     write_json(path, dict(settings=now, hash=settings.hash))
 
 # %% ../nbs/16_scenes.ipynb #bce863be
 def plan(
-    methods: Sequence[str], # asked for in one run
-) -> dict: # detail and rule for `record_targets`
+    methods: Sequence[str],  # asked for in one run
+) -> dict:  # detail and rule for `record_targets`
     "What a record has to keep to serve all attention rules among the methods."
     rules = [RULES[m][0] for m in methods if m in RULES]
     lead = next((m for m in methods if m in RULES and RULES[m][0].readout == "patches"), "ours")
     served = all(r.split == RULES[lead][0].split or (r.readout, r.split) == ("interleaver", "uniform") for r in rules)
     return dict(detail="trace" if served else "cam", rule=lead)
 
+# %% ../nbs/16_scenes.ipynb #b058d2ee
 def beside(
-    methods: Sequence[str], # of the catalogue
-) -> tuple[str, ...]:       # those that are no attention rule
+    methods: Sequence[str],  # of the catalogue
+) -> tuple[str, ...]:  # those that are no attention rule
     "Methods to be computed at capture."
     return tuple(m for m in methods if m not in RULES)
 
+# %% ../nbs/16_scenes.ipynb #d4d4ab0b
 def ask(
-    model, # with driving heads or without
-    frames: list,           # RGB images of one prompt
-    speed: float,           # m/s
-    targets: Sequence[str], # see `experiment.targets.describe`
-    methods: Sequence[str], # of the catalogue
-    **options,              # of `record_targets`; among them `plan`
-) -> tuple[list[tuple[dict, Sequence[str]]], dict[str, str]]: # records, each with the methods it serves; reasons by target/method
+    model,  # with driving heads or without
+    frames: list,  # RGB images of one prompt
+    speed: float,  # m/s
+    targets: Sequence[str],  # see `experiment.targets.describe`
+    methods: Sequence[str],  # of the catalogue
+    **options,  # of `record_targets`; among them `plan`
+) -> tuple[
+    list[tuple[dict, Sequence[str]]], dict[str, str]
+]:  # records, each with the methods it serves; reasons by target/method
     "One forward for all; what cannot be answered is split off."
-    try: return [(record, methods) for record, _ in record_targets(model, frames, speed, targets, maps=beside(methods), **options)], {}
+    try:
+        return [
+            (record, methods)
+            for record, _ in record_targets(model, frames, speed, targets, maps=beside(methods), **options)
+        ], {}
     except ValueError as error:
-        parts = [([t], methods) for t in targets] if len(targets) > 1 else [(targets, [m]) for m in methods] if len(methods) > 1 else []
-        if not parts: return [], {f"{targets[0]}/{methods[0]}": reason_of(error)}
+        parts = (
+            [([t], methods) for t in targets]
+            if len(targets) > 1
+            else [(targets, [m]) for m in methods]
+            if len(methods) > 1
+            else []
+        )
+        if not parts:
+            return [], {f"{targets[0]}/{methods[0]}": reason_of(error)}
     found, faults = zip(*(ask(model, frames, speed, *part, **options) for part in parts))
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
 # %% ../nbs/16_scenes.ipynb #95a5891b
 def scene_name(
     prompt: Prompt,
-    source: str | Path, # what the command was given
-) -> str:               # a path below `scenes/`
+    source: str | Path,  # what the command was given
+) -> str:  # a path below `scenes/`
     "A scene's folder below `scenes/`; of a single scene its own name."
     top = Path(source).resolve()
-    if top.is_file(): top = prompt.frames[0].path.parent      # of a video: where it was unpacked
+    if top.is_file():
+        top = prompt.frames[0].path.parent  # of a video: where it was unpacked
     return prompt.frames[0].scene or (top.parent if top.name in FRAME_FOLDERS else top).name or "frames"
 
-def sources(prompt: Prompt) -> list: # [path, bytes] each
+# %% ../nbs/16_scenes.ipynb #8c181ea8
+def sources(prompt: Prompt) -> list:  # [path, bytes] each
     "Files that a prompt is made from, with their sizes; those that are gone have None."
     paths = [p for f in prompt.frames for p in (f.path, f.speed_path, f.gaze_path) if p]
     return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
 
+# %% ../nbs/16_scenes.ipynb #5fb693a6
 def fingerprint(
-    model: torch.nn.Module, # with its weights
-) -> str:                   # 16 hex digits
+    model: torch.nn.Module,  # with its weights
+) -> str:  # 16 hex digits
     "Names, shapes and first numbers of all weights."
     h = hashlib.sha256()
-    for name, w in model.state_dict().items(): h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
+    for name, w in model.state_dict().items():
+        h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
     return h.hexdigest()[:16]
 
-
+# %% ../nbs/16_scenes.ipynb #f6e0ff05
 def save_records(
-    found: list[tuple[dict, Sequence[str]]], # from `ask`
-    name: str,                               # of the frame
-    folder: Path,                            # the scene's
-) -> list[Path]:                             # the files that were written
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`
+    name: str,  # of the frame
+    folder: Path,  # the scene's
+) -> list[Path]:  # the files that were written
     "One record a target, with the maps of all its methods."
     merged: dict[str, dict] = {}
-    for record, _ in found: merged.setdefault(record["target_info"]["target"], record)["maps"].update(record["maps"])
-    return [save_record(record | {"tag": name}, folder / folder_of(target) / "pt" / f"{name}.pt") for target, record in merged.items()]
+    for record, _ in found:
+        merged.setdefault(record["target_info"]["target"], record)["maps"].update(record["maps"])
+    return [
+        save_record(record | {"tag": name}, folder / folder_of(target) / "pt" / f"{name}.pt")
+        for target, record in merged.items()
+    ]
 
+# %% ../nbs/16_scenes.ipynb #093b5dd5
 def summary_of(
-    record: dict, # see `experiment.payload`
-) -> dict:        # plain values
+    record: dict,  # see `experiment.payload`
+) -> dict:  # plain values
     "What a mark keeps of a target; `held` is what the record held of towers and interleaver."
     info, facts = record["target_info"], record_facts(record, [])
-    return dict(value=info["value"], unit=info["unit"], mode=record["mode"], token=info.get("token_string"), gradient_norm=info["gradient_norm"], findings=info["findings"], maps={},
-                held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")})
+    return dict(
+        value=info["value"],
+        unit=info["unit"],
+        mode=record["mode"],
+        token=info.get("token_string"),
+        gradient_norm=info["gradient_norm"],
+        findings=info["findings"],
+        maps={},
+        held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
+    )
 
+# %% ../nbs/16_scenes.ipynb #8cc8678b
 class FrameWork:
     "A worker's tool: explains a prompt and writes everything about it; in lanes, one is written while the model explains the next."
-    def __init__(self,
+
+    def __init__(
+        self,
         settings: Settings,
-        out: str,                 # the run's folder
-        device: str | None = None, # cuda:1 …; the settings' when None
+        out: str,  # the run's folder
+        device: str | None = None,  # cuda:1 …; the settings' when None
     ):
         self.settings, self.out, self.turn = settings, Path(out), threading.Lock()
         self.model = load(settings.model, DTYPES[settings.dtype], device or settings.device, settings.revision)
@@ -209,24 +281,49 @@ class FrameWork:
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
-        versions = dict(torch=str(torch.__version__), transformers=transformers.__version__, numpy=np.__version__, experiment=__version__)
-        return dict(model=self.model.config.name, random=self.model.config.random, weights=fingerprint(self.model), code=code_hash(), camera=self.model.camera.to_dict(), versions=versions)
+        versions = dict(
+            torch=str(torch.__version__),
+            transformers=transformers.__version__,
+            numpy=np.__version__,
+            experiment=__version__,
+        )
+        return dict(
+            model=self.model.config.name,
+            random=self.model.config.random,
+            weights=fingerprint(self.model),
+            code=code_hash(),
+            camera=self.model.camera.to_dict(),
+            versions=versions,
+        )
 
-    def speed(self, prompt: Prompt) -> float: # m/s
+    def speed(self, prompt: Prompt) -> float:  # m/s
         "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
         now = prompt.frames[-1]
-        if self.settings.speed is not None: return self.settings.speed
-        if now.silent: raise RunError(f"{now.path}: its scene has speeds, but there is none for this frame; add {self.settings.speed_folder}/{now.path.stem}.txt or give --speed")
+        if self.settings.speed is not None:
+            return self.settings.speed
+        if now.silent:
+            raise RunError(
+                f"{now.path}: its scene has speeds, but there is none for this frame; add {self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
+            )
         return read_speed(now.speed_path) if now.speed_path else 0.0
 
-    def __call__(self, prompt: Prompt) -> dict: # bytes, seconds, faults, warnings
+    def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
         "Explain, write, mark. Seconds are those of this prompt alone, without waiting for the model."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         frames, speed = [read_frame(f.path) for f in prompt.frames], self.speed(prompt)
         ready = time.perf_counter()
         with self.turn:
             waited = time.perf_counter() - ready
-            found, faults = ask(self.model, frames, speed, s.target, s.method, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames], **self.options)
+            found, faults = ask(
+                self.model,
+                frames,
+                speed,
+                s.target,
+                s.method,
+                tag=prompt.tag,
+                paths=[str(f.path) for f in prompt.frames],
+                **self.options,
+            )
             spent = time.perf_counter() - ready - waited
         folder, told = self.out / "scenes" / scene_name(prompt, s.source), {}
         files = []
@@ -234,123 +331,187 @@ class FrameWork:
             target = record["target_info"]["target"]
             entry = told.setdefault(target, summary_of(record))
             for m in methods:
-                try: relevance = relevance_of(record, m, s.show)
-                except ValueError as error: faults[f"{target}/{m}"] = reason_of(error); continue
+                try:
+                    relevance = relevance_of(record, m, s.show)
+                except ValueError as error:
+                    faults[f"{target}/{m}"] = reason_of(error)
+                    continue
                 maps = frame_maps(record, relevance, s.thumbnail)
                 files += save_maps(record | {"tag": name}, relevance, maps, frames, folder / folder_of(target) / m)
-                entry["maps"][m] = [dict(file=str(p.relative_to(folder)), sum=f.sum, regions=region_shares(f.heat)) for p, f in zip([p for p in files if p.suffix == ".npz"][-len(maps):], maps, strict=True)]
-        if not files: raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
+                entry["maps"][m] = [
+                    dict(file=str(p.relative_to(folder)), sum=f.sum, regions=region_shares(f.heat))
+                    for p, f in zip([p for p in files if p.suffix == ".npz"][-len(maps) :], maps, strict=True)
+                ]
+        if not files:
+            raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder)
-        if s.records: files += save_records(found, name, folder)
+        if s.records:
+            files += save_records(found, name, folder)
         sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
-        write_json(folder / "done" / f"{name}.json", dict(settings=s.hash, sources=sources(prompt), files=sizes, speed=speed, said=found[0][0]["text_outputs"]["decoded_text"],
-                   sizes=[[f.height, f.width] for f in frames], targets=told, faults=faults, gaze=[str(f.gaze_path) if f.gaze_path else None for f in prompt.frames]))
-        return dict(bytes=sum(sizes.values()), seconds=time.perf_counter() - start - waited, explaining=spent, faults=faults, warnings=[m for e in told.values() for _, m in e["findings"]])
+        write_json(
+            folder / "done" / f"{name}.json",
+            dict(
+                settings=s.hash,
+                sources=sources(prompt),
+                files=sizes,
+                speed=speed,
+                said=found[0][0]["text_outputs"]["decoded_text"],
+                sizes=[[f.height, f.width] for f in frames],
+                targets=told,
+                faults=faults,
+                gaze=[str(f.gaze_path) if f.gaze_path else None for f in prompt.frames],
+            ),
+        )
+        return dict(
+            bytes=sum(sizes.values()),
+            seconds=time.perf_counter() - start - waited,
+            explaining=spent,
+            faults=faults,
+            warnings=[m for e in told.values() for _, m in e["findings"]],
+        )
 
 # %% ../nbs/16_scenes.ipynb #f26da8b3
 _REMAINS = re.compile(r"\..+\.[a-z0-9_]{8}|\.[0-9a-f]{32}\.tmp")  # temporary names of write_atomic and save_png
 
+# %% ../nbs/16_scenes.ipynb #9d128945
 def survey(
-    folder: Path, # a scene's, need not exist
-) -> dict[str, int]: # path below the folder → bytes
+    folder: Path,  # a scene's, need not exist
+) -> dict[str, int]:  # path below the folder → bytes
     "All files of a scene; remains are removed."
     sizes = {}
     for at, _, names in os.walk(folder):
         for path in (Path(at) / n for n in names):
-            if _REMAINS.fullmatch(path.name): path.unlink(missing_ok=True)
-            else: sizes[str(path.relative_to(folder))] = path.stat().st_size
+            if _REMAINS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+            else:
+                sizes[str(path.relative_to(folder))] = path.stat().st_size
     return sizes
 
+# %% ../nbs/16_scenes.ipynb #4d27667d
 def holds(
-    mark: dict,            # {} when there is none
+    mark: dict,  # {} when there is none
     settings: Settings,
     prompt: Prompt,
-    sizes: dict[str, int], # of the scene's files
+    sizes: dict[str, int],  # of the scene's files
 ) -> bool:
     "Whether a frame is done: same settings, same sizes of sources, all files there with their sizes."
-    if mark.get("settings") != settings.hash or mark["sources"] != sources(prompt): return False
+    if mark.get("settings") != settings.hash or mark["sources"] != sources(prompt):
+        return False
     return all(sizes.get(path) == size for path, size in mark["files"].items())
 
+# %% ../nbs/16_scenes.ipynb #18463b8a
 class Done(NamedTuple):
     "What a run keeps in memory of a prompt that is done."
+
     bytes: int
     maps: int
     faults: dict[str, str]
-    digest: str # of the mark
+    digest: str  # of the mark
     files: int = 0
-    held: tuple[tuple[str, str], ...] = ()     # of every target its name and what its record held, as JSON
-    findings: tuple[str, ...] = ()             # names
+    held: tuple[tuple[str, str], ...] = ()  # of every target its name and what its record held, as JSON
+    findings: tuple[str, ...] = ()  # names
 
+# %% ../nbs/16_scenes.ipynb #4b978eaf
 def done_before(
     prompts: list[Prompt],
     settings: Settings,
-    out: Path,        # the run's folder
-) -> dict[str, Done]: # by tag
+    out: Path,  # the run's folder
+) -> dict[str, Done]:  # by tag
     "The prompts that are done."
     found, scenes = {}, {}
     for prompt in prompts:
         folder = out / "scenes" / scene_name(prompt, settings.source)
-        if folder not in scenes: scenes[folder] = survey(folder)
+        if folder not in scenes:
+            scenes[folder] = survey(folder)
         mark = f"done/{prompt.frames[0].name}.json"
         if mark in scenes[folder] and holds(known := read_json(folder / mark), settings, prompt, scenes[folder]):
             maps = sum(len(images) for t in known["targets"].values() for images in t["maps"].values())
-            found[prompt.tag] = Done(sum(known["files"].values()), maps, known["faults"], hashlib.sha256((folder / mark).read_bytes()).hexdigest(), len(known["files"]), *_told(known["targets"]))
+            found[prompt.tag] = Done(
+                sum(known["files"].values()),
+                maps,
+                known["faults"],
+                hashlib.sha256((folder / mark).read_bytes()).hexdigest(),
+                len(known["files"]),
+                *_told(known["targets"]),
+            )
     return found
 
+# %% ../nbs/16_scenes.ipynb #8b93983c
 def _told(targets):
     "What records held, equal texts kept once, and names of findings."
-    return tuple((sys.intern(t), sys.intern(json.dumps(e["held"]))) for t, e in targets.items()), tuple(sys.intern(name) for e in targets.values() for name, _ in e["findings"])
+    return tuple((sys.intern(t), sys.intern(json.dumps(e["held"]))) for t, e in targets.items()), tuple(
+        sys.intern(name) for e in targets.values() for name, _ in e["findings"]
+    )
 
 # %% ../nbs/16_scenes.ipynb #56b7a92d
 @dataclass(frozen=True)
 class SceneItem:
     "A scene to be finished."
-    tag: str        # its folder below scenes/
+
+    tag: str  # its folder below scenes/
     made_from: str  # hash of its marks
 
+# %% ../nbs/16_scenes.ipynb #833ce137
 def scene_items(
     done: dict[str, Done],  # by tag
     prompts: list[Prompt],
-    source: str,            # what the command was given
-) -> dict[SceneItem, bool]: # whether the scene has gaze
+    source: str,  # what the command was given
+) -> dict[SceneItem, bool]:  # whether the scene has gaze
     "Scenes with frames that are done."
     digests, gaze = {}, {}
     for p in prompts:
-        if p.tag not in done: continue
+        if p.tag not in done:
+            continue
         scene = scene_name(p, source)
         digests.setdefault(scene, hashlib.sha256()).update(done[p.tag].digest.encode())
         gaze[scene] = gaze.get(scene, False) or p.frames[-1].gaze_path is not None
     return {SceneItem(scene, d.hexdigest()): gaze[scene] for scene, d in digests.items()}
 
+# %% ../nbs/16_scenes.ipynb #56e12b56
 class GazeMean:
     "A worker's tool: where people looked in a scene."
-    def __init__(self, out: str): self.out = Path(out)
-    def about(self): return {}
+
+    def __init__(self, out: str):
+        self.out = Path(out)
+
+    def about(self):
+        return {}
 
     def __call__(self, item: SceneItem) -> None:
         "Write `gaze_mean.npz`."
         folder = self.out / "scenes" / item.tag
         mean = mean_gaze(cases(folder))
-        write_atomic(folder / "gaze_mean.npz", lambda file: np.savez(file, mean=np.zeros((0, 0)) if mean is None else mean, made_from=item.made_from))
+        write_atomic(
+            folder / "gaze_mean.npz",
+            lambda file: np.savez(file, mean=np.zeros((0, 0)) if mean is None else mean, made_from=item.made_from),
+        )
 
+# %% ../nbs/16_scenes.ipynb #f37b7afb
 def read_mean(
-    folder: Path,                   # the scene's
-) -> tuple[np.ndarray | None, str]: # (h, w), and what it was made from
+    folder: Path,  # the scene's
+) -> tuple[np.ndarray | None, str]:  # (h, w), and what it was made from
     "A scene's mean gaze; None without readable gaze."
-    if not (folder / "gaze_mean.npz").exists(): return None, ""
-    with np.load(folder / "gaze_mean.npz") as found: return found["mean"] if found["mean"].size else None, str(found["made_from"])
+    if not (folder / "gaze_mean.npz").exists():
+        return None, ""
+    with np.load(folder / "gaze_mean.npz") as found:
+        return found["mean"] if found["mean"].size else None, str(found["made_from"])
 
+# %% ../nbs/16_scenes.ipynb #94b59db0
 class Finish:
     "A worker's tool: scores and pictures of a scene."
-    def __init__(self,
+
+    def __init__(
+        self,
         out: str,
         camera: dict | None,  # of the model
-        animation: str,       # one of ANIMATIONS
-        with_gaze: tuple[str, ...], # scenes
+        animation: str,  # one of ANIMATIONS
+        with_gaze: tuple[str, ...],  # scenes
     ):
         self.out, self.camera, self.animation = Path(out), Camera(**camera) if camera else None, animation
         self.means = {s: m for s in with_gaze if (m := read_mean(self.out / "scenes" / s)[0]) is not None}
-    def about(self): return {}
+
+    def about(self):
+        return {}
 
     def __call__(self, item: SceneItem) -> None:
         "Write `gaze.csv` and pictures, then `finished.json`."
@@ -362,223 +523,363 @@ class Finish:
 # %% ../nbs/16_scenes.ipynb #164fc8ba
 @contextmanager
 def only_run(
-    out: Path,       # the run's folder
-) -> Iterator[None]: # a context
+    out: Path,  # the run's folder
+) -> Iterator[None]:  # a context
     "Holds the run's folder; a second command on it is refused."
     with open(out / ".lock", "w") as file:
-        try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError: raise RunError(f"{out}: another run is writing there; wait for it, or choose another --out") from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(f"{out}: another run is writing there; wait for it, or choose another --out") from None
         yield
 
+# %% ../nbs/16_scenes.ipynb #4b0e9e7f
 @contextmanager
 def torch_threads(
-    n: int,          # of torch
-) -> Iterator[None]: # a context
+    n: int,  # of torch
+) -> Iterator[None]:  # a context
     "Threads of this process while it works."
     before = torch.get_num_threads()
     torch.set_num_threads(n)
-    try: yield
-    finally: torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
+# %% ../nbs/16_scenes.ipynb #f5532e9c
 def pool_of(
-    workers: int,        # 0: inside this process
-    ray: str | None,     # address
-    device: str,         # cpu, cuda or cuda:1 …
-    threads: int,        # of every worker
-) -> tuple[Pool, int]:   # and how many workers
+    workers: int,  # 0: inside this process
+    ray: str | None,  # address
+    device: str,  # cpu, cuda or cuda:1 …
+    threads: int,  # of every worker
+) -> tuple[Pool, int]:  # and how many workers
     "The pool that was asked for. Raises RunError when there is none."
     gpu = device.startswith("cuda")
     if ray:
         cluster = connect(ray, threads)
-        room = int(cluster.cluster_resources().get("GPU", 0) if gpu else cluster.cluster_resources().get("CPU", 0) // threads)
-        if not room: raise RunError(f"--ray {ray}: the cluster has no {'GPU' if gpu else f'{threads} CPUs'} for a worker")
+        room = int(
+            cluster.cluster_resources().get("GPU", 0) if gpu else cluster.cluster_resources().get("CPU", 0) // threads
+        )
+        if not room:
+            raise RunError(f"--ray {ray}: the cluster has no {'GPU' if gpu else f'{threads} CPUs'} for a worker")
         return Ray(cluster, threads, int(gpu)), workers or room
-    if not workers: return Inside(), 1
-    if gpu and not torch.cuda.is_available(): raise RunError(f"--device {device}: this machine has no CUDA device")
+    if not workers:
+        return Inside(), 1
+    if gpu and not torch.cuda.is_available():
+        raise RunError(f"--device {device}: this machine has no CUDA device")
     return Processes(threads), workers
 
+# %% ../nbs/16_scenes.ipynb #5a03a612
 def gpu_of(
-    slot: int, # of the worker
-) -> dict:     # arguments for `FrameWork`
+    slot: int,  # of the worker
+) -> dict:  # arguments for `FrameWork`
     "Worker *i* takes GPU *i*, modulo their number."
     return {"device": f"cuda:{slot % torch.cuda.device_count()}"}
 
+# %% ../nbs/16_scenes.ipynb #d18aa866
 @contextmanager
 def staff(
-    workers: int,        # as the following options: see `pool_of`
-    ray: str | None,     # address, or None
-    device: str,         # cpu, cuda or cuda:1 …
-    threads: int,        # of every worker
-) -> Iterator[Callable]: # over(tool, items, log, what, …) → failed items
+    workers: int,  # as the following options: see `pool_of`
+    ray: str | None,  # address, or None
+    device: str,  # cpu, cuda or cuda:1 …
+    threads: int,  # of every worker
+) -> Iterator[Callable]:  # over(tool, items, log, what, …) → failed items
     "Workers that live from the first item of a run to its end, whatever the stage."
     pools: list[tuple[Pool, int]] = []
+
     def over(tool, items, log, what, **options):
         "Nothing to do starts no worker, and a lone scene is drawn here sooner than one starts."
-        if not items: return {}
+        if not items:
+            return {}
         if not pools and what == "scenes" and len(items) == 1:
-            with closing(Inside()) as here: return spread(items, tool, here, 1, log, what, **options).failed
-        if not pools: pools.append(pool_of(workers, ray, device, threads))
+            with closing(Inside()) as here:
+                return spread(items, tool, here, 1, log, what, **options).failed
+        if not pools:
+            pools.append(pool_of(workers, ray, device, threads))
         return spread(items, tool, *pools[0], log, what, **options).failed
-    try: yield over
-    finally:
-        for pool, _ in pools: pool.close()
 
+    try:
+        yield over
+    finally:
+        for pool, _ in pools:
+            pool.close()
+
+# %% ../nbs/16_scenes.ipynb #21109d0d
 def same_makers(
-    out: Path,   # the run's folder
-    about: dict, # what a worker says of itself
+    out: Path,  # the run's folder
+    about: dict,  # what a worker says of itself
 ) -> None:
     "Note what made the results; raise RunError when this worker is something else."
     kept = read_json(out / "settings.json")
     before = kept.setdefault("made_by", about)
     differs = [f"{k} {before.get(k)!r} there, {v!r} now" for k, v in about.items() if before.get(k) != v]
-    if differs: raise RunError(f"the results in {out} come from something else ({'; '.join(differs)}): use the same on all workers, or another --out")
+    if differs:
+        raise RunError(
+            f"the results in {out} come from something else ({'; '.join(differs)}): use the same on all workers, or another --out"
+        )
     write_json(out / "settings.json", kept)
 
+# %% ../nbs/16_scenes.ipynb #6b4a4399
 def summarise(
-    done: dict[str, Done],   # by tag
+    done: dict[str, Done],  # by tag
     prompts: list[Prompt],
     failed: dict[str, str],  # item → reason
     faults: dict[str, str],  # part of an item → reason
     settings: Settings,
-) -> dict:                   # what `summary.json` holds
+) -> dict:  # what `summary.json` holds
     "`summary.json`: the same however often the run was interrupted."
     scenes: dict[str, dict] = {}
     for p in prompts:
-        entry, found = scenes.setdefault(scene_name(p, settings.source), dict(prompts=0, done=0, maps=0, bytes=0)), done.get(p.tag)
-        for key, more in dict(prompts=1, **(dict(done=1, maps=found.maps, bytes=found.bytes) if found else {})).items(): entry[key] += more
+        entry, found = (
+            scenes.setdefault(scene_name(p, settings.source), dict(prompts=0, done=0, maps=0, bytes=0)),
+            done.get(p.tag),
+        )
+        for key, more in dict(prompts=1, **(dict(done=1, maps=found.maps, bytes=found.bytes) if found else {})).items():
+            entry[key] += more
     total = {k: sum(e[k] for e in scenes.values()) for k in ("prompts", "done", "maps", "bytes")}
     own = {f"{tag} {what}": why for tag, d in done.items() for what, why in d.faults.items()}
     return total | dict(settings=settings.hash, scenes=scenes, failed=failed, faults=own | faults)
 
+# %% ../nbs/16_scenes.ipynb #68c422a7
 def verify(
     verified: Verification,  # gets totals, and of all records that hold the same the first, with their number
-    done: dict[str, Done],   # by tag
+    done: dict[str, Done],  # by tag
 ) -> None:
     "What the marks say, for `verification.json`; its size does not grow with the data set."
     alike: dict[tuple[str, str], list] = {}
     for tag, d in done.items():
-        for target, held in d.held: alike.setdefault((target, held), [tag, 0])[1] += 1
-    verified.records = {f"{tag} {target}": json.loads(held) | dict(target=dict(target=target), findings=[], outputs={}, alike=n) for (target, held), (tag, n) in alike.items()}
-    verified.totals = dict(findings=dict(sorted(Counter(f"warning: {name}" for d in done.values() for name in set(d.findings)).items())), targets=dict(Counter(t for d in done.values() for t, _ in d.held)),
-                           images=sum(json.loads(held)["images"] * n for (_, held), (_, n) in alike.items()), files=sum(d.files for d in done.values()), bytes=sum(d.bytes for d in done.values()))
+        for target, held in d.held:
+            alike.setdefault((target, held), [tag, 0])[1] += 1
+    verified.records = {
+        f"{tag} {target}": json.loads(held) | dict(target=dict(target=target), findings=[], outputs={}, alike=n)
+        for (target, held), (tag, n) in alike.items()
+    }
+    verified.totals = dict(
+        findings=dict(sorted(Counter(f"warning: {name}" for d in done.values() for name in set(d.findings)).items())),
+        targets=dict(Counter(t for d in done.values() for t, _ in d.held)),
+        images=sum(json.loads(held)["images"] * n for (_, held), (_, n) in alike.items()),
+        files=sum(d.files for d in done.values()),
+        bytes=sum(d.bytes for d in done.values()),
+    )
 
+# %% ../nbs/16_scenes.ipynb #d0201a41
 def _found(dataset, settings, gaze_folder, limit):
     "The prompts, and items that are none: reasons by name."
-    frames, names = find_frames(dataset, settings.frame_folders, settings.speed_folder, gaze_folder), settings.frame_folders
+    frames, names = (
+        find_frames(dataset, settings.frame_folders, settings.speed_folder, gaze_folder),
+        settings.frame_folders,
+    )
     late = collisions(frames)
     used = {f.path.parent for f in frames}
-    empty = {str(folder): f"{folder}: no frames in it" for folder in ([] if Path(dataset).is_file() else frame_folders(dataset, names)) if folder not in used}
+    empty = {
+        str(folder): f"{folder}: no frames in it"
+        for folder in ([] if Path(dataset).is_file() else frame_folders(dataset, names))
+        if folder not in used
+    }
     return group([f for f in frames if str(f.path) not in late], settings.images)[:limit], late | empty
 
+# %% ../nbs/16_scenes.ipynb #905d11dd
 def scenes(
-    dataset: str,                # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video (also animated .gif and .webp)
-    out: str = "runs/scenes",    # folder for everything
-    model: str = "demo",         # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
-    target: tuple = ("forward_speed",), # one or more, action and text alike, see below
+    dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video (also animated .gif and .webp)
+    out: str = "runs/scenes",  # folder for everything
+    model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
+    target: tuple = ("forward_speed",),  # one or more, action and text alike, see below
     method: tuple = (DEFAULT,),  # one or more, see below
-    workers: int = 0,            # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
-    ray: str | None = None,      # spread over a Ray cluster: auto, HOST:PORT, or local
-    device: str = "cpu",         # cpu, cuda (worker i takes GPU i), cuda:1 …
-    threads: int = 1,            # of a worker; sums in another order end in other bits
-    force: bool = False,         # throw results of other settings away
-    timeout: float | None = None, # seconds a frame may take before its worker is ended (with --workers or --ray)
-    limit: int | None = None,    # only the first prompts
-    show: str = "auto",          # part of a signed map: positive (for), negative (against), magnitude; auto by the target
-    thumbnail: str = "apart",    # InternVL's thumbnail tile: apart or blend
+    workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
+    ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
+    device: str = "cpu",  # cpu, cuda (worker i takes GPU i), cuda:1 …
+    threads: int = 1,  # of a worker; sums in another order end in other bits
+    force: bool = False,  # throw results of other settings away
+    timeout: float | None = None,  # seconds a frame may take before its worker is ended (with --workers or --ray)
+    limit: int | None = None,  # only the first prompts
+    show: str = "auto",  # part of a signed map: positive (for), negative (against), magnitude; auto by the target
+    thumbnail: str = "apart",  # InternVL's thumbnail tile: apart or blend
     speed: float | None = None,  # m/s for every frame, instead of speed files
-    images: int = 1,             # consecutive frames in one prompt
-    records: bool = False,       # keep the records too (for ours and qa)
-    max_new_tokens: int | None = None, # longest answer; the model's own when not given
-    dtype: str = "float32",      # of the model
-    revision: str | None = None, # of a hub id
-    animation: str = "webp",     # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
-    rate: float = RATE,          # frames a second taken from a video
-    frame_folder: tuple = FRAME_FOLDERS, # names of folders that hold frames
-    speed_folder: str = SPEED_FOLDER,    # beside it: <frame>.txt, m/s
-    gaze_folder: str = GAZE_FOLDER,      # beside it: gaze maps or points
+    images: int = 1,  # consecutive frames in one prompt
+    records: bool = False,  # keep the records too (for ours and qa)
+    max_new_tokens: int | None = None,  # longest answer; the model's own when not given
+    dtype: str = "float32",  # of the model
+    revision: str | None = None,  # of a hub id
+    animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
+    rate: float = RATE,  # frames a second taken from a video
+    frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
+    speed_folder: str = SPEED_FOLDER,  # beside it: <frame>.txt, m/s
+    gaze_folder: str = GAZE_FOLDER,  # beside it: gaze maps or points
 ) -> Summary:
     "Explain all frames of a data set; run again, it does what is missing."
-    asked = Settings(str(Path(dataset).resolve()), model, revision, dtype, device.split(":")[0], tuple(target), tuple(method), show, thumbnail, speed, images, max_new_tokens, records,
-                     tuple(frame_folder), speed_folder, threads)
+    asked = Settings(
+        str(Path(dataset).resolve()),
+        model,
+        revision,
+        dtype,
+        device.split(":")[0],
+        tuple(target),
+        tuple(method),
+        show,
+        thumbnail,
+        speed,
+        images,
+        max_new_tokens,
+        records,
+        tuple(frame_folder),
+        speed_folder,
+        threads,
+    )
     check_settings(asked)
-    if animation == "mp4": codec()
-    root, dataset = Path(out), asked.source                 # whole paths: workers may stand elsewhere
-    if is_video(Path(dataset)): dataset = str(unpack(Path(dataset), root.resolve() / "frames", rate))
+    if animation == "mp4":
+        codec()
+    root, dataset = Path(out), asked.source  # whole paths: workers may stand elsewhere
+    if is_video(Path(dataset)):
+        dataset = str(unpack(Path(dataset), root.resolve() / "frames", rate))
     prompts, bad = _found(dataset, asked, gaze_folder, limit)
-    with pipeline_log(out) as log, only_run(root), torch_threads(threads), _verified(root, asked, force, log) as verified, staff(workers, ray, device, threads) as over:
-        for name, why in bad.items(): log.error("%s", why)
+    with (
+        pipeline_log(out) as log,
+        only_run(root),
+        torch_threads(threads),
+        _verified(root, asked, force, log) as verified,
+        staff(workers, ray, device, threads) as over,
+    ):
+        for name, why in bad.items():
+            log.error("%s", why)
         before = done_before(prompts, asked, root)
         todo = [p for p in prompts if p.tag not in before]
-        log.info("%s: %d prompts, %d done before, %d to do · %s · target %s · method %s", dataset, len(prompts), len(before), len(todo), model, " ".join(target), " ".join(method))
+        log.info(
+            "%s: %d prompts, %d done before, %d to do · %s · target %s · method %s",
+            dataset,
+            len(prompts),
+            len(before),
+            len(todo),
+            model,
+            " ".join(target),
+            " ".join(method),
+        )
         mute = [p.tag for p in todo if p.frames[-1].speed_path is None and not p.frames[-1].silent]
-        if speed is None and mute: log.warning("%d frames belong to scenes without speeds (first: %s): 0 m/s is used; give --speed or %s/<frame>.txt", len(mute), mute[0], speed_folder)
+        if speed is None and mute:
+            log.warning(
+                "%d frames belong to scenes without speeds (first: %s): 0 m/s is used; give --speed or %s/<frame>.txt",
+                len(mute),
+                mute[0],
+                speed_folder,
+            )
         spread_over = partial(over, log=log, timeout=timeout)
-        explaining = Tool(FrameWork, (asked, str(root.resolve())), gpu_of if device == "cuda" and not ray else no_more, 2 if device.startswith("cuda") else 1)
-        failed = bad | spread_over(explaining, todo, what="frames", accept=partial(_accept, root, log), note=_Notes(root, len(todo), log))
+        explaining = Tool(
+            FrameWork,
+            (asked, str(root.resolve())),
+            gpu_of if device == "cuda" and not ray else no_more,
+            2 if device.startswith("cuda") else 1,
+        )
+        failed = bad | spread_over(
+            explaining, todo, what="frames", accept=partial(_accept, root, log), note=_Notes(root, len(todo), log)
+        )
         done = done_before(prompts, asked, root) if todo else before
         items, faults = finish(spread_over, done, prompts, asked.source, root, animation, failed)
         told = summarise(done, prompts, failed, faults, asked)
         write_json(root / "summary.json", told)
         scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
-        if scores: write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
+        if scores:
+            write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
         write_page(root, told, read_json(root / "settings.json")["settings"])
         verify(verified, done)
         verified.summary = summary = Summary(list(done), failed | told["faults"])
     print(f"{summary}\n{told['maps']} maps, {human(told['bytes'])} in {root}; open {root / 'index.html'}")
     return summary
 
+# %% ../nbs/16_scenes.ipynb #a46d8bd9
 @contextmanager
 def _verified(root, asked, force, log):
     "`verification.json` of a run whose settings fit; a refused one leaves the old file."
     keep_settings(root, asked, force)
-    with verification("scenes", root, log) as verified: yield verified
+    with verification("scenes", root, log) as verified:
+        yield verified
 
+# %% ../nbs/16_scenes.ipynb #89d3a4b7
 def finish(
-    spread_over,                             # runs a tool over items with the run's workers
-    done: dict[str, Done],                   # by tag
+    spread_over,  # runs a tool over items with the run's workers
+    done: dict[str, Done],  # by tag
     prompts: list[Prompt],
-    source: str,                             # what the command was given
-    root: Path,                              # the run's folder
-    animation: str,                          # one of ANIMATIONS
-    failed: dict[str, str],                  # gets scenes that could not be finished
-) -> tuple[list[SceneItem], dict[str, str]]: # scenes, and faults of gaze files
+    source: str,  # what the command was given
+    root: Path,  # the run's folder
+    animation: str,  # one of ANIMATIONS
+    failed: dict[str, str],  # gets scenes that could not be finished
+) -> tuple[list[SceneItem], dict[str, str]]:  # scenes, and faults of gaze files
     "Scores and pictures of all scenes that are not up to date."
     here, folder = str(root.resolve()), root / "scenes"
     known = scene_items(done, prompts, source)
     gazed = [i for i, gaze in known.items() if gaze]
-    failed |= spread_over(Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes")
+    failed |= spread_over(
+        Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes"
+    )
     means = hashlib.sha256("".join(i.made_from for i in gazed).encode()).hexdigest()
-    items = [SceneItem(i.tag, f"{animation} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in known.items()]
+    items = [
+        SceneItem(i.tag, f"{animation} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else ""))
+        for i, gaze in known.items()
+    ]
     late = [i for i in items if read_json(folder / i.tag / "finished.json").get("made_from") != i.made_from]
     camera = read_json(root / "settings.json").get("made_by", {}).get("camera")
     failed |= spread_over(Tool(Finish, (here, camera, animation, tuple(i.tag for i in gazed))), late, what="scenes")
-    return items, {f"{i.tag} {name} gaze": why for i in items for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()}
+    return items, {
+        f"{i.tag} {name} gaze": why
+        for i in items
+        for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()
+    }
 
+# %% ../nbs/16_scenes.ipynb #5e93cc57
 def gaze_rows(
-    scores: dict[str, dict], # of `experiment.agreement`
-) -> list[dict]:             # one a scene and measure
+    scores: dict[str, dict],  # of `experiment.agreement`
+) -> list[dict]:  # one a scene and measure
     "Tables of every scene and of all, for `gaze.json`; what has no interval has None."
-    plain = lambda row: {k: plain(v) if isinstance(v, dict) else None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
-    return [dict(scene=name, **plain(row)) for name, part in [*((n, {n: s}) for n, s in scores.items()), ("all", scores)] for row in table(part)]
 
+    def plain(row):
+        return {
+            k: plain(v) if isinstance(v, dict) else None if isinstance(v, float) and math.isnan(v) else v
+            for k, v in row.items()
+        }
+
+    return [
+        dict(scene=name, **plain(row))
+        for name, part in [*((n, {n: s}) for n, s in scores.items()), ("all", scores)]
+        for row in table(part)
+    ]
+
+# %% ../nbs/16_scenes.ipynb #77ac435f
 def _accept(root, log, about):
     same_makers(root, about)
-    if about["random"]: log.warning("%s has random weights: maps show the method at work, not a driver", about["model"])
+    if about["random"]:
+        log.warning("%s has random weights: maps show the method at work, not a driver", about["model"])
 
+# %% ../nbs/16_scenes.ipynb #24617bfa
 class _Notes:
     "Logs what workers say of a frame, and warns once when the disk will not hold the rest."
-    def __init__(self, root, total, log): self.root, self.total, self.log, self.seen, self.bytes = root, total, log, 0, 0
+
+    def __init__(self, root, total, log):
+        self.root, self.total, self.log, self.seen, self.bytes = root, total, log, 0, 0
 
     def __call__(self, prompt, note):
-        self.seen += 1; self.bytes += note["bytes"]
-        self.log.info("%s: done · %.2f s, of which explaining %.2f s · %s", prompt.tag, note["seconds"], note["explaining"], human(note["bytes"]))
-        for what, why in note["faults"].items(): self.log.error("%s %s: %s", prompt.tag, what, why)
-        for message in note["warnings"]: self.log.warning("%s: %s", prompt.tag, message)
+        self.seen += 1
+        self.bytes += note["bytes"]
+        self.log.info(
+            "%s: done · %.2f s, of which explaining %.2f s · %s",
+            prompt.tag,
+            note["seconds"],
+            note["explaining"],
+            human(note["bytes"]),
+        )
+        for what, why in note["faults"].items():
+            self.log.error("%s %s: %s", prompt.tag, what, why)
+        for message in note["warnings"]:
+            self.log.warning("%s: %s", prompt.tag, message)
         if self.seen == 10:
-            try: require_space(self.root, self.bytes * (self.total - 10) // 10, f"the other {self.total - 10} prompts")
-            except ValueError as error: self.log.warning("%s", reason_of(error))
+            try:
+                require_space(self.root, self.bytes * (self.total - 10) // 10, f"the other {self.total - 10} prompts")
+            except ValueError as error:
+                self.log.warning("%s", reason_of(error))
 
-EPILOG = describe() + "\n\nmethods (name, what a map may claim, cost, source):\n" + describe_methods() + """
+# %% ../nbs/16_scenes.ipynb #28226f9c
+EPILOG = (
+    describe()
+    + "\n\nmethods (name, what a map may claim, cost, source):\n"
+    + describe_methods()
+    + """
 
 examples:
   scenes data/ --target -forward_speed route tokens --method centred ours --out runs/all
@@ -587,9 +888,13 @@ examples:
   scenes /shared/data --ray auto --out /shared/runs/a   on a Ray cluster; every node sees these folders and this environment
 
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json), 2 when it could not start."""
-main = command(scenes, EPILOG, show=list(SHOWN), thumbnail=["apart", "blend"], dtype=list(DTYPES), animation=list(ANIMATIONS))
+)
+main = command(
+    scenes, EPILOG, show=list(SHOWN), thumbnail=["apart", "blend"], dtype=list(DTYPES), animation=list(ANIMATIONS)
+)
 
 # %% ../nbs/16_scenes.ipynb #94c8690a
 if __name__ == "__main__" and "__file__" in globals():
-    from experiment.scenes import main as command_of_package   # workers import what they run, by this name
+    from experiment.scenes import main as command_of_package  # workers import what they run, by this name
+
     raise SystemExit(command_of_package())

@@ -8,190 +8,294 @@ __all__ = ['VARIANT', 'find_checkpoint', 'lora_scale', 'check_settings', 'publis
 
 # %% ../nbs/02_simlingo.ipynb #00000002
 from pathlib import Path
-
 import torch
 import yaml
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast
-
 from .internvl import INTERNVL2_1B, chat_config, language_weights, under, vision_weights
 from .model import SIMLINGO, DrivingVLA, download, empty_model, fill_model, read_json, read_tokenizer
 from .weights import ModelError, Weight, WeightsError, differences, torch_weights
 
 # %% ../nbs/02_simlingo.ipynb #00000005
 def find_checkpoint(
-    path: Path, # folder of a run, folder of one epoch, or the file itself
-) -> tuple[Path, dict]: # the weights' file, the configuration
+    path: Path,  # folder of a run, folder of one epoch, or the file itself
+) -> tuple[Path, dict]:  # the weights' file, the configuration
     "Raises ModelError when the file or its configuration is missing, or when there are several."
     path = Path(path)
     found = [path] if path.is_file() else sorted(path.rglob("pytorch_model.pt"))
     if not found:
         shards = next(path.rglob("mp_rank_*_model_states.pt"), None)
-        remedy = f"{shards.parent} holds DeepSpeed's shards: run the zero_to_fp32.py beside them first" if shards else "expected checkpoints/<epoch>.ckpt/pytorch_model.pt"
+        remedy = (
+            f"{shards.parent} holds DeepSpeed's shards: run the zero_to_fp32.py beside them first"
+            if shards
+            else "expected checkpoints/<epoch>.ckpt/pytorch_model.pt"
+        )
         raise ModelError(f"{path}: no pytorch_model.pt in it; {remedy}")
-    if len(found) > 1: raise ModelError(f"{path}: {len(found)} checkpoints ({', '.join(str(f.relative_to(path)) for f in found[:5])}); give the path of one of them")
-    config = next((p / ".hydra" / "config.yaml" for p in found[0].absolute().parents if (p / ".hydra" / "config.yaml").is_file()), None)
-    if config is None: raise ModelError(f"{found[0]}: no .hydra/config.yaml in any folder above it; copy the run's .hydra folder beside checkpoints")
-    try: settings = yaml.safe_load(config.read_text())
-    except (OSError, yaml.YAMLError) as error: raise ModelError(f"{config}: not readable YAML ({' '.join(str(error).split())[:160]})") from None
-    if not isinstance(settings, dict): raise ModelError(f"{config}: holds a {type(settings).__name__}, expected the sections model and data_module")
+    if len(found) > 1:
+        raise ModelError(
+            f"{path}: {len(found)} checkpoints ({', '.join(str(f.relative_to(path)) for f in found[:5])}); give the path of one of them"
+        )
+    config = next(
+        (p / ".hydra" / "config.yaml" for p in found[0].absolute().parents if (p / ".hydra" / "config.yaml").is_file()),
+        None,
+    )
+    if config is None:
+        raise ModelError(
+            f"{found[0]}: no .hydra/config.yaml in any folder above it; copy the run's .hydra folder beside checkpoints"
+        )
+    try:
+        settings = yaml.safe_load(config.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ModelError(f"{config}: not readable YAML ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(settings, dict):
+        raise ModelError(f"{config}: holds a {type(settings).__name__}, expected the sections model and data_module")
     return found[0], settings
 
 # %% ../nbs/02_simlingo.ipynb #00000007
 VARIANT = "OpenGVLab/InternVL2-1B"
 
+# %% ../nbs/02_simlingo.ipynb #00745130
 def _get(settings, where, *path):
     "A value of the configuration by its path."
     value = settings
     for i, key in enumerate(path):
-        if not isinstance(value, dict) or key not in value: raise ModelError(f"{where}: {'.'.join(path[:i + 1])} is missing in its configuration (.hydra/config.yaml)")
+        if not isinstance(value, dict) or key not in value:
+            raise ModelError(f"{where}: {'.'.join(path[: i + 1])} is missing in its configuration (.hydra/config.yaml)")
         value = value[key]
     return value
 
+# %% ../nbs/02_simlingo.ipynb #f8eb18b9
 def lora_scale(
-    settings: dict,             # of `find_checkpoint`
-    where: str,                 # what errors call the checkpoint
-    adapter: dict | None = None, # PEFT's adapter_config.json
+    settings: dict,  # of `find_checkpoint`
+    where: str,  # what errors call the checkpoint
+    adapter: dict | None = None,  # PEFT's adapter_config.json
 ) -> tuple[int, float] | None:  # (r, α/r); None without LoRA
     "Raises ModelError when rank or α is missing, not positive, or contradicts the adapter's own configuration."
-    if not _get(settings, where, "model", "language_model", "lora"): return None
+    if not _get(settings, where, "model", "language_model", "lora"):
+        return None
     r, alpha = (_get(settings, where, "model", "language_model", key) for key in ("lora_r", "lora_alpha"))
-    if not (isinstance(r, int) and r > 0 and isinstance(alpha, (int, float)) and alpha > 0): raise ModelError(f"{where}: lora_r {r!r} and lora_alpha {alpha!r} must be positive numbers")
+    if not (isinstance(r, int) and r > 0 and isinstance(alpha, (int, float)) and alpha > 0):
+        raise ModelError(f"{where}: lora_r {r!r} and lora_alpha {alpha!r} must be positive numbers")
     theirs = {k: (adapter or {}).get(k, mine) for k, mine in (("r", r), ("lora_alpha", alpha))}
     if theirs != dict(r=r, lora_alpha=alpha):
-        raise ModelError(f"{where}: the adapter says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration {r} and {alpha}; they belong to different runs")
+        raise ModelError(
+            f"{where}: the adapter says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration {r} and {alpha}; they belong to different runs"
+        )
     return r, alpha / r
 
+# %% ../nbs/02_simlingo.ipynb #df1461aa
 def check_settings(
-    settings: dict, # sections `model` and `data_module` of SimLingo's configuration
-    where: str,     # what errors call the file
+    settings: dict,  # sections `model` and `data_module` of SimLingo's configuration
+    where: str,  # what errors call the file
 ) -> None:
     "Raises ModelError for another InternVL or other heads than SimLingo's."
     for part in ("vision_model", "language_model"):
         variant = _get(settings, where, "model", part, "variant")
-        if variant != VARIANT: raise ModelError(f"{where}: its {part} is {variant}; only {VARIANT} is read (2B and 4B have decoders with code of their own)")
+        if variant != VARIANT:
+            raise ModelError(
+                f"{where}: its {part} is {variant}; only {VARIANT} is read (2B and 4B have decoders with code of their own)"
+            )
     mode, route = (_get(settings, where, "model", key) for key in ("speed_wps_mode", "predict_route_as_wps"))
-    if mode != "2d" or not route: raise ModelError(f"{where}: speed_wps_mode {mode!r} with predict_route_as_wps {route}; only '2d' with a route is read")
+    if mode != "2d" or not route:
+        raise ModelError(
+            f"{where}: speed_wps_mode {mode!r} with predict_route_as_wps {route}; only '2d' with a route is read"
+        )
 
 # %% ../nbs/02_simlingo.ipynb #0000000a
 _V, _L, _BARE = "vision_model.image_encoder.model.", "language_model.model.base_model.model.", "language_model.model."
 
+# %% ../nbs/02_simlingo.ipynb #015c33b2
 def _linear(name, out, inn, bias=True):
     return {f"{name}.weight": (out, inn)} | ({f"{name}.bias": (out,)} if bias else {})
 
+# %% ../nbs/02_simlingo.ipynb #359eeefb
 def published_shapes(
-    chat: dict,                       # InternVL's original configuration
-    rank: int | None,                 # LoRA's r; None without LoRA
-    rows: tuple[int, int] = (20, 10), # route and speed queries
-) -> dict[str, tuple[int, ...]]:      # by the checkpoint's key
+    chat: dict,  # InternVL's original configuration
+    rank: int | None,  # LoRA's r; None without LoRA
+    rows: tuple[int, int] = (20, 10),  # route and speed queries
+) -> dict[str, tuple[int, ...]]:  # by the checkpoint's key
     "Every weight of a SimLingo checkpoint with its shape; aliases are not listed."
     v, l = chat["vision_config"], chat["llm_config"]
     d, h, f, heads = v["hidden_size"], l["hidden_size"], l["intermediate_size"], l["num_attention_heads"]
     kv, four = h // heads * l["num_key_value_heads"], d * round(1 / chat["downsample_ratio"]) ** 2
-    out = {_V + "vision_model.embeddings." + k: s for k, s in {"class_embedding": (1, 1, d), "patch_embedding.weight": (d, v["num_channels"], v["patch_size"], v["patch_size"]),
-           "patch_embedding.bias": (d,), "position_embedding": (1, 1 + (v["image_size"] // v["patch_size"]) ** 2, d)}.items()}
+    out = {
+        _V + "vision_model.embeddings." + k: s
+        for k, s in {
+            "class_embedding": (1, 1, d),
+            "patch_embedding.weight": (d, v["num_channels"], v["patch_size"], v["patch_size"]),
+            "patch_embedding.bias": (d,),
+            "position_embedding": (1, 1 + (v["image_size"] // v["patch_size"]) ** 2, d),
+        }.items()
+    }
     for i in range(v["num_hidden_layers"]):
         at = f"{_V}vision_model.encoder.layers.{i}."
         out |= {at + k: (d,) for k in ("ls1", "ls2", "norm1.weight", "norm1.bias", "norm2.weight", "norm2.bias")}
         out |= _linear(at + "attn.qkv", 3 * d, d, v.get("qkv_bias", True)) | _linear(at + "attn.proj", d, d)
         out |= _linear(at + "mlp.fc1", v["intermediate_size"], d) | _linear(at + "mlp.fc2", d, v["intermediate_size"])
-    out |= {_V + "mlp1.0.weight": (four,), _V + "mlp1.0.bias": (four,)} | _linear(_V + "mlp1.1", h, four) | _linear(_V + "mlp1.3", h, h)
+    out |= (
+        {_V + "mlp1.0.weight": (four,), _V + "mlp1.0.bias": (four,)}
+        | _linear(_V + "mlp1.1", h, four)
+        | _linear(_V + "mlp1.3", h, h)
+    )
     base = _BARE if rank is None else _L
-    out |= {f"{base}model.embed_tokens.weight": (l["vocab_size"], h), f"{base}model.norm.weight": (h,), f"{base}lm_head.weight": (l["vocab_size"], h)}
+    out |= {
+        f"{base}model.embed_tokens.weight": (l["vocab_size"], h),
+        f"{base}model.norm.weight": (h,),
+        f"{base}lm_head.weight": (l["vocab_size"], h),
+    }
     for i in range(l["num_hidden_layers"]):
         at = f"{base}model.layers.{i}."
         out |= {at + k: (h,) for k in ("input_layernorm.weight", "post_attention_layernorm.weight")}
-        for name, o, n, bias in (("self_attn.q_proj", h, h, True), ("self_attn.k_proj", kv, h, True), ("self_attn.v_proj", kv, h, True), ("self_attn.o_proj", h, h, False),
-                                 ("mlp.gate_proj", f, h, False), ("mlp.up_proj", f, h, False), ("mlp.down_proj", h, f, False)):
-            if rank is None: out |= _linear(at + name, o, n, bias)
-            else: out |= _linear(f"{at}{name}.base_layer", o, n, bias) | {f"{at}{name}.lora_A.default.weight": (rank, n), f"{at}{name}.lora_B.default.weight": (o, rank)}
+        for name, o, n, bias in (
+            ("self_attn.q_proj", h, h, True),
+            ("self_attn.k_proj", kv, h, True),
+            ("self_attn.v_proj", kv, h, True),
+            ("self_attn.o_proj", h, h, False),
+            ("mlp.gate_proj", f, h, False),
+            ("mlp.up_proj", f, h, False),
+            ("mlp.down_proj", h, f, False),
+        ):
+            if rank is None:
+                out |= _linear(at + name, o, n, bias)
+            else:
+                out |= _linear(f"{at}{name}.base_layer", o, n, bias) | {
+                    f"{at}{name}.lora_A.default.weight": (rank, n),
+                    f"{at}{name}.lora_B.default.weight": (o, rank),
+                }
     at = "adaptors.driving."
     out |= {at + "query_embeds_wps": (1, rows[0], h), at + "query_embeds_speed": (1, rows[1], h)}
-    out |= _linear(at + "route_head.0", 512, h) | _linear(at + "route_head.2", 256, 512) | _linear(at + "route_head.4", 2, 256, False)
+    out |= (
+        _linear(at + "route_head.0", 512, h)
+        | _linear(at + "route_head.2", 256, 512)
+        | _linear(at + "route_head.4", 2, 256, False)
+    )
     out |= _linear(at + "speed_wps_head.0", 256, h) | _linear(at + "speed_wps_head.2", 2, 256, False)
-    return out | _linear("wp_encoder.mlp.0", 256, 2) | _linear("wp_encoder.mlp.2", 512, 256) | _linear("wp_encoder.mlp.4", h, 512)
+    return (
+        out
+        | _linear("wp_encoder.mlp.0", 256, 2)
+        | _linear("wp_encoder.mlp.2", 512, 256)
+        | _linear("wp_encoder.mlp.4", h, 512)
+    )
 
 # %% ../nbs/02_simlingo.ipynb #0000000d
 _FOREIGN = {"attention.wqkv": "InternLM2 (InternVL2-2B or 8B)", "qkv_proj": "Phi-3 (InternVL2-4B)"}
 
+# %% ../nbs/02_simlingo.ipynb #c60a3cab
 def _merged(base, a, b, scale):
     "W + scale·B·A in float32 or wider, computed when it is read."
+
     def read():
         w = base.read()
         wide = torch.promote_types(w.dtype, torch.float32)
         return torch.addmm(w.to(wide), b.read().to(wide), a.read().to(wide), alpha=scale)
+
     return Weight(base.shape, read, own=True)
 
+# %% ../nbs/02_simlingo.ipynb #3729c619
 def _decoder(weights, scale):
     "The language model's weights with LoRA merged, by the names of an un-wrapped decoder."
     out = {}
     for key, weight in weights.items():
-        if ".lora_" in key: continue
+        if ".lora_" in key:
+            continue
         stem = key.removesuffix(".base_layer.weight")
-        out[key.replace(".base_layer", "")] = weight if stem == key else _merged(weight, weights[f"{stem}.lora_A.default.weight"], weights[f"{stem}.lora_B.default.weight"], scale)
+        out[key.replace(".base_layer", "")] = (
+            weight
+            if stem == key
+            else _merged(
+                weight, weights[f"{stem}.lora_A.default.weight"], weights[f"{stem}.lora_B.default.weight"], scale
+            )
+        )
     return out
 
+# %% ../nbs/02_simlingo.ipynb #f5cae3bf
 def native_weights(
-    weights: dict[str, Weight],          # as published
-    chat: dict,                          # InternVL's original configuration
-    lora: tuple[int, float] | None,      # (r, α/r) of `lora_scale`
-    where: str,                          # what errors call the file
-) -> dict[str, Weight]:                  # by native parameter name
+    weights: dict[str, Weight],  # as published
+    chat: dict,  # InternVL's original configuration
+    lora: tuple[int, float] | None,  # (r, α/r) of `lora_scale`
+    where: str,  # what errors call the file
+) -> dict[str, Weight]:  # by native parameter name
     "Aliases verified and dropped, LoRA merged, names translated. Raises WeightsError with the list of weights that do not fit."
     base = _BARE if lora is None else _L
     table, head = f"{base}model.embed_tokens.weight", f"{base}lm_head.weight"
-    aliases = {f"{base}embed_tokens.weight": table, "adaptors.language.embed_tokens.weight": table, "adaptors.language.lm_head.weight": head}
+    aliases = {
+        f"{base}embed_tokens.weight": table,
+        "adaptors.language.embed_tokens.weight": table,
+        "adaptors.language.lm_head.weight": head,
+    }
     given = {k: w for k, w in weights.items() if k not in aliases and not k.startswith(f"{_V}language_model.")}
     foreign = next((f"{name}, as {key} shows" for key in given for part, name in _FOREIGN.items() if part in key), None)
-    if foreign: raise ModelError(f"{where}: its language model is {foreign}; only {VARIANT} is read")
+    if foreign:
+        raise ModelError(f"{where}: its language model is {foreign}; only {VARIANT} is read")
     problems = differences(published_shapes(chat, lora and lora[0]), {k: w.shape for k, w in given.items()})
-    if problems and lora and not any(".lora_" in k for k in given): problems = [f"no LoRA weights, but the configuration has lora: true (rank {lora[0]})", *problems]
-    if problems: raise WeightsError(where, "SimLingo", problems)
-    problems = [f"{k} differs from {t}, which it should be" for k, t in aliases.items() if k in weights and not torch.equal(weights[k].read(), given[t].read())]
-    if problems: raise WeightsError(where, "SimLingo", problems)
-    driving = {f"driving.{k}": w for k, w in under(given, "adaptors.driving.").items()} | {f"driving.wp_encoder.{k}": w for k, w in under(given, "wp_encoder.mlp.").items()}
-    return vision_weights(under(given, _V)) | language_weights(_decoder(under(given, base), lora[1] if lora else 0.0)) | driving
+    if problems and lora and not any(".lora_" in k for k in given):
+        problems = [f"no LoRA weights, but the configuration has lora: true (rank {lora[0]})", *problems]
+    if problems:
+        raise WeightsError(where, "SimLingo", problems)
+    problems = [
+        f"{k} differs from {t}, which it should be"
+        for k, t in aliases.items()
+        if k in weights and not torch.equal(weights[k].read(), given[t].read())
+    ]
+    if problems:
+        raise WeightsError(where, "SimLingo", problems)
+    driving = {f"driving.{k}": w for k, w in under(given, "adaptors.driving.").items()} | {
+        f"driving.wp_encoder.{k}": w for k, w in under(given, "wp_encoder.mlp.").items()
+    }
+    return (
+        vision_weights(under(given, _V))
+        | language_weights(_decoder(under(given, base), lora[1] if lora else 0.0))
+        | driving
+    )
 
 # %% ../nbs/02_simlingo.ipynb #00000010
 def add_simlingo_tokens(
-    tokenizer: PreTrainedTokenizerFast, # of InternVL2-1B
-) -> PreTrainedTokenizerFast:           # the same, with SimLingo's tokens at the end
+    tokenizer: PreTrainedTokenizerFast,  # of InternVL2-1B
+) -> PreTrainedTokenizerFast:  # the same, with SimLingo's tokens at the end
     "Raises ModelError when some of the tokens are already elsewhere."
     if not any(token in tokenizer.get_vocab() for token in SIMLINGO):
-        tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SIMLINGO], special_tokens=True)
+        tokenizer.add_tokens(
+            [AddedToken(token, special=True, normalized=False) for token in SIMLINGO], special_tokens=True
+        )
     vocab = tokenizer.get_vocab()
     ids = [vocab.get(token) for token in SIMLINGO]
     if ids != list(range(len(vocab) - len(SIMLINGO), len(vocab))):
-        raise ModelError(f"SimLingo's special tokens have the ids {ids} in a vocabulary of {len(vocab)}; they must stand at its end, in order: use InternVL2-1B's own tokenizer")
+        raise ModelError(
+            f"SimLingo's special tokens have the ids {ids} in a vocabulary of {len(vocab)}; they must stand at its end, in order: use InternVL2-1B's own tokenizer"
+        )
     return tokenizer
 
+# %% ../nbs/02_simlingo.ipynb #fb7ff337
 def find_tokenizer(
-    file: Path,                           # the weights' file
-    source: str | Path | None = None,     # folder or hub id; None: look beside the checkpoint
-) -> tuple[PreTrainedTokenizerFast, Path]: # with SimLingo's tokens; the folder it came from
+    file: Path,  # the weights' file
+    source: str | Path | None = None,  # folder or hub id; None: look beside the checkpoint
+) -> tuple[PreTrainedTokenizerFast, Path]:  # with SimLingo's tokens; the folder it came from
     "Raises ModelError saying where it was looked for."
-    if source is not None: folders = [Path(source) if Path(source).is_dir() else download(str(source), weights=False)]
+    if source is not None:
+        folders = [Path(source) if Path(source).is_dir() else download(str(source), weights=False)]
     else:
         parents = list(file.absolute().parents)
         top = next((i for i, p in enumerate(parents) if (p / ".hydra").is_dir()), 0)
-        folders = [f for p in parents[:top + 1] for f in (p, p / "InternVL2-1B", p / "pretrained" / "InternVL2-1B")]
+        folders = [f for p in parents[: top + 1] for f in (p, p / "InternVL2-1B", p / "pretrained" / "InternVL2-1B")]
     found = next((f for f in folders if (f / "tokenizer.json").is_file() or (f / "vocab.json").is_file()), None)
     if found is None:
-        raise ModelError(f"{file}: no tokenizer beside it (tokenizer.json, or vocab.json and merges.txt, in {folders[0]} up to {folders[-3]}); copy InternVL2-1B's there, "
-                         f"or name its folder or hub id: load(…, tokenizer={VARIANT!r})")
+        raise ModelError(
+            f"{file}: no tokenizer beside it (tokenizer.json, or vocab.json and merges.txt, in {folders[0]} up to {folders[-3]}); copy InternVL2-1B's there, "
+            f"or name its folder or hub id: load(…, tokenizer={VARIANT!r})"
+        )
     return add_simlingo_tokens(read_tokenizer(found)), found
 
 # %% ../nbs/02_simlingo.ipynb #00000013
 def simlingo_model(
-    weights: dict[str, Weight],          # as published
-    settings: dict,                      # sections `model` and `data_module` of SimLingo's configuration
+    weights: dict[str, Weight],  # as published
+    settings: dict,  # sections `model` and `data_module` of SimLingo's configuration
     tokenizer: PreTrainedTokenizerFast,  # with SimLingo's tokens
-    chat: dict = INTERNVL2_1B,           # InternVL's original configuration
-    where: str = "SimLingo",             # what errors call the file
-    name: str = "SimLingo",              # shown in logs and on pictures
+    chat: dict = INTERNVL2_1B,  # InternVL's original configuration
+    where: str = "SimLingo",  # what errors call the file
+    name: str = "SimLingo",  # shown in logs and on pictures
     dtype: torch.dtype = torch.float32,  # of the parameters
-    adapter: dict | None = None,         # PEFT's adapter_config.json
-    tile: int | None = None,             # px; the configuration's own when None
+    adapter: dict | None = None,  # PEFT's adapter_config.json
+    tile: int | None = None,  # px; the configuration's own when None
 ) -> DrivingVLA:
     "SimLingo from its weights; memory: the native model and one weight."
     check_settings(settings, where)
@@ -199,30 +303,47 @@ def simlingo_model(
     data = settings.get("data_module") or {}
     thumbnail = bool(data.get("use_global_img") or settings["model"]["vision_model"].get("use_global_img"))
     crop = (data.get("base_dataset") or {}).get("cut_bottom_quarter", True)
-    fields = dict(driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail)
-    try: config, native = chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name, **fields), native_weights(weights, chat, lora, where)
-    except (KeyError, TypeError) as error: raise ModelError(f"{where}: the config.json beside its tokenizer is no InternVL configuration ({error!r})") from None
+    fields = dict(
+        driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail
+    )
+    try:
+        config, native = (
+            chat_config(chat, tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"), name, **fields),
+            native_weights(weights, chat, lora, where),
+        )
+    except (KeyError, TypeError) as error:
+        raise ModelError(
+            f"{where}: the config.json beside its tokenizer is no InternVL configuration ({error!r})"
+        ) from None
     model = fill_model(empty_model(config, dtype, tokenizer), native, where, dtype)
     return model.resize_tiles(tile or chat.get("force_image_size") or config.tile)
 
+# %% ../nbs/02_simlingo.ipynb #2a759159
 def load_simlingo(
-    path: str | Path,                      # folder of the run, or pytorch_model.pt
-    dtype: torch.dtype = torch.float32,    # of the parameters
-    tokenizer: str | Path | None = None,   # folder or hub id, when its files are not beside the checkpoint
+    path: str | Path,  # folder of the run, or pytorch_model.pt
+    dtype: torch.dtype = torch.float32,  # of the parameters
+    tokenizer: str | Path | None = None,  # folder or hub id, when its files are not beside the checkpoint
 ) -> DrivingVLA:
     "SimLingo as it was published. Raises ModelError with the file's name and the remedy."
     file, settings = find_checkpoint(Path(path))
     words, folder = find_tokenizer(file, tokenizer)
     chat = read_json(folder / "config.json") if (folder / "config.json").is_file() else INTERNVL2_1B
-    adapter = read_json(file.parent / "adapter_config.json") if (file.parent / "adapter_config.json").is_file() else None
-    return simlingo_model(torch_weights(file), settings, words, chat, str(file), f"SimLingo {file.parent.name}", dtype, adapter)
+    adapter = (
+        read_json(file.parent / "adapter_config.json") if (file.parent / "adapter_config.json").is_file() else None
+    )
+    return simlingo_model(
+        torch_weights(file), settings, words, chat, str(file), f"SimLingo {file.parent.name}", dtype, adapter
+    )
 
 # %% ../nbs/02_simlingo.ipynb #0000001b
 def main(
-    argv: list[str] | None = None, # arguments; the command line's when None
-) -> int:                          # exit status
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
     "The command `simlingo`, see `experiment.simlingo_check`."
-    from experiment.simlingo_check import main   # builds on this module
+    from experiment.simlingo_check import main  # builds on this module
+
     return main(argv)
 
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+# %% ../nbs/02_simlingo.ipynb #df561d80
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

@@ -9,11 +9,9 @@ __all__ = ['LIMITS', 'LIMITS_64', 'CaseError', 'load_case', 'case_model', 'headi
 # %% ../nbs/13_simlingo_check.ipynb #00000002
 import argparse, json
 from pathlib import Path
-
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
-
 from .hooks import capture
 from .model import DrivingVLA, Inputs, Output
 from .readout import is_norm
@@ -26,82 +24,131 @@ from .weights import Weight
 class CaseError(ValueError):
     "A case that cannot be read or contradicts itself; the message names the file and the part."
 
+# %% ../nbs/13_simlingo_check.ipynb #5b48368e
 def load_case(
-    path: str | Path, # `.pt`
-) -> dict:            # see the table above
+    path: str | Path,  # `.pt`
+) -> dict:  # see the table above
     "Raises CaseError for a file that is damaged, holds code or lacks a part."
     path = Path(path)
-    if not path.is_file(): raise CaseError(f"{path}: no such file")
-    try: case = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error: raise CaseError(f"{path}: not a readable case ({' '.join(str(error).split())[:160]})") from None
+    if not path.is_file():
+        raise CaseError(f"{path}: no such file")
+    try:
+        case = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CaseError(f"{path}: not a readable case ({' '.join(str(error).split())[:160]})") from None
     parts = ("meta", "configs", "state_dict", "inputs", "outputs", "sequence", "vision", "language", "pixel_grad")
     missing = [k for k in parts if k not in case] if isinstance(case, dict) else list(parts)
-    if missing: raise CaseError(f"{path}: no case of SimLingo; missing {', '.join(missing)}")
+    if missing:
+        raise CaseError(f"{path}: no case of SimLingo; missing {', '.join(missing)}")
     return case
 
+# %% ../nbs/13_simlingo_check.ipynb #590ef594
 def case_model(
-    case: dict,                 # of `load_case`
-    dtype: torch.dtype,         # to compute in
-    where: str = "case",        # what errors call it
+    case: dict,  # of `load_case`
+    dtype: torch.dtype,  # to compute in
+    where: str = "case",  # what errors call it
 ) -> DrivingVLA:
     "The case's SimLingo by the same way as a checkpoint from disk. Raises ModelError, CaseError."
     c = case["configs"]
     core = Tokenizer.from_str(c["tokenizer_json"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, eos_token=core.id_to_token(c["eos_token_id"]), pad_token=core.id_to_token(c["pad_token_id"]), padding_side="left")
-    shifted = {k: (tokenizer.convert_tokens_to_ids(k), v) for k, v in (c["special_ids"] | {"<IMG_CONTEXT>": c["img_context_token_id"]}).items() if tokenizer.convert_tokens_to_ids(k) != v}
-    if shifted: raise CaseError(f"{where}: its tokenizer and its ids disagree (tokenizer, stated): {shifted}")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        eos_token=core.id_to_token(c["eos_token_id"]),
+        pad_token=core.id_to_token(c["pad_token_id"]),
+        padding_side="left",
+    )
+    shifted = {
+        k: (tokenizer.convert_tokens_to_ids(k), v)
+        for k, v in (c["special_ids"] | {"<IMG_CONTEXT>": c["img_context_token_id"]}).items()
+        if tokenizer.convert_tokens_to_ids(k) != v
+    }
+    if shifted:
+        raise CaseError(f"{where}: its tokenizer and its ids disagree (tokenizer, stated): {shifted}")
     lora = c.get("lora") or {}
     adapter = {k: lora[name] for k, name in (("r", "r"), ("lora_alpha", "alpha")) if name in lora}
     weights = {k: Weight(tuple(v.shape), v.detach) for k, v in case["state_dict"].items()}
     tile = case["inputs"]["pixel_values"].shape[-1]
-    return simlingo_model(weights, dict(model=c["model_cfg"], data_module=c.get("data_module")), tokenizer, c["chat_config"], where, "case", dtype, adapter, tile)
+    return simlingo_model(
+        weights,
+        dict(model=c["model_cfg"], data_module=c.get("data_module")),
+        tokenizer,
+        c["chat_config"],
+        where,
+        "case",
+        dtype,
+        adapter,
+        tile,
+    )
 
 # %% ../nbs/13_simlingo_check.ipynb #00000007
 def heading_energy(
-    route: torch.Tensor, # (N, 2) m
-) -> torch.Tensor:       # 0-d, 1/m²
+    route: torch.Tensor,  # (N, 2) m
+) -> torch.Tensor:  # 0-d, 1/m²
     "Squared heading change per metre, summed; headings as atan2 gives them."
     step = route.diff(dim=0)
     length, heading = step.norm(dim=-1), torch.atan2(step[:, 1], step[:, 0])
     return (heading.diff() / ((length[1:] + length[:-1]) / 2)).square().sum()
 
+# %% ../nbs/13_simlingo_check.ipynb #461cb6e0
 def case_scalar(
     model: DrivingVLA,
-    out: Output,            # of the forward with gradients
-    case: dict,             # of `load_case`
-    where: str = "case",    # what errors call the case
-) -> torch.Tensor:          # 0-d, with its graph
+    out: Output,  # of the forward with gradients
+    case: dict,  # of `load_case`
+    where: str = "case",  # what errors call the case
+) -> torch.Tensor:  # 0-d, with its graph
     "Raises CaseError when the scalar cannot be rebuilt."
     name, stated = case["meta"]["scalar"], float(case["outputs"]["scalar"])
-    if name == "curv_energy": value = heading_energy(out.route[0])
+    if name == "curv_energy":
+        value = heading_energy(out.route[0])
     elif name == "token_logit":
         ids = torch.tensor(case["outputs"]["generated_ids"])
-        logits = model.logits(out.hidden[0, torch.arange(len(ids)) + out.spans["answer"].start - 1]).gather(-1, ids[:, None])[:, 0]
+        logits = model.logits(out.hidden[0, torch.arange(len(ids)) + out.spans["answer"].start - 1]).gather(
+            -1, ids[:, None]
+        )[:, 0]
         value = logits[(logits.detach() - stated).abs().argmin()]
-    else: value = action_target(name, out.route, out.speed_wps, torch.tensor(out.spans["route"]), torch.tensor(out.spans["speed"])).value
-    if abs(value.item() - stated) > 1e-3 * abs(stated): raise CaseError(f"{where}: the scalar {name} is {value.item():.6g} here and {stated:.6g} in the case: it is defined in another way")
+    else:
+        value = action_target(
+            name, out.route, out.speed_wps, torch.tensor(out.spans["route"]), torch.tensor(out.spans["speed"])
+        ).value
+    if abs(value.item() - stated) > 1e-3 * abs(stated):
+        raise CaseError(
+            f"{where}: the scalar {name} is {value.item():.6g} here and {stated:.6g} in the case: it is defined in another way"
+        )
     return value
 
 # %% ../nbs/13_simlingo_check.ipynb #0000000a
-LIMITS = {"embeds": 1e-4, "route_m": 1e-3, "speed_wps_m": 1e-3, "vision_attn": 1e-5, "language_attn": 1e-5,
-          "vision_attn_grad_rel": 1e-4, "language_attn_grad_rel": 1e-4, "mlp1": 1e-4, "pixel_grad_rel": 1e-4}
+LIMITS = {
+    "embeds": 1e-4,
+    "route_m": 1e-3,
+    "speed_wps_m": 1e-3,
+    "vision_attn": 1e-5,
+    "language_attn": 1e-5,
+    "vision_attn_grad_rel": 1e-4,
+    "language_attn_grad_rel": 1e-4,
+    "mlp1": 1e-4,
+    "pixel_grad_rel": 1e-4,
+}
 LIMITS_64 = LIMITS | {"embeds": 1e-9, "route_m": 1e-9, "speed_wps_m": 1e-9, "mlp1": 1e-9}
 
+# %% ../nbs/13_simlingo_check.ipynb #a4e15158
 def _gap(ours, theirs, what, relative=False):
     "The largest difference of two lists of tensors; shapes must agree."
-    if len(ours) != len(theirs): raise CaseError(f"{what}: {len(ours)} here and {len(theirs)} in the case")
+    if len(ours) != len(theirs):
+        raise CaseError(f"{what}: {len(ours)} here and {len(theirs)} in the case")
     worst = 0.0
     for i, (a, b) in enumerate(zip(ours, theirs)):
-        if a.numel() != b.numel() or a.shape[-1] != b.shape[-1]: raise CaseError(f"{what} {i}: shape {tuple(a.shape)} here and {tuple(b.shape)} in the case")
+        if a.numel() != b.numel() or a.shape[-1] != b.shape[-1]:
+            raise CaseError(f"{what} {i}: shape {tuple(a.shape)} here and {tuple(b.shape)} in the case")
         a, b = a.detach().double().flatten(), b.double().flatten()
         gap = (a - b).abs().max() / (b.abs().max().clamp_min(torch.finfo(torch.float64).tiny) if relative else 1)
         worst = max(worst, gap.item() if gap.isfinite() else float("inf"))
     return worst
 
+# %% ../nbs/13_simlingo_check.ipynb #58780d0a
 def check_case(
-    path: str | Path,                 # `.pt`
-    dtype: torch.dtype | None = None, # to compute in; the case's own when None
-) -> dict:                            # name → difference; `ids_equal` is a bool
+    path: str | Path,  # `.pt`
+    dtype: torch.dtype | None = None,  # to compute in; the case's own when None
+) -> dict:  # name → difference; `ids_equal` is a bool
     "Everything the case holds, computed again. Raises CaseError, ModelError with the file's name."
     case, where = load_case(path), str(path)
     model = case_model(case, dtype or getattr(torch, case["meta"]["dtype"]), where)
@@ -115,86 +162,123 @@ def check_case(
         plain = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
         x, _, _ = model.embed(torch.cat([i["input_ids"], ids], 1), pixels, points)
     stages, pixels = {}, pixels.requires_grad_()
-    hooks = [part.register_forward_hook(lambda m, a, out, k=k: stages.update({k: out}))
-             for k, part in enumerate((model.projector.layer_norm, model.projector.linear_1, model.projector.act, model.projector.linear_2))]
+    hooks = [
+        part.register_forward_hook(lambda m, a, out, k=k: stages.update({k: out}))
+        for k, part in enumerate(
+            (model.projector.layer_norm, model.projector.linear_1, model.projector.act, model.projector.linear_2)
+        )
+    ]
     with capture(model) as seen:
         out = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
-        at_pixels, = torch.autograd.grad(case_scalar(model, out, case, where), [pixels])
-    for hook in hooks: hook.remove()
-    gaps = dict(embeds=_gap([torch.cat([x, model.driving.queries(1)], 1)], [seq["final_inputs_embeds"]], "embeddings"),
-                route_m=_gap([plain.route], [o["route"]], "route"), speed_wps_m=_gap([plain.speed_wps], [o["speed_wps"]], "speed way-points"),
-                ids_equal=spoken[0].tolist() == list(o["generated_ids"]))
-    for tower in ("vision", "language"): gaps[f"{tower}_attn"] = _gap([s.attn for s in getattr(seen, tower)], case[tower]["attn"], f"{tower} attention")
-    for tower in ("vision", "language"): gaps[f"{tower}_attn_grad_rel"] = _gap([s.grad for s in getattr(seen, tower)], case[tower]["attn_grad"], f"{tower} attention gradient", True)
+        (at_pixels,) = torch.autograd.grad(case_scalar(model, out, case, where), [pixels])
+    for hook in hooks:
+        hook.remove()
+    gaps = dict(
+        embeds=_gap([torch.cat([x, model.driving.queries(1)], 1)], [seq["final_inputs_embeds"]], "embeddings"),
+        route_m=_gap([plain.route], [o["route"]], "route"),
+        speed_wps_m=_gap([plain.speed_wps], [o["speed_wps"]], "speed way-points"),
+        ids_equal=spoken[0].tolist() == list(o["generated_ids"]),
+    )
+    for tower in ("vision", "language"):
+        gaps[f"{tower}_attn"] = _gap([s.attn for s in getattr(seen, tower)], case[tower]["attn"], f"{tower} attention")
+    for tower in ("vision", "language"):
+        gaps[f"{tower}_attn_grad_rel"] = _gap(
+            [s.grad for s in getattr(seen, tower)], case[tower]["attn_grad"], f"{tower} attention gradient", True
+        )
     gaps["mlp1"] = _gap([stages[k] for k in range(4)], [case["vision"][f"mlp1.{k}"]["value"] for k in range(4)], "mlp1")
     return gaps | dict(pixel_grad_rel=_gap([at_pixels], [case["pixel_grad"]], "gradient at the pixels", True))
 
+# %% ../nbs/13_simlingo_check.ipynb #bce240c6
 @torch.no_grad()
 def rounding_of(
-    path: str | Path, # a case in float64
-    draws: int = 4,   # other ways to round
-) -> float:           # m
+    path: str | Path,  # a case in float64
+    draws: int = 4,  # other ways to round
+) -> float:  # m
     "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
     case = load_case(path)
     model, i = case_model(case, torch.float64, str(path)), case["inputs"]
     points = None if i.get("target_points") is None or "<TARGET_POINT>" not in i["query"] else i["target_points"][None]
     ids, pixels = torch.tensor([case["outputs"]["generated_ids"]]), i["pixel_values"].flatten(0, 2).double()
+
     def ways():
         out = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
         return torch.cat([out.route, out.speed_wps], 1)
-    base, rng = ways(), torch.Generator().manual_seed(0)
-    disturb = lambda module, args, out: out * (1 + (torch.rand(out.shape, generator=rng, dtype=out.dtype) - 0.5) * 2**-23)
-    hooks = [m.register_forward_hook(disturb) for m in model.language_model.modules() if is_norm(m)]
-    try: return max((ways() - base).abs().max().item() for _ in range(draws))
-    finally:
-        for hook in hooks: hook.remove()
 
+    base, rng = ways(), torch.Generator().manual_seed(0)
+
+    def disturb(module, args, out):
+        return out * (1 + (torch.rand(out.shape, generator=rng, dtype=out.dtype) - 0.5) * 2**-23)
+
+    hooks = [m.register_forward_hook(disturb) for m in model.language_model.modules() if is_norm(m)]
+    try:
+        return max((ways() - base).abs().max().item() for _ in range(draws))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+# %% ../nbs/13_simlingo_check.ipynb #f000feb0
 def limits_of(
-    double: bool,          # computed in float64
-    rounding: float = 0.0, # of `rounding_of`, m
-) -> dict: # name → largest difference allowed
+    double: bool,  # computed in float64
+    rounding: float = 0.0,  # of `rounding_of`, m
+) -> dict:  # name → largest difference allowed
     "Limits; way-points in float64 may differ by what float32 parts of the reference differ between processors."
-    if not double: return LIMITS
+    if not double:
+        return LIMITS
     return LIMITS_64 | {k: max(LIMITS_64[k], 2 * rounding) for k in ("route_m", "speed_wps_m")}
 
+# %% ../nbs/13_simlingo_check.ipynb #d4042c36
 def failures(
-    gaps: dict,            # of `check_case`
+    gaps: dict,  # of `check_case`
     double: bool = False,  # computed in float64
-    rounding: float = 0.0, # of `rounding_of`, m
-) -> list[str]: # names of the differences beyond their limit
+    rounding: float = 0.0,  # of `rounding_of`, m
+) -> list[str]:  # names of the differences beyond their limit
     "What is not SimLingo."
     limits = limits_of(double, rounding)
     return [k for k in limits if not gaps[k] <= limits[k]] + ([] if gaps["ids_equal"] else ["ids_equal"])
 
 # %% ../nbs/13_simlingo_check.ipynb #0000000e
 def check(
-    path: str | Path,      # case file
-    as_json: bool = False, # print JSON instead of a table
-) -> int: # exit status: 0 when every difference is within its limit, else 1
+    path: str | Path,  # case file
+    as_json: bool = False,  # print JSON instead of a table
+) -> int:  # exit status: 0 when every difference is within its limit, else 1
     "Check one case and print the differences."
     gaps = check_case(path)
     double = load_case(path)["meta"]["dtype"] == "float64"
     exact = all(gaps[k] <= LIMITS_64[k] for k in ("route_m", "speed_wps_m"))
     rounding = rounding_of(path) if double and not exact else 0.0
     failed, limits = failures(gaps, double, rounding), limits_of(double, rounding)
-    if as_json: print(json.dumps(gaps))
+    if as_json:
+        print(json.dumps(gaps))
     else:
         for name, value in gaps.items():
-            print(f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}")
+            print(
+                f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}"
+            )
     return int(bool(failed))
 
+# %% ../nbs/13_simlingo_check.ipynb #68916d08
 def main(
-    argv: list[str] | None = None, # arguments; the command line's when None
-) -> int:                          # exit status
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
     "`simlingo check CASE.pt [--json]`."
     parser = argparse.ArgumentParser(prog="simlingo", description="SimLingo on native modules.")
     commands = parser.add_subparsers(dest="command", required=True)
-    sub = commands.add_parser("check", help="compute a case file again and report the differences",
-                              description="Load a SimLingo-format case, compare embeddings, way-points, ids, attention, gradients and mlp1 with what SimLingo's own code computed.",
-                              epilog="Exit status: 0 when every difference is within its limit, 1 when one is not, 2 when the case cannot be read.")
+    sub = commands.add_parser(
+        "check",
+        help="compute a case file again and report the differences",
+        description="Load a SimLingo-format case, compare embeddings, way-points, ids, attention, gradients and mlp1 with what SimLingo's own code computed.",
+        epilog="Exit status: 0 when every difference is within its limit, 1 when one is not, 2 when the case cannot be read.",
+    )
     sub.add_argument("case", help="case file (.pt)")
-    sub.add_argument("--json", action="store_true", help="print one JSON object: name → largest absolute difference (_rel: relative to the largest reference value)")
+    sub.add_argument(
+        "--json",
+        action="store_true",
+        help="print one JSON object: name → largest absolute difference (_rel: relative to the largest reference value)",
+    )
     args = parser.parse_args(argv)
-    with one_line_errors(): return check(args.case, args.json)
+    with one_line_errors():
+        return check(args.case, args.json)
 
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+# %% ../nbs/13_simlingo_check.ipynb #599c8f1c
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

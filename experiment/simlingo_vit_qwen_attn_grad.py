@@ -11,10 +11,8 @@ import resource, sys, time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
 import torch
 from PIL import Image
-
 from .camera import draw_route, draw_speed
 from .catalogue import DEFAULT, method_of, relevance_of
 from .explain import certified, maps_beside, record_targets
@@ -32,149 +30,231 @@ from .verification import verification
 @dataclass(frozen=True)
 class Prompt:
     "Frames that go into one prompt."
-    frames: tuple[FrameFile, ...] # in order of time
-    @property
-    def tag(self) -> str: return self.frames[0].tag # names output files
 
+    frames: tuple[FrameFile, ...]  # in order of time
+
+    @property
+    def tag(self) -> str:  # names output files
+        return self.frames[0].tag
+
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #ec1e07d7
 def group(
-    frames: list[FrameFile], # in natural order
-    images: int = 1,         # frames a prompt
-) -> list[Prompt]:           # consecutive frames of one scene
+    frames: list[FrameFile],  # in natural order
+    images: int = 1,  # frames a prompt
+) -> list[Prompt]:  # consecutive frames of one scene
     "Group frames into prompts, never across scenes."
-    if images < 1: raise RunError(f"--images {images}: at least one frame goes into a prompt")
+    if images < 1:
+        raise RunError(f"--images {images}: at least one frame goes into a prompt")
     scenes: dict[str, list[FrameFile]] = {}
-    for f in frames: scenes.setdefault(f.scene, []).append(f)
-    return [Prompt(tuple(fs[i:i + images])) for fs in scenes.values() for i in range(0, len(fs), images)]
+    for f in frames:
+        scenes.setdefault(f.scene, []).append(f)
+    return [Prompt(tuple(fs[i : i + images])) for fs in scenes.values() for i in range(0, len(fs), images)]
 
 # %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #9d5ed742
 def save_outputs(
-    record: dict,      # see `experiment.payload`
-    frames: list,      # RGB images of the prompt
-    model: DrivingVLA, # for its camera
-    out: Path,         # the run's folder
-) -> list[Path]:       # what was written
+    record: dict,  # see `experiment.payload`
+    frames: list,  # RGB images of the prompt
+    model: DrivingVLA,  # for its camera
+    out: Path,  # the run's folder
+) -> list[Path]:  # what was written
     "Way-points as CSV and overlays on the last image (the present), the answer as text."
     tag = record["tag"]
-    written = [write_atomic(out / "text_output" / f"{tag}.txt", lambda f: f.write((record["text_outputs"]["decoded_text"] + "\n").encode()), sync=False)]
-    for key, folder, draw in (("pred_route", "route_overlay", draw_route), ("pred_speed_wps", "speed_overlay", draw_speed)):
+    written = [
+        write_atomic(
+            out / "text_output" / f"{tag}.txt",
+            lambda f: f.write((record["text_outputs"]["decoded_text"] + "\n").encode()),
+            sync=False,
+        )
+    ]
+    for key, folder, draw in (
+        ("pred_route", "route_overlay", draw_route),
+        ("pred_speed_wps", "speed_overlay", draw_speed),
+    ):
         points = record["outputs"][key]
-        if points is None: continue
+        if points is None:
+            continue
         lines = "x_m,y_m\n" + "".join(f"{x:.4f},{y:.4f}\n" for x, y in points[0].tolist())
         (out / folder).mkdir(parents=True, exist_ok=True)
-        written += [write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode()), sync=False), save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera))]
+        written += [
+            write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode()), sync=False),
+            save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera)),
+        ]
     return written
 
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #d7c6f4e2
 def peak_memory(
-    device: torch.device, # where the model is
-) -> float:               # GiB
+    device: torch.device,  # where the model is
+) -> float:  # GiB
     "The process's peak so far: allocated memory on CUDA, resident set elsewhere."
-    if device.type == "cuda": return torch.cuda.max_memory_allocated(device) / 2**30
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 # %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #c02bd2b2
-JPEG, PNG, SMALL = 1, 2, 16_384  # bytes: a pixel of the copy in a record, a pixel of an overlay, CSV and text of a prompt
+JPEG, PNG, SMALL = (
+    1,
+    2,
+    16_384,
+)  # bytes: a pixel of the copy in a record, a pixel of an overlay, CSV and text of a prompt
 
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #2c273105
 def frame_size(
-    path: Path,              # of a picture
-) -> tuple[int, int] | None: # height and width, px; None when it cannot be read
+    path: Path,  # of a picture
+) -> tuple[int, int] | None:  # height and width, px; None when it cannot be read
     "From the header alone, as `read_frame` will turn it."
     try:
-        with Image.open(path) as image: return image.size if image.getexif().get(0x0112, 1) >= 5 else image.size[::-1]
-    except Exception: return None       # decoders raise errors of many kinds; the frame itself fails by name when its turn comes
+        with Image.open(path) as image:
+            return image.size if image.getexif().get(0x0112, 1) >= 5 else image.size[::-1]
+    except Exception:
+        return None  # decoders raise errors of many kinds; the frame itself fails by name when its turn comes
 
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #deb280e6
 def dims_of(
     model: DrivingVLA,
-    sizes: list[tuple[int, int]], # of the frames of a prompt, (height, width) px
-    max_new_tokens: int | None = None, # the model's own when None
+    sizes: list[tuple[int, int]],  # of the frames of a prompt, (height, width) px
+    max_new_tokens: int | None = None,  # the model's own when None
 ) -> Dims:
     "What a record's size depends on, with the longest answer."
     c, tiles = model.config, [model.layout(*size).n_tiles for size in sizes]
-    tower = lambda t: (t["num_hidden_layers"], t["num_attention_heads"], t["hidden_size"])
-    length = len(model.tokenizer(model.prompt(0.0, tiles))["input_ids"]) + (max_new_tokens or c.max_new_tokens) + c.driving * (c.n_route + c.n_speed)
-    return Dims(sum(tiles), (c.tile // c.patch) ** 2, length, tower(c.vlm["vision_config"]), tower(c.vlm["text_config"]))
 
+    def tower(t):
+        return (t["num_hidden_layers"], t["num_attention_heads"], t["hidden_size"])
+
+    length = (
+        len(model.tokenizer(model.prompt(0.0, tiles))["input_ids"])
+        + (max_new_tokens or c.max_new_tokens)
+        + c.driving * (c.n_route + c.n_speed)
+    )
+    return Dims(
+        sum(tiles), (c.tile // c.patch) ** 2, length, tower(c.vlm["vision_config"]), tower(c.vlm["text_config"])
+    )
+
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #ddf1d79f
 def prompt_bytes(
     model: DrivingVLA,
-    sizes: list[tuple[int, int]],      # of the frames of a prompt, (height, width) px
-    targets: list[str],                # names, short ones too
-    detail: str,                       # see `experiment.payload.DETAILS`
-    itemsize: int,                     # bytes of an element of A and ∂A
-    maps: int,                         # maps beside
-    max_new_tokens: int | None = None, # longest answer; the model's own when None
-) -> tuple[int, int]:                  # records and bytes
+    sizes: list[tuple[int, int]],  # of the frames of a prompt, (height, width) px
+    targets: list[str],  # names, short ones too
+    detail: str,  # see `experiment.payload.DETAILS`
+    itemsize: int,  # bytes of an element of A and ∂A
+    maps: int,  # maps beside
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None
+) -> tuple[int, int]:  # records and bytes
     "What one prompt leaves on the disk, at most."
     records, pixels = len(expand(targets, max_new_tokens or model.config.max_new_tokens)), [h * w for h, w in sizes]
     one = record_bytes(dims_of(model, sizes, max_new_tokens), detail, itemsize, JPEG * sum(pixels), maps)
     return records, records * one + model.config.driving * 2 * PNG * pixels[-1] + SMALL
 
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #b036d9dd
 def needed(
-    prompts: list[Prompt], # of the run
-    one: Callable,         # sizes of a prompt's frames → records and bytes
-) -> tuple[int, int]:      # records and bytes
+    prompts: list[Prompt],  # of the run
+    one: Callable,  # sizes of a prompt's frames → records and bytes
+) -> tuple[int, int]:  # records and bytes
     "What a run leaves on the disk, at most. Frames that cannot be read leave nothing."
     groups: dict[tuple, list[Prompt]] = {}
-    for p in prompts: groups.setdefault((p.frames[0].scene, len(p.frames)), []).append(p)
+    for p in prompts:
+        groups.setdefault((p.frames[0].scene, len(p.frames)), []).append(p)
     total = [0, 0]
     for alike in groups.values():
         sizes = next((s for p in alike if None not in (s := [frame_size(f.path) for f in p.frames])), None)
-        if sizes: total = [t + len(alike) * part for t, part in zip(total, one(sizes))]
+        if sizes:
+            total = [t + len(alike) * part for t, part in zip(total, one(sizes))]
     return total[0], total[1]
 
 # %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #669e5de4
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
-    frames: str,                 # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
-    model: str = "demo",         # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
-    mode: str = "action",        # what is explained when no target is named
-    target: tuple = (),          # one or more, see below; forward_speed for mode action, max for mode text
-    detail: str = "trace",       # what a record keeps: trace = relevance of every layer, cam = head mean of attention and gradient, full = both per head
-    bf16: bool = False,          # of detail full: keep A and ∂A in bfloat16, half the size
-    rule: str = "ours",          # that a trace follows; cam and full serve every rule
-    maps: tuple = (DEFAULT,),    # maps of methods that need the model, kept beside; see ours --help for all names
-    certify: bool = False,       # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a backward
+    frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
+    model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
+    mode: str = "action",  # what is explained when no target is named
+    target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
+    detail: str = "trace",  # what a record keeps: trace = relevance of every layer, cam = head mean of attention and gradient, full = both per head
+    bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
+    rule: str = "ours",  # that a trace follows; cam and full serve every rule
+    maps: tuple = (DEFAULT,),  # maps of methods that need the model, kept beside; see ours --help for all names
+    certify: bool = False,  # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a backward
     out: str = "runs/payloads",  # folder for everything
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
-    images: int = 1,             # consecutive frames in one prompt
-    rows: str = "uniform",       # weights of the seed rows
-    limit: int | None = None,    # only the first prompts
-    max_new_tokens: int | None = None, # longest answer; the model's own when not given
-    dtype: str = "float32",      # of the model; relevance is summed in float32 or wider
-    device: str = "cpu",         # cpu, cuda, cuda:1 …
-    revision: str | None = None, # of a hub id
+    images: int = 1,  # consecutive frames in one prompt
+    rows: str = "uniform",  # weights of the seed rows
+    limit: int | None = None,  # only the first prompts
+    max_new_tokens: int | None = None,  # longest answer; the model's own when not given
+    dtype: str = "float32",  # of the model; relevance is summed in float32 or wider
+    device: str = "cpu",  # cpu, cuda, cuda:1 …
+    revision: str | None = None,  # of a hub id
 ) -> Summary:
     "Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients) of both towers, outputs."
     target = tuple(target) or ("max" if mode == "text" else "forward_speed",)
     kinds = {parse(t).kind for t in expand(target, 1)}
-    if mode not in kinds: raise RunError(f"--target {' '.join(target)} is a {min(kinds)} target, --mode is {mode}; add --mode {min(kinds)}")
-    for name in maps: method_of(name)
-    if bf16 and detail != "full": raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail}")
+    if mode not in kinds:
+        raise RunError(
+            f"--target {' '.join(target)} is a {min(kinds)} target, --mode is {mode}; add --mode {min(kinds)}"
+        )
+    for name in maps:
+        method_of(name)
+    if bf16 and detail != "full":
+        raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail}")
     prompts = group(find_frames(frames), images)[:limit]
     with pipeline_log(out) as log, verification("simlingo_vit_qwen_attn_grad", out, log) as verified:
         vla = load(model, DTYPES[dtype], device, revision)
-        log.info("%r · target %s · detail %s · %d prompts of up to %d images from %s", vla, " ".join(target), detail, len(prompts), images, frames)
+        log.info(
+            "%r · target %s · detail %s · %d prompts of up to %d images from %s",
+            vla,
+            " ".join(target),
+            detail,
+            len(prompts),
+            images,
+            frames,
+        )
         itemsize = 2 if bf16 or dtype != "float32" else 4
-        records, bound = needed(prompts, lambda sizes: prompt_bytes(vla, sizes, list(target), detail, itemsize, len(maps), max_new_tokens))
+        records, bound = needed(
+            prompts, lambda sizes: prompt_bytes(vla, sizes, list(target), detail, itemsize, len(maps), max_new_tokens)
+        )
         free = require_space(out, bound, f"{records} records of detail {detail} with their pictures")
         said = f"at most {records} records and {human(bound)} with pictures, {human(free)} are free"
-        log.info("%s", said); print(said, flush=True)
-        if vla.config.random: log.warning("%s has random weights: maps show the method at work, not a driver", vla.config.name)
+        log.info("%s", said)
+        print(said, flush=True)
+        if vla.config.random:
+            log.warning("%s has random weights: maps show the method at work, not a driver", vla.config.name)
         silent = [f.tag for p in prompts for f in p.frames if f.speed_path is None]
-        if speed is None and silent: log.warning("%d frames have no speed file (first: %s): 0 m/s is used; give --speed or video_garmin_speed/<frame>.txt", len(silent), silent[0])
+        if speed is None and silent:
+            log.warning(
+                "%d frames have no speed file (first: %s): 0 m/s is used; give --speed or video_garmin_speed/<frame>.txt",
+                len(silent),
+                silent[0],
+            )
 
         shown = maps[0] if maps else rule
         kept = maps_beside(maps, shown, certify)
 
         def work(prompt):
             start = time.perf_counter()
-            if len(prompt.frames) < images: log.warning("%s: the last group of its scene has %d of %d images", prompt.tag, len(prompt.frames), images)
+            if len(prompt.frames) < images:
+                log.warning(
+                    "%s: the last group of its scene has %d of %d images", prompt.tag, len(prompt.frames), images
+                )
             pictures = [read_frame(f.path) for f in prompt.frames]
             now = prompt.frames[-1].speed_path
             v = speed if speed is not None else read_speed(now) if now else 0.0
-            found = record_targets(vla, pictures, v, target, detail, rule, kept, rows, max_new_tokens=max_new_tokens, tag=prompt.tag, paths=[str(f.path) for f in prompt.frames])
+            found = record_targets(
+                vla,
+                pictures,
+                v,
+                target,
+                detail,
+                rule,
+                kept,
+                rows,
+                max_new_tokens=max_new_tokens,
+                tag=prompt.tag,
+                paths=[str(f.path) for f in prompt.frames],
+            )
             for i, (record, _) in enumerate(found):
-                if bf16: record = half(record)
-                if certify: record["certificate"] = certified(vla, record, pictures, relevance_of(record, shown), shown)
+                if bf16:
+                    record = half(record)
+                if certify:
+                    record["certificate"] = certified(vla, record, pictures, relevance_of(record, shown), shown)
                 path = save_record(record, Path(out) / "pt" / f"{record['tag']}.pt")
                 beside = save_outputs(record | {"tag": prompt.tag}, pictures, vla, Path(out)) if i == 0 else []
                 findings = check(record)
@@ -183,18 +263,40 @@ def simlingo_vit_qwen_attn_grad(
 
         def note(record, findings, path, seconds):
             tag, info = record["tag"], record["target_info"]
-            where = f"token {info['token_index']} {info['token_string']!r}" if info["type"] == "text" else f"head {info['head']}"
-            log.info("%s: speed %.2f m/s · target %s = %.6g %s (%s) · gradient norm %.4g · tiles %s, %d image tokens · %.1f s · %.2f MiB · peak memory %.2f GiB",
-                     tag, record["input_speed_mps"], info["target"], info["value"], info["unit"], where, info["gradient_norm"], record["interleaver"]["num_patches_list"],
-                     record["meta"]["num_total_image_tokens"], seconds, path.stat().st_size / 2**20, peak_memory(vla.device))
-            if record["certificate"]: log.info("%s: %s", tag, record["certificate"]["sentence"])
+            where = (
+                f"token {info['token_index']} {info['token_string']!r}"
+                if info["type"] == "text"
+                else f"head {info['head']}"
+            )
+            log.info(
+                "%s: speed %.2f m/s · target %s = %.6g %s (%s) · gradient norm %.4g · tiles %s, %d image tokens · %.1f s · %.2f MiB · peak memory %.2f GiB",
+                tag,
+                record["input_speed_mps"],
+                info["target"],
+                info["value"],
+                info["unit"],
+                where,
+                info["gradient_norm"],
+                record["interleaver"]["num_patches_list"],
+                record["meta"]["num_total_image_tokens"],
+                seconds,
+                path.stat().st_size / 2**20,
+                peak_memory(vla.device),
+            )
+            if record["certificate"]:
+                log.info("%s: %s", tag, record["certificate"]["sentence"])
             for finding in findings:
-                if finding.severity != "note": log.warning("%s: %s", tag, finding)
+                if finding.severity != "note":
+                    log.warning("%s: %s", tag, finding)
+
         verified.summary = summary = each(prompts, work, log, "frames")
     print(f"{summary}\nrecords in {Path(out) / 'pt'}, log in {Path(out) / 'pipeline.log'}")
     return summary
 
-EPILOG = describe() + """
+# %% ../nbs/13_simlingo_vit_qwen_attn_grad.ipynb #f9e324de
+EPILOG = (
+    describe()
+    + """
 
 examples:
   simlingo_vit_qwen_attn_grad scene/ --target brake_energy --out runs/a
@@ -204,5 +306,15 @@ examples:
 then: ours runs/a/pt --out runs/a/ours
 
 Exit status: 0 when every frame was done, 1 when some failed, 2 when it could not start."""
-main = command(simlingo_vit_qwen_attn_grad, EPILOG, mode=["action", "text"], detail=list(DETAILS), rule=list(RULES), rows=["uniform", "gradient"], dtype=list(DTYPES))
-if __name__ == "__main__" and "__file__" in globals(): raise SystemExit(main())
+)
+main = command(
+    simlingo_vit_qwen_attn_grad,
+    EPILOG,
+    mode=["action", "text"],
+    detail=list(DETAILS),
+    rule=list(RULES),
+    rows=["uniform", "gradient"],
+    dtype=list(DTYPES),
+)
+if __name__ == "__main__" and "__file__" in globals():
+    raise SystemExit(main())

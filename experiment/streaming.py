@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-
 import torch
 from torch import nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
 from .fused import fusable, fused_backward
 from .hooks import towers
-from .interleaver import image_positions, patch_contributions, positive_share, to_patches, token_patches, uniform_share
+from experiment.interleaver import (
+    image_positions,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    token_patches,
+    uniform_share,
+)
 from .language import seed, temper, used_layers
 from .methods import MethodError, Relevance, Rule, check_stages
 from .model import DrivingVLA, Output
@@ -32,38 +37,52 @@ from .wide import factor_dtype
 class StreamingError(MethodError):
     "Relevance did not pass every layer once, from the top down; the message says where and what to do."
 
-BLOCK, STACK = {"cpu": 1 << 19, "cuda": 1 << 26}, 384 # numbers in a block; query rows that a KV head should get at once
 
+BLOCK, STACK = (
+    {"cpu": 1 << 19, "cuda": 1 << 26},
+    384,
+)  # numbers in a block; query rows that a KV head should get at once
+
+# %% ../nbs/10_streaming.ipynb #0c6dea3d
 def block_shape(
     groups: int,  # KV heads
     repeat: int,  # query heads that share one
     length: int,  # S
-    block: int,   # numbers wanted
-    all_heads: bool = False, # take all KV heads
-) -> tuple[int, int]: # KV heads and rows taken together
+    block: int,  # numbers wanted
+    all_heads: bool = False,  # take all KV heads
+) -> tuple[int, int]:  # KV heads and rows taken together
     "At least STACK query rows to a KV head, so that the products are worth their overhead, and as many KV heads as then fit."
     taken = groups if all_heads else min(max(block // (STACK * length), 1), groups)
     return taken, min(max(block // (taken * repeat * length), 1 if all_heads else -(-STACK // repeat)), length)
 
+# %% ../nbs/10_streaming.ipynb #14b9adb5
 def probabilities(
-    scores: torch.Tensor,      # (KV heads, repeat·rows, columns), overwritten
-    mask: torch.Tensor | None, # (1 or heads, rows, columns): bool (True = may look) or additive
-    corner: int | None,        # column at which the causal triangle starts; None: not causal
-    rows: int,                 # queries of one head
-    out: torch.Tensor,         # like scores
-) -> torch.Tensor:             # out: A; rows that may look nowhere are 0
+    scores: torch.Tensor,  # (KV heads, repeat·rows, columns), overwritten
+    mask: torch.Tensor | None,  # (1 or heads, rows, columns): bool (True = may look) or additive
+    corner: int | None,  # column at which the causal triangle starts; None: not causal
+    rows: int,  # queries of one head
+    out: torch.Tensor,  # like scores
+) -> torch.Tensor:  # out: A; rows that may look nowhere are 0
     "Softmax over the columns that a row may look at."
     per_head = scores.view(-1, rows, scores.shape[-1])
-    if corner is not None: per_head[..., corner:].masked_fill_(torch.ones(rows, rows, dtype=torch.bool, device=scores.device).triu(1), -torch.inf)
-    if mask is not None: per_head.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else per_head.add_(mask)
+    if corner is not None:
+        per_head[..., corner:].masked_fill_(
+            torch.ones(rows, rows, dtype=torch.bool, device=scores.device).triu(1), -torch.inf
+        )
+    if mask is not None:
+        per_head.masked_fill_(~mask, -torch.inf) if mask.dtype == torch.bool else per_head.add_(mask)
     torch.softmax(scores, -1, out=out)
     return out if mask is None else out.nan_to_num_(0.0)
 
+# %% ../nbs/10_streaming.ipynb #fc985000
 def _add_product(total, a, b, factor=1.0):
     "total += factor·ab, summed in total's dtype."
-    if a.dtype == total.dtype: total.baddbmm_(a, b, alpha=factor)
-    else: total.add_(torch.bmm(a, b), alpha=factor)
+    if a.dtype == total.dtype:
+        total.baddbmm_(a, b, alpha=factor)
+    else:
+        total.add_(torch.bmm(a, b), alpha=factor)
 
+# %% ../nbs/10_streaming.ipynb #99c4258b
 def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, rows, narrow):
     "`attention_backward` for some KV heads of one sample: q, grad (heads, S, d), k, v (KV heads, S, d); `rows` are taken at once."
     (heads, s, _), groups = q.shape, len(k)
@@ -75,32 +94,35 @@ def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, row
     for start in range(0, s, rows):
         at = slice(start, min(start + rows, s))
         width, reach = at.stop - start, at.stop if causal else s
-        scores, attn, part = (t[:heads * width * reach].view(groups, -1, reach) for t in scratch)
+        scores, attn, part = (t[: heads * width * reach].view(groups, -1, reach) for t in scratch)
         low_q, low_grad = (t[:, at].reshape(groups, scores.shape[1], -1).to(narrow) for t in (q, grad))
         torch.bmm(low_q.to(wide) * scaling, keys[:, :reach].mT, out=scores)
         probabilities(scores, None if mask is None else mask[:, at, :reach], start if causal else None, width, attn)
-        torch.bmm(low_grad.to(wide), values[:, :reach].mT, out=scores)                       # ∂A
+        torch.bmm(low_grad.to(wide), values[:, :reach].mT, out=scores)  # ∂A
         _add_product(dv[:, :reach], attn.to(narrow).mT, low_grad)
-        scores.mul_(attn)                                                                    # T = A⊙∂A
+        scores.mul_(attn)  # T = A⊙∂A
         receive(at, (torch.clamp(scores, min=0, out=part) if positive else scores).view(-1, width, reach))
-        low = scores.addcmul_(attn, scores.sum(-1, keepdim=True), value=-1).to(narrow)       # ∂S
+        low = scores.addcmul_(attn, scores.sum(-1, keepdim=True), value=-1).to(narrow)  # ∂S
         dq[:, at] = (torch.bmm(low, low_keys[:, :reach]) * scaling).view(heads, width, -1).to(q.dtype)
         _add_product(dk[:, :reach], low.mT, low_q, scaling)
     return dq, dk, dv
 
+# %% ../nbs/10_streaming.ipynb #8895787f
 def attention_backward(
-    q: torch.Tensor,           # (B, heads, S, d)
-    k: torch.Tensor,           # (B, KV heads, S, d)
-    v: torch.Tensor,           # (B, KV heads, S, dv)
-    mask: torch.Tensor | None, # (1 or B, 1 or heads, S, S)
-    scaling: float,            # 1/√d
-    causal: bool,              # rows look back only; used when there is no mask
-    grad: torch.Tensor,        # (B, heads, S, dv) ∂y/∂O
-    receive: Callable[[int, slice, torch.Tensor], None], # gets sample, rows and A⊙∂A of some heads (heads, rows, columns ≤ S); a buffer, not to be kept
-    positive: bool = True,     # (A⊙∂A)⁺ instead
-    all_heads: bool = False,   # hand over all heads of a row together
+    q: torch.Tensor,  # (B, heads, S, d)
+    k: torch.Tensor,  # (B, KV heads, S, d)
+    v: torch.Tensor,  # (B, KV heads, S, dv)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S)
+    scaling: float,  # 1/√d
+    causal: bool,  # rows look back only; used when there is no mask
+    grad: torch.Tensor,  # (B, heads, S, dv) ∂y/∂O
+    receive: Callable[
+        [int, slice, torch.Tensor], None
+    ],  # gets sample, rows and A⊙∂A of some heads (heads, rows, columns ≤ S); a buffer, not to be kept
+    positive: bool = True,  # (A⊙∂A)⁺ instead
+    all_heads: bool = False,  # hand over all heads of a row together
     block: int | None = None,  # numbers in a block; None: by device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: # ∂y/∂q, ∂y/∂k, ∂y/∂v
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v
     "Gradients of attention and, in the same pass, A⊙∂A. Memory: three blocks."
     (batch, heads, s, _), groups = q.shape, k.shape[1]
     repeat = heads // groups
@@ -110,57 +132,85 @@ def attention_backward(
         for first in range(0, groups, n):
             g, h = slice(first, first + n), slice(first * repeat, (first + n) * repeat)
             allowed = None if mask is None else mask[b if len(mask) > 1 else 0, h if mask.shape[1] > 1 else slice(None)]
-            dq[b, h], dk[b, g], dv[b, g] = _heads_backward(q[b, h], k[b, g], v[b, g], allowed, scaling, causal and mask is None, grad[b, h],
-                                                           partial(receive, b), positive, rows, factor_dtype(q))
+            dq[b, h], dk[b, g], dv[b, g] = _heads_backward(
+                q[b, h],
+                k[b, g],
+                v[b, g],
+                allowed,
+                scaling,
+                causal and mask is None,
+                grad[b, h],
+                partial(receive, b),
+                positive,
+                rows,
+                factor_dtype(q),
+            )
     return dq, dk, dv
 
+# %% ../nbs/10_streaming.ipynb #ec717f15
 def relevance_backward(
-    q: torch.Tensor,           # (B, heads, S, d)
-    k: torch.Tensor,           # (B, KV heads, S, d)
-    v: torch.Tensor,           # (B, KV heads, S, dv)
-    mask: torch.Tensor | None, # (1 or B, 1 or heads, S, S)
-    scaling: float,            # 1/√d
-    causal: bool,              # rows look back only; used when there is no mask
-    grad: torch.Tensor,        # (B, heads, S, dv) ∂y/∂O
-    r: torch.Tensor,           # (B, S) relevance of the rows
-    positive: bool = True,     # (A⊙∂A)⁺ instead of A⊙∂A
+    q: torch.Tensor,  # (B, heads, S, d)
+    k: torch.Tensor,  # (B, KV heads, S, d)
+    v: torch.Tensor,  # (B, KV heads, S, dv)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S)
+    scaling: float,  # 1/√d
+    causal: bool,  # rows look back only; used when there is no mask
+    grad: torch.Tensor,  # (B, heads, S, dv) ∂y/∂O
+    r: torch.Tensor,  # (B, S) relevance of the rows
+    positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
     temperature: float = 1.0,  # of the rows of Ā
-    fused: bool | None = None, # the kernels of `fused`; None: on CUDA, where they can
-) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]: # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A
+    fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A
     "One layer's backward with the step of the relevance in it."
-    if fused is None: fused = q.is_cuda and temperature == 1 and fusable(q, v, mask)
-    if fused and temperature != 1: raise StreamingError(f"the fused kernels know no temperature {temperature}: use fused=False")
-    if fused: return fused_backward(q, k, v, mask, scaling, causal, grad, r, positive)
+    if fused is None:
+        fused = q.is_cuda and temperature == 1 and fusable(q, v, mask)
+    if fused and temperature != 1:
+        raise StreamingError(f"the fused kernels know no temperature {temperature}: use fused=False")
+    if fused:
+        return fused_backward(q, k, v, mask, scaling, causal, grad, r, positive)
     moved = torch.zeros_like(r)
+
     def receive(b, rows, part):
-        weights, cams = r[b, rows].to(part.dtype), part.flatten(0, 1) if temperature == 1 else temper(part.sum(0), temperature)
-        moved[b, :part.shape[2]] += weights.repeat(len(cams) // len(weights)) @ cams
+        weights, cams = (
+            r[b, rows].to(part.dtype),
+            part.flatten(0, 1) if temperature == 1 else temper(part.sum(0), temperature),
+        )
+        moved[b, : part.shape[2]] += weights.repeat(len(cams) // len(weights)) @ cams
+
     return attention_backward(q, k, v, mask, scaling, causal, grad, receive, positive, temperature != 1), moved
 
 # %% ../nbs/10_streaming.ipynb #30be9403
 @contextmanager
 def attention_function(
-    hosts: Sequence[nn.Module], # the two towers
-    attend: Callable,           # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
-    name: str,                  # unique among contexts that are open
-) -> Iterator[None]:            # a context
+    hosts: Sequence[nn.Module],  # the two towers
+    attend: Callable,  # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
+    name: str,  # unique among contexts that are open
+) -> Iterator[None]:  # a context
     "Both towers use `attend` inside this block. Raises StreamingError for a tower that does not take its attention from the registry."
     before = [host.config._attn_implementation for host in hosts]
     ALL_ATTENTION_FUNCTIONS[name] = attend
-    AttentionMaskInterface.register(name, sdpa_mask)      # class-wide: a mask known to the instance only is silently skipped
+    AttentionMaskInterface.register(
+        name, sdpa_mask
+    )  # class-wide: a mask known to the instance only is silently skipped
     try:
-        for host in hosts: host.set_attn_implementation(name)
+        for host in hosts:
+            host.set_attn_implementation(name)
         deaf = [type(host).__name__ for host in hosts if host.config._attn_implementation != name]
         if deaf or len(hosts) < 2:
-            raise StreamingError(f"{' and '.join(deaf) or 'a tower of this model'} does not take its attention function from transformers' registry, so it cannot be streamed: "
-                                 "use detail 'cam', which records A and ∂A densely (experiment.hooks.capture) and gives the same map")
+            raise StreamingError(
+                f"{' and '.join(deaf) or 'a tower of this model'} does not take its attention function from transformers' registry, so it cannot be streamed: "
+                "use detail 'cam', which records A and ∂A densely (experiment.hooks.capture) and gives the same map"
+            )
         yield
     finally:
-        for host, old in zip(hosts, before): host.set_attn_implementation(old)
+        for host, old in zip(hosts, before):
+            host.set_attn_implementation(old)
         del ALL_ATTENTION_FUNCTIONS[name], AttentionMaskInterface._global_mapping[name]
 
+# %% ../nbs/10_streaming.ipynb #67e84707
 class _Attention(torch.autograd.Function):
     "The plain output; keeps q, k, v and the mask, and leaves its backward to `step`."
+
     @staticmethod
     def forward(ctx, q, k, v, mask, plain, step):
         ctx.save_for_backward(q, k, v, mask)
@@ -176,54 +226,77 @@ class _Attention(torch.autograd.Function):
 @dataclass(frozen=True)
 class Seed:
     "Where the relevance of one sample starts."
-    rows: Sequence[int]   # positions of the sequence that carry the scalar
-    tiles: Sequence[int]  # tiles of every image in the prompt
-    weights: Sequence[float] | str | None = None # of the rows; "gradient": by |∂y/∂h|; None: equal
 
+    rows: Sequence[int]  # positions of the sequence that carry the scalar
+    tiles: Sequence[int]  # tiles of every image in the prompt
+    weights: Sequence[float] | str | None = None  # of the rows; "gradient": by |∂y/∂h|; None: equal
+
+# %% ../nbs/10_streaming.ipynb #0825c7cc
 @dataclass
 class _Pass:
     "What one backward carries."
-    r: torch.Tensor       # (B, N), then (T, 1 + P)
-    mask: torch.Tensor    # (B, N) image tokens
-    order: list           # parts still to come
-    scale: float          # y was multiplied by this
-    trace: dict[str, list[torch.Tensor]] # r after every layer, by tower
-    split: list = field(default_factory=list) # image tokens (T, n), patches (T, P), equally shared (T, n)
+
+    r: torch.Tensor  # (B, N), then (T, 1 + P)
+    mask: torch.Tensor  # (B, N) image tokens
+    order: list  # parts still to come
+    scale: float  # y was multiplied by this
+    trace: dict[str, list[torch.Tensor]]  # r after every layer, by tower
+    split: list = field(default_factory=list)  # image tokens (T, n), patches (T, P), equally shared (T, n)
 
     def arrive(self, part):
         "The next part of the way, or an error."
         if not self.order or self.order[0] != part:
-            name = lambda p: "nothing" if p is None else " layer ".join(str(x) for x in p if x is not None)
-            raise StreamingError(f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must run once in a forward, "
-                                 "with its attention from the registry, and image features must come from the last vision layer")
+
+            def name(p):
+                return "nothing" if p is None else " layer ".join(str(x) for x in p if x is not None)
+
+            raise StreamingError(
+                f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must run once in a forward, "
+                "with its attention from the registry, and image features must come from the last vision layer"
+            )
         self.order.pop(0)
 
 # %% ../nbs/10_streaming.ipynb #6f874b4e
 class stream:
     "Relevance of any number of scalars through both towers, without stored attention. On leaving, no hook and no registration stays."
-    def __init__(self,
+
+    def __init__(
+        self,
         model: DrivingVLA,
-        rule: Rule = Rule(),   # options as in `experiment.methods`
+        rule: Rule = Rule(),  # options as in `experiment.methods`
         signed: bool = False,  # keep the sign of A⊙∂A to the bottom, relu at the very end
-        fused: bool | None = None, # the kernels of `fused`; None: on CUDA, where they can
+        fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
     ):
-        if signed and rule.temperature != 1: raise StreamingError(f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance")
+        if signed and rule.temperature != 1:
+            raise StreamingError(
+                f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
+            )
         self.model, self.rule, self.signed, self.fused, self.gradient_norm = model, rule, signed, fused, None
         self._towers, self._leaves = towers(model), Leaves()
         self._pass: _Pass | None = None
         to_bottom = rule.readout == "patches"
-        self._order = [("language", i) for i in used_layers(len(self._towers.language), rule.language_layers)] + [("interleaver", None)]
-        if to_bottom: self._order += [("vision", i) for i in used_layers(len(self._towers.vision), rule.vision_layers)]
+        self._order = [("language", i) for i in used_layers(len(self._towers.language), rule.language_layers)] + [
+            ("interleaver", None)
+        ]
+        if to_bottom:
+            self._order += [("vision", i) for i in used_layers(len(self._towers.vision), rule.vision_layers)]
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
         self._patches = token_patches(model.pixel_shuffle, model.config.tile // model.config.patch)
 
     def __enter__(self):
         m, leaves = self.model, self._leaves
-        with ExitStack() as stack:                                        # undone when something below raises
-            stack.enter_context(torch.compiler.set_stance("force_eager")) # compiled code may not see hooks that came later
+        with ExitStack() as stack:  # undone when something below raises
+            stack.enter_context(
+                torch.compiler.set_stance("force_eager")
+            )  # compiled code may not see hooks that came later
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            handles = cut_vision(m, leaves) if self.rule.readout == "interleaver" else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
-            for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]: stack.callback(handle.remove)
+            handles = (
+                cut_vision(m, leaves)
+                if self.rule.readout == "interleaver"
+                else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
+            )
+            for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]:
+                stack.callback(handle.remove)
             self._stack = stack.pop_all()
         return self
 
@@ -233,14 +306,26 @@ class stream:
 
     def _attend(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
         "The attention function: torch's own output; in a forward with gradients, our backward."
+
         def plain(q, k, v, mask):
-            return ALL_ATTENTION_FUNCTIONS["sdpa"](module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs)[0]
+            return ALL_ATTENTION_FUNCTIONS["sdpa"](
+                module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+            )[0]
+
         part = self._part.get(id(module))
-        if part is None or not (torch.is_grad_enabled() and query.requires_grad): return plain(query, key, value, attention_mask), None
-        if dropout: raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
-        if query.shape[2] != key.shape[2]: raise StreamingError(f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, without a key-value cache")
+        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
+            return plain(query, key, value, attention_mask), None
+        if dropout:
+            raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
+        if query.shape[2] != key.shape[2]:
+            raise StreamingError(
+                f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, without a key-value cache"
+            )
         odd = [k for k in ("position_bias", "softcap", "s_aux") if kwargs.get(k) is not None]
-        if odd: raise StreamingError(f"this attention uses {', '.join(odd)}, which the rule does not know: record it densely with experiment.hooks.capture")
+        if odd:
+            raise StreamingError(
+                f"this attention uses {', '.join(odd)}, which the rule does not know: record it densely with experiment.hooks.capture"
+            )
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         step = partial(self._step, part, query.shape[-1] ** -0.5 if scaling is None else scaling, causal)
         return _Attention.apply(query, key, value, attention_mask, plain, step), None
@@ -248,11 +333,20 @@ class stream:
     def _step(self, part, scaling, causal, q, k, v, mask, grad):
         "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
         p = self._pass
-        if p is None: raise StreamingError("backward ran without a seed: use s.backward(y, out, seeds) inside the context that the forward ran in")
+        if p is None:
+            raise StreamingError(
+                "backward ran without a seed: use s.backward(y, out, seeds) inside the context that the forward ran in"
+            )
         p.arrive(part)
-        if p.r.shape != (len(q), q.shape[2]): raise StreamingError(f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {(len(q), q.shape[2])}: forward and seeds do not match")
-        if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1: self._seen(p.r, mask)
-        grads, moved = relevance_backward(q, k, v, mask, scaling, causal, grad, p.r, not self.signed, self.rule.temperature, self.fused)
+        if p.r.shape != (len(q), q.shape[2]):
+            raise StreamingError(
+                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {(len(q), q.shape[2])}: forward and seeds do not match"
+            )
+        if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1:
+            self._seen(p.r, mask)
+        grads, moved = relevance_backward(
+            q, k, v, mask, scaling, causal, grad, p.r, not self.signed, self.rule.temperature, self.fused
+        )
         p.r = self.rule.residual_alpha * p.r + moved / (q.shape[1] * p.scale)
         p.trace[part[0]].append(p.r)
         return grads
@@ -261,21 +355,29 @@ class stream:
     def _seen(r, mask):
         "Seed rows that look nowhere are padding."
         blind = (r > 0) & ~mask.any(-1).all(1)
-        if blind.any(): raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
+        if blind.any():
+            raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
 
     def _watch(self, norm, args, out):
         "Wait for the gradient behind mlp1's LayerNorm."
-        if torch.is_grad_enabled() and out.requires_grad: out.register_hook(partial(self._interleave, norm, args[0].detach()))
+        if torch.is_grad_enabled() and out.requires_grad:
+            out.register_hook(partial(self._interleave, norm, args[0].detach()))
 
     def _interleave(self, norm, x, grad):
         "The step between the towers, inside backward: r of image tokens → r of patches."
         p = self._pass
-        if p is None: return
+        if p is None:
+            return
         p.arrive(("interleaver", None))
         tokens = p.r[p.mask].view(x.shape[:2])
-        if self.rule.split == "uniform": share, equal = uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
+        if self.rule.split == "uniform":
+            share, equal = uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
         else:
-            back = frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad) if self.rule.split == "frozen_norm" else norm_grad(norm, x, grad)
+            back = (
+                frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad)
+                if self.rule.split == "frozen_norm"
+                else norm_grad(norm, x, grad)
+            )
             parts = patch_contributions(x, back)
             share, equal = positive_share(parts)[0], parts.amax(-1) <= 0
         patches = to_patches(tokens, share, self._patches.to(x.device))
@@ -283,47 +385,68 @@ class stream:
         p.r = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
         p.trace["vision"].append(p.r)
 
-    def backward(self,
-        y: torch.Tensor,            # scalar; of a batch, the sum of its samples' scalars
-        out: Output,                # the forward it was read from
-        seeds: Sequence[Seed],      # one a sample
-        retain_graph: bool = False, # keep the graph for another scalar
-        scale: float = 1.0,         # y is multiplied by this and the result divided: a power of 2 saves float16 gradients from underflow
-        check: bool = True,         # False: a relevance of which nothing is left is returned, not raised
-    ) -> list[Relevance]: # one a sample
+    def backward(
+        self,
+        y: torch.Tensor,  # scalar; of a batch, the sum of its samples' scalars
+        out: Output,  # the forward it was read from
+        seeds: Sequence[Seed],  # one a sample
+        retain_graph: bool = False,  # keep the graph for another scalar
+        scale: float = 1.0,  # y is multiplied by this and the result divided: a power of 2 saves float16 gradients from underflow
+        check: bool = True,  # False: a relevance of which nothing is left is returned, not raised
+    ) -> list[Relevance]:  # one a sample
         "One backward. Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or skips a layer, ReadoutError when y was not read from one forward."
         mask, n = out.selected_mask, self.model.config.tokens_per_tile
-        if len(seeds) != len(mask): raise StreamingError(f"{len(seeds)} seeds for a batch of {len(mask)}: give one Seed a sample")
+        if len(seeds) != len(mask):
+            raise StreamingError(f"{len(seeds)} seeds for a batch of {len(mask)}: give one Seed a sample")
         positions = [image_positions(m, s.tiles, n) for m, s in zip(mask, seeds)]
-        r = torch.stack([seed(mask.shape[1], s.rows, self._weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]).to(mask.device)
+        r = torch.stack(
+            [seed(mask.shape[1], s.rows, self._weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]
+        ).to(mask.device)
         self._pass = p = _Pass(r, mask, list(self._order), scale, dict(language=[r], vision=[]))
-        try: _, grad = self._leaves.gradient(y * scale, retain_graph)
-        finally: self._pass = None
-        if p.order: raise StreamingError(f"backward never came to {p.order[0][0]}{'' if p.order[0][1] is None else f' layer {p.order[0][1]}'}: its attention did not run with "
-                                         "gradients, or not through the registry (image features computed before, or a model with attention code of its own)")
+        try:
+            _, grad = self._leaves.gradient(y * scale, retain_graph)
+        finally:
+            self._pass = None
+        if p.order:
+            raise StreamingError(
+                f"backward never came to {p.order[0][0]}{'' if p.order[0][1] is None else f' layer {p.order[0][1]}'}: its attention did not run with "
+                "gradients, or not through the registry (image features computed before, or a model with attention code of its own)"
+            )
         self.gradient_norm = grad.double().norm().item() / scale
         found = self._results(p, seeds, positions)
-        for relevance in found if check else (): check_stages(relevance.stages)
+        for relevance in found if check else ():
+            check_stages(relevance.stages)
         return found
 
     def _weights(self, y, hidden, b, s):
-        if not isinstance(s.weights, str): return s.weights
-        return row_weights(s.weights, torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]).tolist()
+        if not isinstance(s.weights, str):
+            return s.weights
+        return row_weights(
+            s.weights, torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
+        ).tolist()
 
     def _results(self, p, seeds, positions):
         "A `Relevance` for every sample."
         language, vision = (torch.stack(t).cpu() for t in p.trace.values())
-        self._finite("language", language); self._finite("vision", vision)
+        self._finite("language", language)
+        self._finite("vision", vision)
         tokens, patches, equal = (t.cpu() for t in p.split)
         counts = [sum(s.tiles) for s in seeds]
-        return [self._result(language[:, b], *parts, positions[b], list(seeds[b].tiles))
-                for b, parts in enumerate(zip(*(t.split(counts) for t in (tokens, patches, equal)), vision.split(counts, 1)))]
+        return [
+            self._result(language[:, b], *parts, positions[b], list(seeds[b].tiles))
+            for b, parts in enumerate(
+                zip(*(t.split(counts) for t in (tokens, patches, equal)), vision.split(counts, 1))
+            )
+        ]
 
     def _finite(self, tower, trace):
         bad = [i for i, r in enumerate(trace) if not r.isfinite().all()]
-        if not bad: return
+        if not bad:
+            return
         layer = [i for t, i in self._order if t == tower][bad[0] - 1]
-        raise StreamingError(f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite (float16 overflows: use bfloat16 or float32)")
+        raise StreamingError(
+            f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite (float16 overflows: use bfloat16 or float32)"
+        )
 
     def _result(self, language, tokens, patches, equal, vision, positions, tiles):
         sums = [("seed", language[0]), ("language", language[-1]), ("image tokens", tokens), ("interleaver", patches)]
@@ -332,8 +455,24 @@ class stream:
             bottom = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision)
             patches, cls, trace = bottom.patches, bottom.cls_share, vision
             sums.append(("vision", vision[-1]))
-        if self.signed: patches = patches.clamp_min(0)
-        if trace is not None: sums.append(("patches", patches))
-        notes = [f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; their relevance is shared equally"] if equal.any() else []
+        if self.signed:
+            patches = patches.clamp_min(0)
+        if trace is not None:
+            sums.append(("patches", patches))
+        notes = (
+            [
+                f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; their relevance is shared equally"
+            ]
+            if equal.any()
+            else []
+        )
         side = round(patches.shape[-1] ** 0.5)
-        return Relevance([language[-1][i.cpu()] for i in positions], list(patches.unflatten(-1, (side, side)).split(tiles)), {k: v.sum().item() for k, v in sums}, cls, language, trace, notes)
+        return Relevance(
+            [language[-1][i.cpu()] for i in positions],
+            list(patches.unflatten(-1, (side, side)).split(tiles)),
+            {k: v.sum().item() for k, v in sums},
+            cls,
+            language,
+            trace,
+            notes,
+        )

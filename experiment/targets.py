@@ -15,36 +15,42 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
-
 import torch
 
 # %% ../nbs/03_targets.ipynb #3d8a1978
 def one_item(
-    x: torch.Tensor, # the tensor of one frame, or (1, …) of it
-    ndim: int,       # number of axes of one item
-    name: str,       # how errors call it
-) -> torch.Tensor:   # the item without batch axis; float16 and bfloat16 become float32
+    x: torch.Tensor,  # the tensor of one frame, or (1, …) of it
+    ndim: int,  # number of axes of one item
+    name: str,  # how errors call it
+) -> torch.Tensor:  # the item without batch axis; float16 and bfloat16 become float32
     "Raises ValueError for a batch other than 1 or a wrong number of axes."
     if x.ndim == ndim + 1:
-        if x.shape[0] != 1: raise ValueError(f"{name} holds a batch of {x.shape[0]}, expected 1: a target belongs to one frame, pass x[i:i+1]")
+        if x.shape[0] != 1:
+            raise ValueError(
+                f"{name} holds a batch of {x.shape[0]}, expected 1: a target belongs to one frame, pass x[i:i+1]"
+            )
         x = x[0]
-    if x.ndim != ndim: raise ValueError(f"{name} has {x.ndim} axes, expected {ndim} (or {ndim + 1} with a batch of 1)")
+    if x.ndim != ndim:
+        raise ValueError(f"{name} has {x.ndim} axes, expected {ndim} (or {ndim + 1} with a batch of 1)")
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
+# %% ../nbs/03_targets.ipynb #2a9eba0c
 def waypoints(
-    x: torch.Tensor,      # (N, 2) or (1, N, 2), metres
-    name: str = "points", # how errors call it
-) -> torch.Tensor:        # (N, 2), float32 or wider
+    x: torch.Tensor,  # (N, 2) or (1, N, 2), metres
+    name: str = "points",  # how errors call it
+) -> torch.Tensor:  # (N, 2), float32 or wider
     "Raises ValueError unless there are at least 4 points (third differences) of 2 coordinates."
     x = one_item(x, 2, name)
     if x.shape[1] != 2 or x.shape[0] < 4:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}, expected (N, 2) with N ≥ 4: pass the head's cumulated points in metres")
+        raise ValueError(
+            f"{name} has shape {tuple(x.shape)}, expected (N, 2) with N ≥ 4: pass the head's cumulated points in metres"
+        )
     return x
 
 # %% ../nbs/03_targets.ipynb #182feee4
 def curvature(
-    route: torch.Tensor, # (N, 2) metres
-) -> tuple[torch.Tensor, torch.Tensor]: # κ (N−2,) in 1/m, positive to the right; Δs (N−2,) in m
+    route: torch.Tensor,  # (N, 2) metres
+) -> tuple[torch.Tensor, torch.Tensor]:  # κ (N−2,) in 1/m, positive to the right; Δs (N−2,) in m
     "Signed curvature at the inner points; coincident points turn by 0, and Δs is at least 1 mm."
     d = route.diff(dim=0)
     a, b, length = d[:-1], d[1:], torch.linalg.vector_norm(d, dim=-1)
@@ -52,84 +58,94 @@ def curvature(
     ds = ((length[:-1] + length[1:]) / 2).clamp_min(1e-3)
     return 2 * torch.sin(turn / 2) / ds, ds
 
+# %% ../nbs/03_targets.ipynb #4a0fe75d
 def curv_energy(
-    route: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:       # 0-d, 1/m
+    route: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, 1/m
     "∫κ² ds over the inner points."
     kappa, ds = curvature(route)
     return (kappa.square() * ds).sum()
 
+# %% ../nbs/03_targets.ipynb #504b74ba
 def curv_diff(
-    route: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:       # 0-d, 1/m
+    route: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, 1/m
     "Total variation of the curvature, Σ|κᵢ₊₁ − κᵢ|."
     return curvature(route)[0].diff().abs().sum()
 
 # %% ../nbs/03_targets.ipynb #e21e1f6d
 def lateral(
-    route: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:       # 0-d, m, positive to the right
+    route: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, m, positive to the right
     "Lateral position of the route's end."
     return route[-1, 1]
 
+# %% ../nbs/03_targets.ipynb #f6236bf2
 def lat_dev(
-    route: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:       # 0-d, m
+    route: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, m
     "Mean distance of the route's points from the ego's heading line (the x axis)."
     return route[:, 1].abs().mean()
 
+# %% ../nbs/03_targets.ipynb #32ea6928
 def lane_change(
-    route: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:       # 0-d, m, positive to the right
+    route: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, m, positive to the right
     "Shift of the route's end across the heading of its first three segments (0 when these have no length)."
     heading, way = route[3] - route[0], route[-1] - route[0]
     cross = heading[0] * way[1] - heading[1] * way[0]
     return cross / torch.linalg.vector_norm(heading).clamp_min(1e-3)
 
 # %% ../nbs/03_targets.ipynb #fe045fe6
-DT = 0.25 # s between speed waypoints
+DT = 0.25  # s between speed waypoints
 
+# %% ../nbs/03_targets.ipynb #8a0a8c96
 def path_speed(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart; the ego at t = 0 (the origin) is prepended here
-) -> torch.Tensor:           # (N,) m/s
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart; the ego at t = 0 (the origin) is prepended here
+) -> torch.Tensor:  # (N,) m/s
     "Speed along the path in each interval; gradient 0 (not NaN) while standing."
     steps = torch.cat([speed_wps[:1], speed_wps.diff(dim=0)])
     return torch.linalg.vector_norm(steps, dim=-1) / DT
 
+# %% ../nbs/03_targets.ipynb #e049548e
 def longitudinal_progress(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart
-) -> torch.Tensor:           # 0-d, m
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m
     "Forward position of the last waypoint."
     return speed_wps[-1, 0]
 
+# %% ../nbs/03_targets.ipynb #ad864c44
 def forward_speed(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart
-) -> torch.Tensor:           # 0-d, m/s
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m/s
     "Mean path speed."
     return path_speed(speed_wps).mean()
 
+# %% ../nbs/03_targets.ipynb #a02fdaa1
 def acc_energy(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart
-) -> torch.Tensor:           # 0-d, m²/s³
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m²/s³
     "∫a² dt."
     return (path_speed(speed_wps).diff() / DT).square().sum() * DT
 
+# %% ../nbs/03_targets.ipynb #346c6e2b
 def brake_energy(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart
-) -> torch.Tensor:           # 0-d, m²/s³
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m²/s³
     "∫max(−a, 0)² dt."
     return (-path_speed(speed_wps).diff() / DT).relu().square().sum() * DT
 
+# %% ../nbs/03_targets.ipynb #2e81d66d
 def jerk_energy(
-    speed_wps: torch.Tensor, # (N, 2) metres, DT apart
-) -> torch.Tensor:           # 0-d, m²/s⁵
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m²/s⁵
     "∫j² dt."
     return (path_speed(speed_wps).diff(n=2) / DT**2).square().sum() * DT
 
 # %% ../nbs/03_targets.ipynb #9e697c6f
 def none(
-    points: torch.Tensor, # (N, 2) metres
-) -> torch.Tensor:        # 0-d, m
+    points: torch.Tensor,  # (N, 2) metres
+) -> torch.Tensor:  # 0-d, m
     "Sum of all coordinates."
     return points.sum()
 
@@ -137,31 +153,133 @@ def none(
 @dataclass(frozen=True)
 class Action:
     "What is known about one action target."
-    name: str             # as it is asked for
-    head: str             # "route" | "speed"
-    unit: str             # of the value
-    meaning: str          # in words
-    fn: Callable[[torch.Tensor], torch.Tensor] # (N, 2) → 0-d
-    differences: int      # order of the finite differences
-    zero: str             # when its gradient vanishes
-    instead: str          # what to ask then
-    floor: float | None = None # |value| under which nothing is asked, in `unit`
 
-ACTIONS: dict[str, Action] = {a.name: a for a in [
-    Action("curv_energy", "route", "1/m", "∫κ² ds: how strongly the route bends", curv_energy, 2, "the route is straight", "lateral", 2e-5),
-    Action("curv_diff", "route", "1/m", "Σ|κᵢ₊₁−κᵢ|: how much the bend changes", curv_diff, 2, "the curvature is constant", "curv_energy", 1e-3),
-    Action("lateral", "route", "m", "y of the route's end, positive to the right", lateral, 0, "never", "none"),
-    Action("lat_dev", "route", "m", "mean |y| of the route", lat_dev, 0, "the route lies on the x axis", "lateral", 1e-2),
-    Action("lane_change", "route", "m", "shift of the route's end across its first heading, positive to the right", lane_change, 1,
-           "all points of the route coincide", "lateral"),
-    Action("longitudinal_progress", "speed", "m", "x of the last waypoint", longitudinal_progress, 0, "never", "none:speed"),
-    Action("forward_speed", "speed", "m/s", "mean path speed", forward_speed, 1, "the car stands still", "longitudinal_progress", 5e-2),
-    Action("acc_energy", "speed", "m²/s³", "∫a² dt: braking and accelerating", acc_energy, 2, "the speed is constant", "forward_speed", 5e-3),
-    Action("brake_energy", "speed", "m²/s³", "∫max(−a,0)² dt: braking", brake_energy, 2, "the car never slows down", "-forward_speed", 5e-3),
-    Action("jerk_energy", "speed", "m²/s⁵", "∫j² dt: changes of acceleration", jerk_energy, 3, "the acceleration is constant", "acc_energy", 2e-2),
-    Action("none", "route", "m", "sum of all coordinates of a head (`none:speed` for the other one): untargeted", none, 0, "never", "lateral"),
-]}
+    name: str  # as it is asked for
+    head: str  # "route" | "speed"
+    unit: str  # of the value
+    meaning: str  # in words
+    fn: Callable[[torch.Tensor], torch.Tensor]  # (N, 2) → 0-d
+    differences: int  # order of the finite differences
+    zero: str  # when its gradient vanishes
+    instead: str  # what to ask then
+    floor: float | None = None  # |value| under which nothing is asked, in `unit`
 
+# %% ../nbs/03_targets.ipynb #f0e3cd97
+ACTIONS: dict[str, Action] = {
+    a.name: a
+    for a in [
+        Action(
+            "curv_energy",
+            "route",
+            "1/m",
+            "∫κ² ds: how strongly the route bends",
+            curv_energy,
+            2,
+            "the route is straight",
+            "lateral",
+            2e-5,
+        ),
+        Action(
+            "curv_diff",
+            "route",
+            "1/m",
+            "Σ|κᵢ₊₁−κᵢ|: how much the bend changes",
+            curv_diff,
+            2,
+            "the curvature is constant",
+            "curv_energy",
+            1e-3,
+        ),
+        Action("lateral", "route", "m", "y of the route's end, positive to the right", lateral, 0, "never", "none"),
+        Action(
+            "lat_dev",
+            "route",
+            "m",
+            "mean |y| of the route",
+            lat_dev,
+            0,
+            "the route lies on the x axis",
+            "lateral",
+            1e-2,
+        ),
+        Action(
+            "lane_change",
+            "route",
+            "m",
+            "shift of the route's end across its first heading, positive to the right",
+            lane_change,
+            1,
+            "all points of the route coincide",
+            "lateral",
+        ),
+        Action(
+            "longitudinal_progress",
+            "speed",
+            "m",
+            "x of the last waypoint",
+            longitudinal_progress,
+            0,
+            "never",
+            "none:speed",
+        ),
+        Action(
+            "forward_speed",
+            "speed",
+            "m/s",
+            "mean path speed",
+            forward_speed,
+            1,
+            "the car stands still",
+            "longitudinal_progress",
+            5e-2,
+        ),
+        Action(
+            "acc_energy",
+            "speed",
+            "m²/s³",
+            "∫a² dt: braking and accelerating",
+            acc_energy,
+            2,
+            "the speed is constant",
+            "forward_speed",
+            5e-3,
+        ),
+        Action(
+            "brake_energy",
+            "speed",
+            "m²/s³",
+            "∫max(−a,0)² dt: braking",
+            brake_energy,
+            2,
+            "the car never slows down",
+            "-forward_speed",
+            5e-3,
+        ),
+        Action(
+            "jerk_energy",
+            "speed",
+            "m²/s⁵",
+            "∫j² dt: changes of acceleration",
+            jerk_energy,
+            3,
+            "the acceleration is constant",
+            "acc_energy",
+            2e-2,
+        ),
+        Action(
+            "none",
+            "route",
+            "m",
+            "sum of all coordinates of a head (`none:speed` for the other one): untargeted",
+            none,
+            0,
+            "never",
+            "lateral",
+        ),
+    ]
+}
+
+# %% ../nbs/03_targets.ipynb #f7f35634
 TEXTS: dict[str, str] = {
     "max": "the spoken token with the highest probability",
     "last": "the last spoken token",
@@ -174,94 +292,141 @@ TEXTS: dict[str, str] = {
 @dataclass(frozen=True)
 class TargetSpec:
     "A parsed target name; `str(spec)` is the string it came from."
-    text: str                   # as it was asked for
-    kind: str                   # "action" | "text"
-    name: str                   # of `ACTIONS` or `TEXTS`
-    arg: str | None = None      # what follows the colon
-    contrast: str | None = None # what follows ~: the token that is subtracted
-    sign: int = 1               # −1 after a leading -
 
-    def __str__(self) -> str: return self.text
+    text: str  # as it was asked for
+    kind: str  # "action" | "text"
+    name: str  # of `ACTIONS` or `TEXTS`
+    arg: str | None = None  # what follows the colon
+    contrast: str | None = None  # what follows ~: the token that is subtracted
+    sign: int = 1  # −1 after a leading -
+
+    def __str__(self) -> str:
+        return self.text
+
 
 SHORT = {"route": "lateral", "speed": "forward_speed", "tokens": "index:0, index:1, … for every spoken token"}
 
+
 _SPEC = re.compile(r"(-?)([^:~\\]+)(?::((?:[^~\\]|\\.)*))?(?:~((?:[^~\\]|\\.)+))?", re.DOTALL)
 
+# %% ../nbs/03_targets.ipynb #b0cde917
 def _unknown(text: str, name: str) -> ValueError:
     "The error for a name that is not in the registries, with the nearest names."
     near = difflib.get_close_matches(name.lstrip("-"), [*ACTIONS, *TEXTS], n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return ValueError(f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, last, sum, "
-                      "index:N, token:STRING (each may end in ~CONTRAST); a leading - negates; where several may be asked, also " + ", ".join(SHORT))
+    return ValueError(
+        f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, last, sum, "
+        "index:N, token:STRING (each may end in ~CONTRAST); a leading - negates; where several may be asked, also "
+        + ", ".join(SHORT)
+    )
 
+# %% ../nbs/03_targets.ipynb #3266aa3b
 def parse(
-    spec: str | TargetSpec, # e.g. "brake_energy", "-forward_speed", "token:red~green"
+    spec: str | TargetSpec,  # e.g. "brake_energy", "-forward_speed", "token:red~green"
 ) -> TargetSpec:
     "Raises ValueError that lists the valid names and suggests the nearest."
-    if isinstance(spec, TargetSpec): return spec
+    if isinstance(spec, TargetSpec):
+        return spec
     match = _SPEC.fullmatch(spec.strip())
     called = re.split("[:~]", spec.strip())[0]
-    if called.removeprefix("-") not in ACTIONS.keys() | TEXTS.keys(): raise _unknown(spec, called)
-    if match is None: raise ValueError(f"target {spec!r} does not read NAME[:ARG][~CONTRAST]; a literal ~ or \\ in a word is written \\~ or \\\\")
+    if called.removeprefix("-") not in ACTIONS.keys() | TEXTS.keys():
+        raise _unknown(spec, called)
+    if match is None:
+        raise ValueError(
+            f"target {spec!r} does not read NAME[:ARG][~CONTRAST]; a literal ~ or \\ in a word is written \\~ or \\\\"
+        )
     name, arg, contrast = match[2], *(None if g is None else re.sub(r"\\(.)", r"\1", g) for g in match.group(3, 4))
-    if name in ACTIONS and contrast is not None: raise ValueError(f"target {spec!r}: only text targets take a contrast (~{contrast})")
-    if name == "none" and arg not in (None, "route", "speed"): raise ValueError(f"target {spec!r}: the head is route or speed, not {arg!r}")
-    if name == "index" and not re.fullmatch(r"-?\d+", arg or ""): raise ValueError(f"target {spec!r}: index needs a whole number, as in index:3")
-    if name == "token" and not arg: raise ValueError(f"target {spec!r}: token needs a string, as in token:red")
-    if name not in ("none", "index", "token") and arg is not None: raise ValueError(f"target {spec!r}: {name} takes no argument (:{arg})")
+    if name in ACTIONS and contrast is not None:
+        raise ValueError(f"target {spec!r}: only text targets take a contrast (~{contrast})")
+    if name == "none" and arg not in (None, "route", "speed"):
+        raise ValueError(f"target {spec!r}: the head is route or speed, not {arg!r}")
+    if name == "index" and not re.fullmatch(r"-?\d+", arg or ""):
+        raise ValueError(f"target {spec!r}: index needs a whole number, as in index:3")
+    if name == "token" and not arg:
+        raise ValueError(f"target {spec!r}: token needs a string, as in token:red")
+    if name not in ("none", "index", "token") and arg is not None:
+        raise ValueError(f"target {spec!r}: {name} takes no argument (:{arg})")
     return TargetSpec(spec.strip(), "action" if name in ACTIONS else "text", name, arg, contrast, -1 if match[1] else 1)
 
 # %% ../nbs/03_targets.ipynb #96dbbb84
 def expand(
-    targets: Sequence[str], # target names, also short ones
-    spoken: int,            # tokens in the answer
-) -> list[str]:             # target names, each once
+    targets: Sequence[str],  # target names, also short ones
+    spoken: int,  # tokens in the answer
+) -> list[str]:  # target names, each once
     "Write short names out. Raises ValueError for an unknown name."
-    if isinstance(targets, str): raise ValueError(f"targets are a list of names, not the string {targets!r}")
+    if isinstance(targets, str):
+        raise ValueError(f"targets are a list of names, not the string {targets!r}")
     names = []
     for target in (t.strip() for t in targets):
         short, sign = target.removeprefix("-"), "-" * target.startswith("-")
-        if short == "tokens": names += [f"{sign}index:{i}" for i in range(spoken)]
-        else: names.append(sign + SHORT[short] if short in SHORT else str(parse(target)))
+        if short == "tokens":
+            names += [f"{sign}index:{i}" for i in range(spoken)]
+        else:
+            names.append(sign + SHORT[short] if short in SHORT else str(parse(target)))
     return list(dict.fromkeys(names))
 
 # %% ../nbs/03_targets.ipynb #ea2b6e63
 @dataclass(frozen=True, eq=False)
 class Target:
     "One scalar y_t with its graph, its unit and the rows that seed the relevance."
+
     spec: TargetSpec
-    head: str                # "route" | "speed" | "text"
-    value: torch.Tensor      # 0-d, with graph, sign applied
-    unit: str                # of the value
-    description: str         # in words
-    rows: torch.Tensor       # (n,) int64 sequence positions
-    dtype: torch.dtype       # of the head's output as it arrived
-    score: str | None = None                # text: "logit" | "logprob"
-    token_index: tuple[int, ...] = ()       # text: which spoken tokens
-    token_id: tuple[int, ...] = ()          # text: their ids
-    token_string: tuple[str, ...] = ()      # text: as they read
-    contrast_id: tuple[int, ...] = ()       # text: ids that are subtracted
+    head: str  # "route" | "speed" | "text"
+    value: torch.Tensor  # 0-d, with graph, sign applied
+    unit: str  # of the value
+    description: str  # in words
+    rows: torch.Tensor  # (n,) int64 sequence positions
+    dtype: torch.dtype  # of the head's output as it arrived
+    score: str | None = None  # text: "logit" | "logprob"
+    token_index: tuple[int, ...] = ()  # text: which spoken tokens
+    token_id: tuple[int, ...] = ()  # text: their ids
+    token_string: tuple[str, ...] = ()  # text: as they read
+    contrast_id: tuple[int, ...] = ()  # text: ids that are subtracted
 
     @property
-    def name(self) -> str: return self.spec.name # of `ACTIONS` or `TEXTS`
-    @property
-    def kind(self) -> str: return self.spec.kind # "action" or "text"
+    def name(self) -> str:  # of `ACTIONS` or `TEXTS`
+        return self.spec.name
 
-    def info(self) -> dict: # by field
+    @property
+    def kind(self) -> str:  # "action" or "text"
+        return self.spec.kind
+
+    def info(self) -> dict:  # by field
         "Plain types for the record's `target_info`; token fields are single values for one token and lists for several."
         several = len(self.token_index) > 1
-        pick = lambda values: list(values) if several else (values[0] if values else None)
-        return dict(type=self.kind, target=str(self.spec), kinematic_metric=self.name if self.kind == "action" else None, head=self.head,
-                    description=self.description, unit=self.unit, value=self.value.item(), sign=self.spec.sign, score=self.score,
-                    token_index=pick(self.token_index), token_id=pick(self.token_id), token_string=pick(self.token_string),
-                    contrast=self.spec.contrast, contrast_id=pick(self.contrast_id), rows=self.rows.tolist())
 
-    def line(self,
-        grad_norm: float | None = None, # of ∂y/∂(whatever is explained), when known
-    ) -> str:                           # without a line break
+        def pick(values):
+            return list(values) if several else (values[0] if values else None)
+
+        return dict(
+            type=self.kind,
+            target=str(self.spec),
+            kinematic_metric=self.name if self.kind == "action" else None,
+            head=self.head,
+            description=self.description,
+            unit=self.unit,
+            value=self.value.item(),
+            sign=self.spec.sign,
+            score=self.score,
+            token_index=pick(self.token_index),
+            token_id=pick(self.token_id),
+            token_string=pick(self.token_string),
+            contrast=self.spec.contrast,
+            contrast_id=pick(self.contrast_id),
+            rows=self.rows.tolist(),
+        )
+
+    def line(
+        self,
+        grad_norm: float | None = None,  # of ∂y/∂(whatever is explained), when known
+    ) -> str:  # without a line break
         "One line for a log."
         rows = f"rows {int(self.rows[0])}…{int(self.rows[-1])} ({len(self.rows)})" if len(self.rows) else "no rows"
-        spoken = f" on {', '.join(f'{i}:{s!r}' for i, s in zip(self.token_index, self.token_string))}" if self.token_index else ""
+        spoken = (
+            f" on {', '.join(f'{i}:{s!r}' for i, s in zip(self.token_index, self.token_string))}"
+            if self.token_index
+            else ""
+        )
         norm = "" if grad_norm is None else f", gradient norm {float(grad_norm):.4g}"
         return f"target {self.spec} = {self.value.item():.6g} {self.unit} (head {self.head}{spoken}, {rows}{norm})"
 
@@ -270,82 +435,120 @@ def _ints(values, count: int, name: str) -> torch.Tensor:
     "Positions or ids as a flat int64 tensor; their number must be `count`."
     values = torch.as_tensor(values, dtype=torch.long).detach().cpu()
     values = values[0] if values.ndim == 2 and values.shape[0] == 1 else values
-    if values.shape != (count,): raise ValueError(f"{name} have shape {tuple(values.shape)}, expected ({count},): pass one per point or token")
+    if values.shape != (count,):
+        raise ValueError(f"{name} have shape {tuple(values.shape)}, expected ({count},): pass one per point or token")
     return values
 
+# %% ../nbs/03_targets.ipynb #f770c226
 def action_target(
-    spec: str | TargetSpec,              # an action target
-    route: torch.Tensor | None,          # (N, 2) or (1, N, 2) metres
-    speed_wps: torch.Tensor | None,      # (M, 2) or (1, M, 2) metres, DT apart
-    route_rows: torch.Tensor | None = None, # (N,) sequence positions of the route queries
-    speed_rows: torch.Tensor | None = None, # (M,) sequence positions of the speed queries
+    spec: str | TargetSpec,  # an action target
+    route: torch.Tensor | None,  # (N, 2) or (1, N, 2) metres
+    speed_wps: torch.Tensor | None,  # (M, 2) or (1, M, 2) metres, DT apart
+    route_rows: torch.Tensor | None = None,  # (N,) sequence positions of the route queries
+    speed_rows: torch.Tensor | None = None,  # (M,) sequence positions of the speed queries
 ) -> Target:
     "Raises ValueError for a text target, a missing head, a batch other than 1, or a number of rows that differs from the number of points."
     spec = parse(spec)
-    if spec.kind != "action": raise ValueError(f"{str(spec)!r} is a text target; action targets are {', '.join(ACTIONS)}")
+    if spec.kind != "action":
+        raise ValueError(f"{str(spec)!r} is a text target; action targets are {', '.join(ACTIONS)}")
     entry = ACTIONS[spec.name]
     head = spec.arg or entry.head
     points, rows = (route, route_rows) if head == "route" else (speed_wps, speed_rows)
-    if points is None or rows is None: raise ValueError(f"target {str(spec)!r} reads the {head} head, but its points or rows are missing")
+    if points is None or rows is None:
+        raise ValueError(f"target {str(spec)!r} reads the {head} head, but its points or rows are missing")
     p = waypoints(points, f"{head} points")
-    return Target(spec, head, spec.sign * entry.fn(p), entry.unit, ("minus " if spec.sign < 0 else "") + entry.meaning,
-                  _ints(rows, len(p), f"{head} rows"), points.dtype)
+    return Target(
+        spec,
+        head,
+        spec.sign * entry.fn(p),
+        entry.unit,
+        ("minus " if spec.sign < 0 else "") + entry.meaning,
+        _ints(rows, len(p), f"{head} rows"),
+        points.dtype,
+    )
 
 # %% ../nbs/03_targets.ipynb #4bbe0185
 def _plain(token: str) -> str:
     "A vocabulary entry as text: byte-level and sentencepiece space marks become white space."
     return token.replace("Ġ", " ").replace("▁", " ").replace("Ċ", "\n")
 
+# %% ../nbs/03_targets.ipynb #f7108e96
 def _choose(spec: TargetSpec, logprob: torch.Tensor, strings: list[str]) -> list[int]:
     "Which spoken tokens the rule picks; logprob (M,) of the spoken tokens."
     count, spoken = len(strings), ", ".join(f"{i}:{s!r}" for i, s in enumerate(strings))
-    if spec.name == "sum": return list(range(count))
-    if spec.name == "max": return [int(logprob.argmax())]
+    if spec.name == "sum":
+        return list(range(count))
+    if spec.name == "max":
+        return [int(logprob.argmax())]
     if spec.name == "token":
-        found = [i for i, s in enumerate(strings) if s == spec.arg] or [i for i, s in enumerate(strings) if s.strip() == spec.arg.strip()]
-        if not found: raise ValueError(f"target {str(spec)!r}: no spoken token reads {spec.arg!r}; the model said {spoken}")
+        found = [i for i, s in enumerate(strings) if s == spec.arg] or [
+            i for i, s in enumerate(strings) if s.strip() == spec.arg.strip()
+        ]
+        if not found:
+            raise ValueError(f"target {str(spec)!r}: no spoken token reads {spec.arg!r}; the model said {spoken}")
         return found[:1]
     i = int(spec.arg or -1)
-    if not -count <= i < count: raise ValueError(f"target {str(spec)!r}: index {i} with {count} spoken tokens; the model said {spoken}")
+    if not -count <= i < count:
+        raise ValueError(f"target {str(spec)!r}: index {i} with {count} spoken tokens; the model said {spoken}")
     return [i % count]
 
-def _contrast_ids(spec: TargetSpec, chosen_strings: list[str], encode: Callable[[str], list[int]] | None, vocab: int) -> list[int]:
+# %% ../nbs/03_targets.ipynb #e4cc4132
+def _contrast_ids(
+    spec: TargetSpec, chosen_strings: list[str], encode: Callable[[str], list[int]] | None, vocab: int
+) -> list[int]:
     "The contrast word's id for each chosen token, with that token's leading white space."
-    if encode is None: raise ValueError(f"target {str(spec)!r}: a contrast needs encode (a function str → list of ids), e.g. the tokenizer's")
+    if encode is None:
+        raise ValueError(
+            f"target {str(spec)!r}: a contrast needs encode (a function str → list of ids), e.g. the tokenizer's"
+        )
     ids = []
     for token in chosen_strings:
-        word = token[:len(token) - len(token.lstrip())] + spec.contrast.strip()
+        word = token[: len(token) - len(token.lstrip())] + spec.contrast.strip()
         pieces = list(encode(word))
-        if len(pieces) != 1: raise ValueError(f"target {str(spec)!r}: the contrast {word!r} is {len(pieces)} tokens, expected 1: choose another word")
-        if not 0 <= pieces[0] < vocab: raise ValueError(f"target {str(spec)!r}: the contrast's id {pieces[0]} is outside the {vocab} logits")
+        if len(pieces) != 1:
+            raise ValueError(
+                f"target {str(spec)!r}: the contrast {word!r} is {len(pieces)} tokens, expected 1: choose another word"
+            )
+        if not 0 <= pieces[0] < vocab:
+            raise ValueError(f"target {str(spec)!r}: the contrast's id {pieces[0]} is outside the {vocab} logits")
         ids.append(int(pieces[0]))
     return ids
 
+# %% ../nbs/03_targets.ipynb #621aef57
 def _answer(logits, token_ids, strings, positions) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "Checked logits (M, V), token ids (M,) and rows (M,)."
     z, count = one_item(logits, 2, "logits"), len(strings)
-    if z.shape[0] != count: raise ValueError(f"logits predict {z.shape[0]} tokens, but {count} were spoken: pass one row per spoken token")
+    if z.shape[0] != count:
+        raise ValueError(f"logits predict {z.shape[0]} tokens, but {count} were spoken: pass one row per spoken token")
     ids = _ints(token_ids, count, "token ids")
     if count and not 0 <= int(ids.min()) <= int(ids.max()) < z.shape[1]:
-        raise ValueError(f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and tokenizer do not belong together")
+        raise ValueError(
+            f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and tokenizer do not belong together"
+        )
     return z, ids, _ints(positions, count, "positions")
 
+# %% ../nbs/03_targets.ipynb #4c7d6df0
 def text_target(
     spec: str | TargetSpec,  # a text target
-    logits: torch.Tensor,    # (M, V) or (1, M, V): row m predicts spoken token m
-    token_ids: torch.Tensor, # (M,) ids of the spoken tokens
-    strings: list[str],      # M spoken tokens as text
-    positions: torch.Tensor, # (M,) sequence positions that predict them (the position before each token)
-    encode: Callable[[str], list[int]] | None = None, # text → ids without special tokens; needed for a contrast
-    score: str = "logit",    # "logit" | "logprob"
+    logits: torch.Tensor,  # (M, V) or (1, M, V): row m predicts spoken token m
+    token_ids: torch.Tensor,  # (M,) ids of the spoken tokens
+    strings: list[str],  # M spoken tokens as text
+    positions: torch.Tensor,  # (M,) sequence positions that predict them (the position before each token)
+    encode: Callable[[str], list[int]] | None = None,  # text → ids without special tokens; needed for a contrast
+    score: str = "logit",  # "logit" | "logprob"
 ) -> Target:
     "An empty answer gives a target without rows, which `diagnose` reports. Raises ValueError for a wrong kind, count, index or word."
     spec = parse(spec)
-    if spec.kind != "text": raise ValueError(f"{str(spec)!r} is an action target; text targets are {', '.join(TEXTS)}")
-    if score not in ("logit", "logprob"): raise ValueError(f"score is {score!r}, expected 'logit' or 'logprob'")
+    if spec.kind != "text":
+        raise ValueError(f"{str(spec)!r} is an action target; text targets are {', '.join(TEXTS)}")
+    if score not in ("logit", "logprob"):
+        raise ValueError(f"score is {score!r}, expected 'logit' or 'logprob'")
     z, ids, rows = _answer(logits, token_ids, strings, positions)
-    what = f"{'minus ' if spec.sign < 0 else ''}{score} of {TEXTS[spec.name]}" + (f", minus that of {spec.contrast!r}" if spec.contrast else "")
-    if not strings: return Target(spec, "text", z.new_zeros(()), score, what, rows, logits.dtype, score)
+    what = f"{'minus ' if spec.sign < 0 else ''}{score} of {TEXTS[spec.name]}" + (
+        f", minus that of {spec.contrast!r}" if spec.contrast else ""
+    )
+    if not strings:
+        return Target(spec, "text", z.new_zeros(()), score, what, rows, logits.dtype, score)
     strings, logprob = [_plain(s) for s in strings], z.log_softmax(-1)
     chosen = _choose(spec, logprob.detach().gather(1, ids[:, None].to(z.device))[:, 0], strings)
     words, picked, others = [strings[i] for i in chosen], ids[chosen].tolist(), []
@@ -353,71 +556,128 @@ def text_target(
     value = scores[range(len(chosen)), picked].sum()
     if spec.contrast:
         others = _contrast_ids(spec, words, encode, z.shape[1])
-        if others == picked: raise ValueError(f"target {str(spec)!r}: the contrast is the spoken token itself, so the difference is always 0")
+        if others == picked:
+            raise ValueError(
+                f"target {str(spec)!r}: the contrast is the spoken token itself, so the difference is always 0"
+            )
         value = value - scores[range(len(chosen)), others].sum()
-    return Target(spec, "text", spec.sign * value, score, what, rows[chosen], logits.dtype, score, tuple(chosen), tuple(picked), tuple(words), tuple(others))
+    return Target(
+        spec,
+        "text",
+        spec.sign * value,
+        score,
+        what,
+        rows[chosen],
+        logits.dtype,
+        score,
+        tuple(chosen),
+        tuple(picked),
+        tuple(words),
+        tuple(others),
+    )
 
 # %% ../nbs/03_targets.ipynb #556e385b
 def row_weights(
-    kind: str,                       # "uniform" | "gradient"
+    kind: str,  # "uniform" | "gradient"
     hidden_grad_rows: torch.Tensor,  # (n, D) or (1, n, D): ∂y/∂h at the seed rows
-) -> torch.Tensor:                   # (n,) sums to 1, float32 or wider
+) -> torch.Tensor:  # (n,) sums to 1, float32 or wider
     "Raises ValueError for no rows, and for a gradient that is zero everywhere or not finite."
     g = one_item(hidden_grad_rows, 2, "gradient of the seed rows").detach()
-    if kind not in ("uniform", "gradient"): raise ValueError(f"row weights are {kind!r}, expected 'uniform' or 'gradient'")
-    if not len(g): raise ValueError("0 seed rows, expected at least 1: the target is empty")
-    if kind == "uniform": return g.new_full((len(g),), 1 / len(g))
-    if not g.isfinite().all(): raise ValueError("the gradient at the seed rows is not finite: see `diagnose`, or use row weights 'uniform'")
-    if not g.any(): raise ValueError(f"the gradient is zero at all {len(g)} seed rows: choose another target (see `diagnose`)")
-    norm = torch.linalg.vector_norm(g / g.abs().max(), dim=-1)     # scaled first: tiny gradients do not underflow
+    if kind not in ("uniform", "gradient"):
+        raise ValueError(f"row weights are {kind!r}, expected 'uniform' or 'gradient'")
+    if not len(g):
+        raise ValueError("0 seed rows, expected at least 1: the target is empty")
+    if kind == "uniform":
+        return g.new_full((len(g),), 1 / len(g))
+    if not g.isfinite().all():
+        raise ValueError("the gradient at the seed rows is not finite: see `diagnose`, or use row weights 'uniform'")
+    if not g.any():
+        raise ValueError(f"the gradient is zero at all {len(g)} seed rows: choose another target (see `diagnose`)")
+    norm = torch.linalg.vector_norm(g / g.abs().max(), dim=-1)  # scaled first: tiny gradients do not underflow
     return norm / norm.sum()
 
 # %% ../nbs/03_targets.ipynb #e56f0d80
 class Finding(NamedTuple):
     "A named warning."
-    name: str    # the kind, for programs
-    message: str # one line, for people
 
+    name: str  # the kind, for programs
+    message: str  # one line, for people
+
+# %% ../nbs/03_targets.ipynb #0585a01c
 def diagnose(
     target: Target,
-    grad_norm: float | torch.Tensor | None = None, # norm of ∂y/∂(whatever is explained), if known
-) -> list[Finding]:                                # empty when all is well
+    grad_norm: float | torch.Tensor | None = None,  # norm of ∂y/∂(whatever is explained), if known
+) -> list[Finding]:  # empty when all is well
     "Warnings that say which target, why, and what to ask instead."
     entry, spec, found = ACTIONS.get(target.name), str(target.spec), []
-    add = lambda name, why: found.append(Finding(name, f"target {spec}: {why}"))
-    instead = f"{entry.zero} (the usual reason); try {entry.instead}" if entry and entry.zero != "never" else \
-        "the graph to the explained tensor may be cut" if entry else "try score='logit', another token, or another contrast"
+
+    def add(name, why):
+        return found.append(Finding(name, f"target {spec}: {why}"))
+
+    instead = (
+        f"{entry.zero} (the usual reason); try {entry.instead}"
+        if entry and entry.zero != "never"
+        else "the graph to the explained tensor may be cut"
+        if entry
+        else "try score='logit', another token, or another contrast"
+    )
     value, norm = target.value.item(), None if grad_norm is None else float(grad_norm)
     if not len(target.rows):
         add("empty", "no spoken token and so no rows to start from; try an action target")
         return found
-    if not target.value.requires_grad: add("constant", "the value has no graph: the outputs were detached or computed without grad; run the forward with grad")
-    if not math.isfinite(value): add("non_finite", f"the value is {value}; check the model's outputs (in float16 they overflow: use bfloat16 or float32)")
-    elif norm is not None and not math.isfinite(norm): add("non_finite", f"the norm of the gradient is {norm}; use a wider dtype")
-    if norm == 0: add("zero_gradient", f"the gradient is exactly 0 (value {value:.4g} {target.unit}): {instead}")
+    if not target.value.requires_grad:
+        add(
+            "constant",
+            "the value has no graph: the outputs were detached or computed without grad; run the forward with grad",
+        )
+    if not math.isfinite(value):
+        add(
+            "non_finite",
+            f"the value is {value}; check the model's outputs (in float16 they overflow: use bfloat16 or float32)",
+        )
+    elif norm is not None and not math.isfinite(norm):
+        add("non_finite", f"the norm of the gradient is {norm}; use a wider dtype")
+    if norm == 0:
+        add("zero_gradient", f"the gradient is exactly 0 (value {value:.4g} {target.unit}): {instead}")
     if entry and entry.floor is not None and norm != 0 and abs(value) < entry.floor:
-        add("negligible", f"{value:.4g} {target.unit} is below {entry.floor:g} {target.unit}, the map would show rounding: {instead}")
+        add(
+            "negligible",
+            f"{value:.4g} {target.unit} is below {entry.floor:g} {target.unit}, the map would show rounding: {instead}",
+        )
     if entry and entry.differences >= 2 and target.dtype in (torch.float16, torch.bfloat16):
-        add("half_precision", f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks like "
-            f"{'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in float32")
+        add(
+            "half_precision",
+            f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks like "
+            f"{'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in float32",
+        )
     return found
 
 # %% ../nbs/03_targets.ipynb #54ba19d4
-def table() -> str: # Markdown
+def table() -> str:  # Markdown
     "All targets: name, head, unit, meaning, and when the gradient is zero."
     lines = ["| target | head | unit | meaning | gradient is zero when | then try |", "|---|---|---|---|---|---|"]
-    cell = lambda text: text.replace("|", "\\|")
+
+    def cell(text):
+        return text.replace("|", "\\|")
+
     for a in ACTIONS.values():
-        lines.append(f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | {'–' if a.zero == 'never' else f'`{a.instead}`'} |")
+        lines.append(
+            f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | {'–' if a.zero == 'never' else f'`{a.instead}`'} |"
+        )
     lines += [f"| `{name}` | text | logit or logprob | {cell(meaning)} | – | – |" for name, meaning in TEXTS.items()]
     return "\n".join(lines)
 
-def describe() -> str: # plain text for --help
+# %% ../nbs/03_targets.ipynb #5c76f18a
+def describe() -> str:  # plain text for --help
     "One line per target, and the grammar."
     width = max(map(len, ACTIONS))
     lines = ["action targets:"] + [f"  {a.name:{width}}  {a.head:5}  {a.unit:5}  {a.meaning}" for a in ACTIONS.values()]
-    lines += ["text targets (logit or logprob of spoken tokens):"] + [f"  {name:{width}}  {meaning}" for name, meaning in TEXTS.items()]
-    lines += ["a leading - negates",
-              "where several may be asked: " + ", ".join(f"{name} = {meaning}" for name, meaning in SHORT.items()),
-              "a text target may end in ~WORD: minus the score of WORD at the same place (token:red~green)"]
+    lines += ["text targets (logit or logprob of spoken tokens):"] + [
+        f"  {name:{width}}  {meaning}" for name, meaning in TEXTS.items()
+    ]
+    lines += [
+        "a leading - negates",
+        "where several may be asked: " + ", ".join(f"{name} = {meaning}" for name, meaning in SHORT.items()),
+        "a text target may end in ~WORD: minus the score of WORD at the same place (token:red~green)",
+    ]
     return "\n".join(lines)

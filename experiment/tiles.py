@@ -10,7 +10,6 @@ __all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'Layout', 'patch_boxes', 'token_boxe
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
-
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -20,16 +19,17 @@ def _edges(lo: int, hi: int, n: int) -> np.ndarray:
     "`n + 1` edges of `n` equal cells over [lo, hi], float64; exact where an edge is an integer."
     return lo + (hi - lo) * np.arange(n + 1) / n
 
-
+# %% ../nbs/00_tiles.ipynb #9f767c45
 @dataclass(frozen=True)
 class Layout:
     "Where every tile of one frame lies. Tiles are row-major; a thumbnail, if any, is the last tile and its box is the whole crop."
-    frame: tuple[int, int]            # (H, W) of the frame, px
-    crop: tuple[int, int, int, int]   # (x0, y0, x1, y1): the part of the frame that is used, px
-    grid: tuple[int, int]             # (rows, cols) of tiles
-    tile: int                         # side of a tile as fed to the vision encoder, px
-    patch: int                        # side of a patch within a tile, px
-    thumbnail: bool = False           # one more tile at the end shows the whole crop
+
+    frame: tuple[int, int]  # (H, W) of the frame, px
+    crop: tuple[int, int, int, int]  # (x0, y0, x1, y1): the part of the frame that is used, px
+    grid: tuple[int, int]  # (rows, cols) of tiles
+    tile: int  # side of a tile as fed to the vision encoder, px
+    patch: int  # side of a patch within a tile, px
+    thumbnail: bool = False  # one more tile at the end shows the whole crop
 
     def __post_init__(self):
         for name, n in (("frame", 2), ("crop", 4), ("grid", 2), ("tile", 1), ("patch", 1)):
@@ -38,89 +38,112 @@ class Layout:
                 raise ValueError(f"Layout.{name} needs {n} whole numbers, got {getattr(self, name)}")
             object.__setattr__(self, name, tuple(value.astype(int).tolist()) if n > 1 else int(value[0]))
         (height, width), (x0, y0, x1, y1) = self.frame, self.crop
-        for name, value in (("frame", min(self.frame)), ("grid", min(self.grid)), ("tile", self.tile), ("patch", self.patch)):
-            if value < 1: raise ValueError(f"Layout.{name} must be positive, got {getattr(self, name)}")
+        for name, value in (
+            ("frame", min(self.frame)),
+            ("grid", min(self.grid)),
+            ("tile", self.tile),
+            ("patch", self.patch),
+        ):
+            if value < 1:
+                raise ValueError(f"Layout.{name} must be positive, got {getattr(self, name)}")
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise ValueError(f"Layout.crop {self.crop} is empty or leaves the frame of {width}×{height} px")
-        if self.tile % self.patch: raise ValueError(f"tile side {self.tile} px is no multiple of the patch side {self.patch} px")
+        if self.tile % self.patch:
+            raise ValueError(f"tile side {self.tile} px is no multiple of the patch side {self.patch} px")
         if self.side % 2:
-            raise ValueError(f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even number")
+            raise ValueError(
+                f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even number"
+            )
 
     @property
-    def side(self) -> int: # patches
+    def side(self) -> int:  # patches
         "Patches along one side of a tile."
         return self.tile // self.patch
 
     @property
-    def n_tiles(self) -> int: # tiles
+    def n_tiles(self) -> int:  # tiles
         "Tiles fed to the vision encoder, thumbnail included."
         return self.grid[0] * self.grid[1] + self.thumbnail
 
     @property
-    def boxes(self) -> np.ndarray: # x0, y0, x1, y1 on the last axis
+    def boxes(self) -> np.ndarray:  # x0, y0, x1, y1 on the last axis
         "Box of every tile in frame px, float64 (n_tiles, 4)."
         return _cell_boxes(self, 1)[:, 0, 0]
 
-    def to_dict(self) -> dict[str, Any]: # by field
+    def to_dict(self) -> dict[str, Any]:  # by field
         "Plain ints, lists and bools: safe in a file that is loaded with `weights_only=True`."
-        return dict(frame=list(self.frame), crop=list(self.crop), grid=list(self.grid),
-                    tile=self.tile, patch=self.patch, thumbnail=bool(self.thumbnail))
+        return dict(
+            frame=list(self.frame),
+            crop=list(self.crop),
+            grid=list(self.grid),
+            tile=self.tile,
+            patch=self.patch,
+            thumbnail=bool(self.thumbnail),
+        )
 
     @classmethod
-    def from_dict(cls,
-        d: dict[str, Any], # of `to_dict`
+    def from_dict(
+        cls,
+        d: dict[str, Any],  # of `to_dict`
     ) -> "Layout":
         "The inverse of `to_dict`. Raises ValueError when keys are missing or unknown."
         keys = set(cls.__dataclass_fields__)
-        if set(d) != keys: raise ValueError(f"a layout has the keys {sorted(keys)}, got {sorted(d)}; write it with Layout.to_dict")
+        if set(d) != keys:
+            raise ValueError(f"a layout has the keys {sorted(keys)}, got {sorted(d)}; write it with Layout.to_dict")
         return cls(**d)
 
-
+# %% ../nbs/00_tiles.ipynb #4164d839
 def _cell_boxes(layout: Layout, cells: int) -> np.ndarray:
     "Boxes of `cells`×`cells` equal cells in every tile, float64 (n_tiles, cells, cells, 4)."
     (rows, cols), (x0, y0, x1, y1) = layout.grid, layout.crop
+
     def boxes(r, c):
         y, x = _edges(y0, y1, r * cells), _edges(x0, x1, c * cells)
         out = np.empty((r * cells, c * cells, 4))
         out[..., 0], out[..., 1], out[..., 2], out[..., 3] = x[:-1], y[:-1, None], x[1:], y[1:, None]
         return out.reshape(r, cells, c, cells, 4).swapaxes(1, 2).reshape(r * c, cells, cells, 4)
+
     return np.concatenate([boxes(rows, cols), boxes(1, 1)]) if layout.thumbnail else boxes(rows, cols)
 
 # %% ../nbs/00_tiles.ipynb #0000000a
 def patch_boxes(
     layout: Layout,  # layout of one frame
-) -> np.ndarray:     # float64 (n_tiles, side, side, 4), frame px
+) -> np.ndarray:  # float64 (n_tiles, side, side, 4), frame px
     "Exact footprint of every patch; axes are tile, patch row, patch column, (x0, y0, x1, y1)."
     return _cell_boxes(layout, layout.side)
 
-
+# %% ../nbs/00_tiles.ipynb #bde5c099
 def token_boxes(
     layout: Layout,  # layout of one frame
     ratio: int = 2,  # patches along one side of an image token (pixel shuffle)
-) -> np.ndarray:     # float64 (n_tiles, side/ratio, side/ratio, 4), frame px
+) -> np.ndarray:  # float64 (n_tiles, side/ratio, side/ratio, 4), frame px
     "Exact footprint of every image token. Raises ValueError when `ratio` does not divide the patches."
-    if ratio < 1 or layout.side % ratio: raise ValueError(f"{layout.side} patches a side cannot be grouped by {ratio}")
+    if ratio < 1 or layout.side % ratio:
+        raise ValueError(f"{layout.side} patches a side cannot be grouped by {ratio}")
     return _cell_boxes(layout, layout.side // ratio)
 
 # %% ../nbs/00_tiles.ipynb #0000000d
 class Place(NamedTuple):
     "One patch and the image token it belongs to."
-    tile: int               # tile index
+
+    tile: int  # tile index
     patch: tuple[int, int]  # (row, col) of the patch in the tile
     token: tuple[int, int]  # (row, col) of the image token in the tile
 
-
+# %% ../nbs/00_tiles.ipynb #5bc8fbbc
 def locate(
-    layout: Layout,          # layout of one frame
-    x: float,                # px to the right; the centre of pixel column c is c + 0.5
-    y: float,                # px down
-    thumbnail: bool = False, # True: the place in the thumbnail instead of the tiles
-    ratio: int = 2,          # patches along one side of an image token
-) -> Place | None:           # None outside the crop
+    layout: Layout,  # layout of one frame
+    x: float,  # px to the right; the centre of pixel column c is c + 0.5
+    y: float,  # px down
+    thumbnail: bool = False,  # True: the place in the thumbnail instead of the tiles
+    ratio: int = 2,  # patches along one side of an image token
+) -> Place | None:  # None outside the crop
     "Which patch saw the point (x, y). Raises ValueError when a thumbnail is asked for and the layout has none."
-    if thumbnail and not layout.thumbnail: raise ValueError("the layout has no thumbnail")
+    if thumbnail and not layout.thumbnail:
+        raise ValueError("the layout has no thumbnail")
     (rows, cols), (x0, y0, x1, y1), side = (1, 1) if thumbnail else layout.grid, layout.crop, layout.side
-    if not (x0 <= x < x1 and y0 <= y < y1): return None
+    if not (x0 <= x < x1 and y0 <= y < y1):
+        return None
     col = int(np.searchsorted(_edges(x0, x1, cols * side), x, side="right")) - 1
     row = int(np.searchsorted(_edges(y0, y1, rows * side), y, side="right")) - 1
     tile = layout.n_tiles - 1 if thumbnail else row // side * cols + col // side
@@ -129,45 +152,48 @@ def locate(
 
 # %% ../nbs/00_tiles.ipynb #00000010
 def tile_grid(
-    height: int,         # px of the part of the frame that is tiled
-    width: int,          # px
-    tile: int = 448,     # side of a tile, px
+    height: int,  # px of the part of the frame that is tiled
+    width: int,  # px
+    tile: int = 448,  # side of a tile, px
     min_tiles: int = 1,  # fewest tiles
-    max_tiles: int = 12, # most tiles
-) -> tuple[int, int]:    # (rows, cols)
+    max_tiles: int = 12,  # most tiles
+) -> tuple[int, int]:  # (rows, cols)
     "The grid whose aspect ratio is closest; of equally close ones the largest that the image can fill by half."
-    if min(height, width) < 1: raise ValueError(f"a frame of {width}×{height} px has no pixels")
-    if not 1 <= min_tiles <= max_tiles: raise ValueError(f"need 1 ≤ min_tiles ≤ max_tiles, got {min_tiles} and {max_tiles}")
+    if min(height, width) < 1:
+        raise ValueError(f"a frame of {width}×{height} px has no pixels")
+    if not 1 <= min_tiles <= max_tiles:
+        raise ValueError(f"need 1 ≤ min_tiles ≤ max_tiles, got {min_tiles} and {max_tiles}")
     grids = [(r, c) for c in range(1, max_tiles + 1) for r in range(1, max_tiles // c + 1) if r * c >= min_tiles]
     best, closest = None, float("inf")
     for r, c in sorted(grids, key=lambda g: g[0] * g[1]):
         distance = abs(width / height - c / r)
-        if distance < closest or distance == closest and height * width > 0.5 * tile * tile * r * c: best, closest = (r, c), distance
+        if distance < closest or distance == closest and height * width > 0.5 * tile * tile * r * c:
+            best, closest = (r, c), distance
     return best
 
-
+# %% ../nbs/00_tiles.ipynb #cb91ce37
 def internvl_layout(
-    height: int,            # frame, px
-    width: int,             # frame, px
-    tile: int = 448,        # side of a tile, px
-    patch: int = 14,        # side of a patch, px
-    min_tiles: int = 1,     # fewest tiles, thumbnail not counted
-    max_tiles: int = 12,    # most tiles, thumbnail not counted
-    thumbnail: bool = True, # add a thumbnail when there is more than one tile
-) -> Layout:                # layout of the whole frame
+    height: int,  # frame, px
+    width: int,  # frame, px
+    tile: int = 448,  # side of a tile, px
+    patch: int = 14,  # side of a patch, px
+    min_tiles: int = 1,  # fewest tiles, thumbnail not counted
+    max_tiles: int = 12,  # most tiles, thumbnail not counted
+    thumbnail: bool = True,  # add a thumbnail when there is more than one tile
+) -> Layout:  # layout of the whole frame
     "InternVL's dynamic tiling for any aspect ratio."
     grid = tile_grid(height, width, tile, min_tiles, max_tiles)
     return Layout((height, width), (0, 0, width, height), grid, tile, patch, thumbnail and grid != (1, 1))
 
 # %% ../nbs/00_tiles.ipynb #00000016
 def simlingo_layout(
-    height: int,        # frame, px
-    width: int,         # frame, px
-    tile: int = 448,    # side of a tile, px
-    patch: int = 14,    # side of a patch, px
+    height: int,  # frame, px
+    width: int,  # frame, px
+    tile: int = 448,  # side of a tile, px
+    patch: int = 14,  # side of a patch, px
     crop: bool = True,  # drop the bonnet (the lower 30 % of the rows)
-    max_tiles: int = 2, # most tiles
-) -> Layout:            # layout of the kept rows
+    max_tiles: int = 2,  # most tiles
+) -> Layout:  # layout of the kept rows
     "SimLingo's crop, then the same tiling with at most `max_tiles` tiles and no thumbnail."
     kept = int(height - (height * 4.8) // 16) if crop else height
     return Layout((height, width), (0, 0, width, kept), tile_grid(kept, width, tile, 1, max_tiles), tile, patch)
@@ -175,66 +201,81 @@ def simlingo_layout(
 # %% ../nbs/00_tiles.ipynb #00000019
 _MAX_PIXELS = 2**26
 
-
+# %% ../nbs/00_tiles.ipynb #b0c11fde
 class FrameError(ValueError):
     "A frame that cannot be read; the message names the file and the remedy."
 
-
+# %% ../nbs/00_tiles.ipynb #f1446bea
 def as_rgb(
     frame: Image.Image | np.ndarray,  # Pillow image of any mode, or uint8 (H, W, 3)
-) -> Image.Image:                     # mode RGB, same size
+) -> Image.Image:  # mode RGB, same size
     "8-bit RGB without clipping. Raises ValueError for arrays of another shape or type and for modes whose range is unknown."
     if isinstance(frame, np.ndarray):
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            raise ValueError(f"a frame array is uint8 (H, W, 3), got {frame.dtype} {frame.shape}; convert it, or use read_frame")
+            raise ValueError(
+                f"a frame array is uint8 (H, W, 3), got {frame.dtype} {frame.shape}; convert it, or use read_frame"
+            )
         return Image.fromarray(np.ascontiguousarray(frame))
     if not isinstance(frame, Image.Image):
-        raise ValueError(f"a frame is a Pillow image or an array, got {type(frame).__name__}; use read_frame for a path")
+        raise ValueError(
+            f"a frame is a Pillow image or an array, got {type(frame).__name__}; use read_frame for a path"
+        )
     if frame.mode.startswith("I;16"):
         frame = Image.fromarray(((np.asarray(frame).astype(np.uint32) + 128) // 257).astype(np.uint8))
-    if frame.mode in ("I", "F"): raise ValueError(f"mode {frame.mode} has no known value range; save the frame with 8 or 16 bits")
-    if frame.mode == "P": frame = frame.convert("RGBA")   # resolves transparent palette entries without a warning
+    if frame.mode in ("I", "F"):
+        raise ValueError(f"mode {frame.mode} has no known value range; save the frame with 8 or 16 bits")
+    if frame.mode == "P":
+        frame = frame.convert("RGBA")  # resolves transparent palette entries without a warning
     return frame.convert("RGB")
 
-
+# %% ../nbs/00_tiles.ipynb #d76d4330
 def read_frame(
     path: str | Path,  # image file
-) -> Image.Image:      # upright RGB image
+) -> Image.Image:  # upright RGB image
     "One frame from disk. Raises FrameError for a missing, empty, damaged or oversized file."
     path = Path(path)
     if not path.is_file():
-        raise FrameError(f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}; give the path of an image file")
-    if not path.stat().st_size: raise FrameError(f"{path}: is empty (0 bytes); write or copy it again")
+        raise FrameError(
+            f"{path}: {'is a folder' if path.is_dir() else 'does not exist'}; give the path of an image file"
+        )
+    if not path.stat().st_size:
+        raise FrameError(f"{path}: is empty (0 bytes); write or copy it again")
     try:
         with Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise ValueError(f"{image.width}×{image.height} px are more than the {_MAX_PIXELS} allowed")
-            if image.format == "PNG" and image.mode == "I": image = Image.fromarray(np.asarray(image).astype(np.uint16))  # older Pillow
+            if image.format == "PNG" and image.mode == "I":
+                image = Image.fromarray(np.asarray(image).astype(np.uint16))  # older Pillow
             return as_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:   # decoders raise OSError, SyntaxError, zlib.error, struct.error, … for one cause: a file that is no good
+    except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error, struct.error, … for one cause: a file that is no good
         reason = " ".join(str(error).replace(str(path), "the file").split())
-        raise FrameError(f"{path}: cannot be read ({reason}); remove it, or save it again as an 8-bit PNG or JPEG") from error
+        raise FrameError(
+            f"{path}: cannot be read ({reason}); remove it, or save it again as an 8-bit PNG or JPEG"
+        ) from error
 
 # %% ../nbs/00_tiles.ipynb #0000001f
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-
+# %% ../nbs/00_tiles.ipynb #bd69fe29
 def cut(
-    image: Image.Image | np.ndarray,                 # the frame; its size must be layout.frame
-    layout: Layout,                                  # where the tiles lie
-    mean: tuple[float, float, float] = IMAGENET_MEAN, # per channel
+    image: Image.Image | np.ndarray,  # the frame; its size must be layout.frame
+    layout: Layout,  # where the tiles lie
+    mean: tuple[float, float, float] = IMAGENET_MEAN,  # per channel
     std: tuple[float, float, float] = IMAGENET_STD,  # per channel
-) -> torch.Tensor:                                   # float32 (n_tiles, 3, tile, tile)
+) -> torch.Tensor:  # float32 (n_tiles, 3, tile, tile)
     "The tiles as the vision encoder gets them. Raises ValueError when the frame's size is not the layout's."
     image, (height, width), (rows, cols), s = as_rgb(image), layout.frame, layout.grid, layout.tile
     if image.size != (width, height):
-        raise ValueError(f"the frame is {image.width}×{image.height} px but the layout is for {width}×{height} px; "
-                         "make the layout from this frame's size")
+        raise ValueError(
+            f"the frame is {image.width}×{image.height} px but the layout is for {width}×{height} px; "
+            "make the layout from this frame's size"
+        )
     part = image.crop(layout.crop)
     pixels = np.array(part.resize((cols * s, rows * s), Image.Resampling.BICUBIC))
     tiles = pixels.reshape(rows, s, cols, s, 3).swapaxes(1, 2).reshape(rows * cols, s, s, 3)
-    if layout.thumbnail: tiles = np.concatenate([tiles, np.array(part.resize((s, s), Image.Resampling.BICUBIC))[None]])
+    if layout.thumbnail:
+        tiles = np.concatenate([tiles, np.array(part.resize((s, s), Image.Resampling.BICUBIC))[None]])
     x = torch.from_numpy(tiles).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
 
@@ -242,37 +283,45 @@ def cut(
 @dataclass(frozen=True, eq=False)
 class FrameMap:
     "A map on the frame; nothing is normalised."
-    heat: np.ndarray              # float64 (H, W): the tiles' map, and with "blend" the thumbnail's added
+
+    heat: np.ndarray  # float64 (H, W): the tiles' map, and with "blend" the thumbnail's added
     thumbnail: np.ndarray | None  # float64 (H, W): the thumbnail's own map; None with "blend" or without a thumbnail
 
     @property
-    def sum(self) -> float: # in the map's unit
+    def sum(self) -> float:  # in the map's unit
         "Everything that was stitched, thumbnail included."
         return float(self.heat.sum() + (0 if self.thumbnail is None else self.thumbnail.sum()))
 
-
+# %% ../nbs/00_tiles.ipynb #a6eb8c9e
 def _overlaps(lo: int, hi: int, n: int, length: int) -> np.ndarray:
     "(length, n): the fraction of cell k of [lo, hi] that lies in pixel p."
     e, p = _edges(lo, hi, n), np.arange(length)[:, None]
     return np.clip(np.minimum(p + 1, e[1:]) - np.maximum(p, e[:-1]), 0, None) / np.diff(e)
 
-
+# %% ../nbs/00_tiles.ipynb #ec1d7da0
 def stitch(
-    maps: torch.Tensor | np.ndarray, # (n_tiles, side, side) one value a patch
-    layout: Layout,                  # where the tiles lie
-    thumbnail: str = "apart",        # "apart": own map beside the tiles' map; "blend": added to it
-) -> FrameMap:                       # float64 at the frame's size
+    maps: torch.Tensor | np.ndarray,  # (n_tiles, side, side) one value a patch
+    layout: Layout,  # where the tiles lie
+    thumbnail: str = "apart",  # "apart": own map beside the tiles' map; "blend": added to it
+) -> FrameMap:  # float64 at the frame's size
     "Patch maps onto the frame, area-exact. Raises ValueError when shape and layout differ or a value is not finite."
     m = maps.detach().cpu().double().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps, np.float64)
     (height, width), (x0, y0, x1, y1), s = layout.frame, layout.crop, layout.side
     if m.shape != (layout.n_tiles, s, s):
-        raise ValueError(f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)} (tiles, patch rows, patch columns)")
+        raise ValueError(
+            f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)} (tiles, patch rows, patch columns)"
+        )
     if not np.isfinite(m).all():
-        raise ValueError(f"{np.sum(~np.isfinite(m))} of {m.size} values are not finite; repeat the backward pass in float32")
-    if thumbnail not in ("apart", "blend"): raise ValueError(f'thumbnail is "apart" or "blend", got {thumbnail!r}')
+        raise ValueError(
+            f"{np.sum(~np.isfinite(m))} of {m.size} values are not finite; repeat the backward pass in float32"
+        )
+    if thumbnail not in ("apart", "blend"):
+        raise ValueError(f'thumbnail is "apart" or "blend", got {thumbnail!r}')
+
     def spread(m, rows, cols):
         mosaic = m.reshape(rows, cols, s, s).swapaxes(1, 2).reshape(rows * s, cols * s)
         return _overlaps(y0, y1, rows * s, height) @ mosaic @ _overlaps(x0, x1, cols * s, width).T
+
     rows, cols = layout.grid
-    heat, extra = spread(m[:rows * cols], rows, cols), spread(m[-1], 1, 1) if layout.thumbnail else None
+    heat, extra = spread(m[: rows * cols], rows, cols), spread(m[-1], 1, 1) if layout.thumbnail else None
     return FrameMap(heat + extra, None) if extra is not None and thumbnail == "blend" else FrameMap(heat, extra)

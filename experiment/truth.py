@@ -26,79 +26,79 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
 import numpy as np
 import torch
 from transformers import DynamicCache
-
 from .catalogue import DEFAULT, METHODS, as_shown, method_of
 from .model import DrivingVLA, Output, load, random_model
 from .paths import calibrate, centred_map, in_units
 from .question import ExplainError, Question
-from .render import (Scene, cause_mask, distractor_mask, labels, patch_cover, render, sample, twin)
+from .render import Scene, cause_mask, distractor_mask, labels, patch_cover, render, sample, twin
 from .targets import Target
 from .tiles import cut
 
 # %% ../nbs/17_truth.ipynb #5f88a311
-COVER = 0.05   # share of a patch that must be covered to count
+COVER = 0.05  # share of a patch that must be covered to count
 
-
+# %% ../nbs/17_truth.ipynb #b5530d8e
 def join(
-    maps: np.ndarray, # (tiles, g, g)
+    maps: np.ndarray,  # (tiles, g, g)
     grid: tuple = (1, 2),  # rows and columns of tiles
-) -> np.ndarray:      # (rows·g, columns·g) float64
+) -> np.ndarray:  # (rows·g, columns·g) float64
     "Tiles laid out as they lie in the frame."
     maps = np.asarray(maps, float)
     rows, columns = grid
     if maps.ndim != 3 or len(maps) != rows * columns:
-        raise ValueError(f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), without a thumbnail")
+        raise ValueError(
+            f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), without a thumbnail"
+        )
     g = maps.shape[1]
     return maps.reshape(rows, columns, g, g).transpose(0, 2, 1, 3).reshape(rows * g, columns * g)
 
-
+# %% ../nbs/17_truth.ipynb #61394c10
 def split(
-    whole: np.ndarray,    # (rows·g, columns·g)
-    grid: tuple = (1, 2), # rows and columns of tiles
-) -> np.ndarray:          # (tiles, g, g)
+    whole: np.ndarray,  # (rows·g, columns·g)
+    grid: tuple = (1, 2),  # rows and columns of tiles
+) -> np.ndarray:  # (tiles, g, g)
     "Inverse of `join`."
     rows, columns = grid
     g = whole.shape[0] // rows
     return whole.reshape(rows, g, columns, g).transpose(0, 2, 1, 3).reshape(rows * columns, g, g)
 
 # %% ../nbs/17_truth.ipynb #a04a0d87
-def _shares(m): # a map's positive part as shares that sum to 1, or None for an empty map
+def _shares(m):  # a map's positive part as shares that sum to 1, or None for an empty map
     m = np.maximum(np.asarray(m, float), 0).ravel()
     return m / m.sum() if m.sum() > 0 else None
 
-
-def _grown(mask): # one patch more on every side
+# %% ../nbs/17_truth.ipynb #6246b759
+def _grown(mask):  # one patch more on every side
     h, w = mask.shape
     padded = np.pad(mask, 1)
-    return np.any([padded[i:i + h, j:j + w] for i in range(3) for j in range(3)], axis=0)
+    return np.any([padded[i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)
 
-
+# %% ../nbs/17_truth.ipynb #f60d3626
 def pointing(
-    m: np.ndarray,    # (H, W) map
-    mask: np.ndarray, # bool, same shape: patches of the cause
-) -> float:           # share of the largest patches that lie in the mask
+    m: np.ndarray,  # (H, W) map
+    mask: np.ndarray,  # bool, same shape: patches of the cause
+) -> float:  # share of the largest patches that lie in the mask
     "1 when the map's largest patch is in the mask."
     q = _shares(m)
     return 0.0 if q is None else float(mask.ravel()[q == q.max()].mean())
 
-
+# %% ../nbs/17_truth.ipynb #dadef4e7
 def share(
-    m: np.ndarray,    # (rows, cols) map
-    mask: np.ndarray, # (rows, cols) bool
-) -> float:           # 0 … 1
+    m: np.ndarray,  # (rows, cols) map
+    mask: np.ndarray,  # (rows, cols) bool
+) -> float:  # 0 … 1
     "Share of the positive relevance inside the mask."
     q = _shares(m)
     return 0.0 if q is None else float(q[mask.ravel()].sum())
 
-
+# %% ../nbs/17_truth.ipynb #e9eb5755
 def equal_entropy(
     m: np.ndarray,  # map
-    patches: int,   # number of patches the sharpened map should seem to have
-) -> np.ndarray:    # same shape, sums to 1
+    patches: int,  # number of patches the sharpened map should seem to have
+) -> np.ndarray:  # same shape, sums to 1
     "The map raised to the power at which exp(entropy) equals `patches`."
     q = _shares(m)
     if q is None:
@@ -118,94 +118,119 @@ def equal_entropy(
     out[q > 0] = at((low + high) / 2)[0]
     return out.reshape(np.shape(m))
 
-
+# %% ../nbs/17_truth.ipynb #28b604bf
 def auc(
-    m: np.ndarray,    # (rows, cols) map
-    mask: np.ndarray, # (rows, cols) bool
-) -> float:           # 0 … 1
+    m: np.ndarray,  # (rows, cols) map
+    mask: np.ndarray,  # (rows, cols) bool
+) -> float:  # 0 … 1
     "Probability that a patch of the mask has more relevance than one outside; ties count half."
     m = np.maximum(np.asarray(m, float), 0).ravel()
     inside, outside = m[mask.ravel()], np.sort(m[~mask.ravel()])
     below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
     return float(below.mean() / 2 / len(outside))
 
-
+# %% ../nbs/17_truth.ipynb #988700ad
 def distractor_density(
-    m: np.ndarray,           # map
-    distractors: np.ndarray, # bool, same shape: patches of things that are no cause
-) -> float:                  # 1 = chance; nan when there are none
+    m: np.ndarray,  # map
+    distractors: np.ndarray,  # bool, same shape: patches of things that are no cause
+) -> float:  # 1 = chance; nan when there are none
     "Relevance per area on distractors."
     q = _shares(m)
     if not distractors.any():
         return float("nan")
     return 0.0 if q is None else float(q[distractors.ravel()].sum() / distractors.mean())
 
-
+# %% ../nbs/17_truth.ipynb #980d23d2
 def place_scores(
-    m: np.ndarray,           # (rows, cols) map
-    mask: np.ndarray,        # (rows, cols) bool: the cause
-    distractors: np.ndarray, # (rows, cols) bool
-    prior: np.ndarray,       # (rows, cols) map that knows no frame
-) -> dict:                   # by metric
+    m: np.ndarray,  # (rows, cols) map
+    mask: np.ndarray,  # (rows, cols) bool: the cause
+    distractors: np.ndarray,  # (rows, cols) bool
+    prior: np.ndarray,  # (rows, cols) map that knows no frame
+) -> dict:  # by metric
     "All scores of one map that need no model."
-    return dict(pointing=pointing(m, mask), pointing1=pointing(m, _grown(mask)), share=share(m, mask), area=float(mask.mean()), prior_share=share(prior, mask),
-                eshare=share(equal_entropy(m, int(mask.sum())), mask), auc=auc(m, mask), distractor_density=distractor_density(m, distractors))
+    return dict(
+        pointing=pointing(m, mask),
+        pointing1=pointing(m, _grown(mask)),
+        share=share(m, mask),
+        area=float(mask.mean()),
+        prior_share=share(prior, mask),
+        eshare=share(equal_entropy(m, int(mask.sum())), mask),
+        auc=auc(m, mask),
+        distractor_density=distractor_density(m, distractors),
+    )
 
 # %% ../nbs/17_truth.ipynb #8c8f100a
 @dataclass
 class Prediction:
     "What the model decided for each frame of a batch."
-    route: np.ndarray       # (B, 20, 2) m
-    speed_wps: np.ndarray   # (B, 10, 2) m
-    answers: list[str]      # spoken words without the end token
+
+    route: np.ndarray  # (B, 20, 2) m
+    speed_wps: np.ndarray  # (B, 10, 2) m
+    answers: list[str]  # spoken words without the end token
     answer_ids: list[list]  # token ids with the end token
 
     @property
-    def mean_speed(self) -> np.ndarray: # (B,) m/s over 2.5 s
+    def mean_speed(self) -> np.ndarray:  # (B,) m/s over 2.5 s
         return way_speed(self.speed_wps)
 
     @property
-    def lateral(self) -> np.ndarray: # (B,) m to the right, 20 m ahead
+    def lateral(self) -> np.ndarray:  # (B,) m to the right, 20 m ahead
         return self.route[:, -1, 1]
 
-
+# %% ../nbs/17_truth.ipynb #4283de5c
 def way_speed(
-    waypoints: np.ndarray, # (…, 10, 2) m, every 0.25 s
-) -> np.ndarray:           # (…) m/s
+    waypoints: np.ndarray,  # (…, 10, 2) m, every 0.25 s
+) -> np.ndarray:  # (…) m/s
     "Way along the waypoints per second."
-    return np.linalg.norm(np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :])), axis=-1).sum(-1) / 2.5
+    return (
+        np.linalg.norm(np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :])), axis=-1).sum(-1) / 2.5
+    )
 
-
+# %% ../nbs/17_truth.ipynb #bdb3e4fa
 def pixels_of(
     model: DrivingVLA,
-    frames: Sequence[np.ndarray], # (H, W, 3) uint8 each
-) -> torch.Tensor:                # (tiles of all frames, 3, tile, tile)
+    frames: Sequence[np.ndarray],  # (H, W, 3) uint8 each
+) -> torch.Tensor:  # (tiles of all frames, 3, tile, tile)
     "Frames cut and normalised for the model."
     return torch.cat([cut(f, model.layout(*f.shape[:2])) for f in frames]).to(model.device, model.dtype)
 
+# %% ../nbs/17_truth.ipynb #fb218ac1
+def _run(
+    model, embeds, keep, cache
+):  # last hidden states of the rows behind the cached ones, in left-padded or holed sequences
+    place = (keep.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1] :]
+    return model.language_model(
+        inputs_embeds=embeds, attention_mask=keep.long(), position_ids=place, past_key_values=cache, use_cache=True
+    ).last_hidden_state
 
-def _run(model, embeds, keep, cache): # last hidden states of the rows behind the cached ones, in left-padded or holed sequences
-    place = (keep.cumsum(1) - 1).clamp(min=0)[:, -embeds.shape[1]:]
-    return model.language_model(inputs_embeds=embeds, attention_mask=keep.long(), position_ids=place, past_key_values=cache, use_cache=True).last_hidden_state
-
-
+# %% ../nbs/17_truth.ipynb #4d0167e9
 @torch.no_grad()
 def predict(
     model: DrivingVLA,
-    frames,            # list of (H, W, 3) uint8, all of one size
-    speeds,            # m/s each
-    size: int = 16,    # frames at once
+    frames,  # list of (H, W, 3) uint8, all of one size
+    speeds,  # m/s each
+    size: int = 16,  # frames at once
 ) -> Prediction:
     "Answers, routes and speeds for many frames."
     if len(frames) != len(speeds):
         raise ValueError(f"{len(frames)} frames but {len(speeds)} speeds: give one speed per frame")
     route, waypoints, spoken = [], [], []
     for start in range(0, len(frames), size):
-        part = frames[start:start + size]
+        part = frames[start : start + size]
         tiles = model.layout(*part[0].shape[:2]).n_tiles
-        batch = model.tokenizer([model.prompt(float(v), [tiles]) for v in speeds[start:start + size]], return_tensors="pt", padding=True, padding_side="left")
+        batch = model.tokenizer(
+            [model.prompt(float(v), [tiles]) for v in speeds[start : start + size]],
+            return_tensors="pt",
+            padding=True,
+            padding_side="left",
+        )
         x, _, _ = model.embed(batch["input_ids"].to(model.device), pixels_of(model, part))
-        keep, open_, said, cache = batch["attention_mask"].bool().to(model.device), torch.ones(len(part), dtype=torch.bool), [], DynamicCache()
+        keep, open_, said, cache = (
+            batch["attention_mask"].bool().to(model.device),
+            torch.ones(len(part), dtype=torch.bool),
+            [],
+            DynamicCache(),
+        )
         while open_.any() and len(said) < model.config.max_new_tokens:
             token = model.logits(_run(model, x, keep, cache)[:, -1]).argmax(-1)
             said.append(torch.where(open_, token, -1))
@@ -214,8 +239,11 @@ def predict(
             open_ = open_ & (token != model.eos_token_id)
         queries = model.driving.queries(len(part)).to(x)
         keep = torch.cat([keep, torch.ones(queries.shape[:2], dtype=torch.bool)], 1)
-        r, w = model.driving(_run(model, torch.cat([x, queries], 1), keep, cache)[:, -queries.shape[1]:])   # x: the last word, which is not yet in the cache
-        route.append(r.double().numpy()); waypoints.append(w.double().numpy())
+        r, w = model.driving(
+            _run(model, torch.cat([x, queries], 1), keep, cache)[:, -queries.shape[1] :]
+        )  # x: the last word, which is not yet in the cache
+        route.append(r.double().numpy())
+        waypoints.append(w.double().numpy())
         spoken += [[i for i in row if i >= 0] for row in torch.stack(said, 1).tolist()]
     words = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in spoken]
     return Prediction(np.concatenate(route), np.concatenate(waypoints), words, spoken)
@@ -224,40 +252,49 @@ def predict(
 TARGETS = ("brake_lead", "brake_light", "curve", "text")
 TWIN_OF = {"brake_lead": "no_lead", "brake_light": "no_light", "curve": "straight"}
 
-
+# %% ../nbs/17_truth.ipynb #7f0de0a1
 @dataclass
 class Case:
     "One frame with everything that scores need."
+
     scene: Scene
-    target: str              # one of TARGETS
-    frame: np.ndarray        # (168, 336, 3) uint8
-    twin: np.ndarray         # the same without the cause
-    mask: np.ndarray         # (12, 24) bool, patches of the cause
-    cover: np.ndarray        # (12, 24) share of each patch that the cause covers
+    target: str  # one of TARGETS
+    frame: np.ndarray  # (168, 336, 3) uint8
+    twin: np.ndarray  # the same without the cause
+    mask: np.ndarray  # (12, 24) bool, patches of the cause
+    cover: np.ndarray  # (12, 24) share of each patch that the cause covers
     distractors: np.ndarray  # (12, 24) bool
-    answer_ids: list         # the model's own answer
+    answer_ids: list  # the model's own answer
     y: float = float("nan")  # deciding number on the frame
-    effect: float = float("nan") # y(twin) − y(frame)
+    effect: float = float("nan")  # y(twin) − y(frame)
 
-
+# %% ../nbs/17_truth.ipynb #404602d0
 @torch.no_grad()
 def decide(
     model: DrivingVLA,
     case: Case,
-    frames,            # list of variants of the case's frame
-    size: int = 8,     # frames at once; small batches stay in the cache of a CPU
-) -> np.ndarray:       # (n,) mean speed in m/s, or lateral position at 20 m for curve
+    frames,  # list of variants of the case's frame
+    size: int = 8,  # frames at once; small batches stay in the cache of a CPU
+) -> np.ndarray:  # (n,) mean speed in m/s, or lateral position at 20 m for curve
     "The deciding number for variants of one frame, with the prompt and the answer held fixed."
     inputs = model.prepare(case.frame, case.scene.speed)
     answer, found = torch.tensor([case.answer_ids], device=model.device), []
     for start in range(0, len(frames), size):
-        part = frames[start:start + size]
-        out = model(pixels_of(model, part), inputs.input_ids.expand(len(part), -1), answer_ids=answer.expand(len(part), -1))
-        found.append(out.route[:, -1, 1].double().numpy() if case.target == "curve" else way_speed(out.speed_wps.double().numpy()))
+        part = frames[start : start + size]
+        out = model(
+            pixels_of(model, part), inputs.input_ids.expand(len(part), -1), answer_ids=answer.expand(len(part), -1)
+        )
+        found.append(
+            out.route[:, -1, 1].double().numpy()
+            if case.target == "curve"
+            else way_speed(out.speed_wps.double().numpy())
+        )
     return np.concatenate(found)
 
-
-def _wanted(scene: Scene, target: str): # name of the mask's target and the twin's kind, or None where the scene has no such cause
+# %% ../nbs/17_truth.ipynb #6a5daa44
+def _wanted(
+    scene: Scene, target: str
+):  # name of the mask's target and the twin's kind, or None where the scene has no such cause
     truth = labels(scene)
     if target == "curve":
         bend = truth.route[-1, 1] - labels(twin(scene, "straight")).route[-1, 1]
@@ -265,26 +302,31 @@ def _wanted(scene: Scene, target: str): # name of the mask's target and the twin
     name = {"lead": "brake_lead", "light": "brake_light"}.get(truth.cause)
     if name is None or target not in (name, "text"):
         return None
-    return (name, TWIN_OF[name]) if abs(labels(twin(scene, TWIN_OF[name])).mean_speed - truth.mean_speed) >= 0.5 else None
+    return (
+        (name, TWIN_OF[name]) if abs(labels(twin(scene, TWIN_OF[name])).mean_speed - truth.mean_speed) >= 0.5 else None
+    )
 
-
-def _right(scene, prediction, i): # does the model decide as it should
+# %% ../nbs/17_truth.ipynb #05092dfd
+def _right(scene, prediction, i):  # does the model decide as it should
     truth = labels(scene)
-    return (abs(prediction.mean_speed[i] - truth.mean_speed) <= 0.5 and abs(prediction.lateral[i] - truth.route[-1, 1]) <= 0.25
-            and prediction.answers[i] == truth.answer)
+    return (
+        abs(prediction.mean_speed[i] - truth.mean_speed) <= 0.5
+        and abs(prediction.lateral[i] - truth.route[-1, 1]) <= 0.25
+        and prediction.answers[i] == truth.answer
+    )
 
-
-def _says_another(model, case): # does the first word change with the cause
+# %% ../nbs/17_truth.ipynb #51b3fb36
+def _says_another(model, case):  # does the first word change with the cause
     return predict(model, [case.twin], [case.scene.speed]).answer_ids[0][0] != case.answer_ids[0]
 
-
+# %% ../nbs/17_truth.ipynb #f1f70efb
 def find_cases(
     model: DrivingVLA,
-    target: str,         # one of TARGETS
-    n: int,              # cases to find
-    seed: int = 0,       # of the scenes
-    patience: int = 320, # frames after which one in ten must have been right
-) -> list[Case]:         # in the order they were found
+    target: str,  # one of TARGETS
+    n: int,  # cases to find
+    seed: int = 0,  # of the scenes
+    patience: int = 320,  # frames after which one in ten must have been right
+) -> list[Case]:  # in the order they were found
     "Fresh cases that the model gets right. Raises ValueError when it gets fewer than one in ten right."
     if target not in TARGETS:
         raise ValueError(f"no target is called {target!r}; choose from {', '.join(TARGETS)}")
@@ -304,7 +346,16 @@ def find_cases(
             name, kind = _wanted(scene, target)
             other, cover = twin(scene, kind), patch_cover(cause_mask(scene, ids, name))
             mask = cover >= COVER
-            case = Case(scene, target, frame, render(other)[0], mask, cover, (patch_cover(distractor_mask(scene, ids)) >= COVER) & ~mask, prediction.answer_ids[i])
+            case = Case(
+                scene,
+                target,
+                frame,
+                render(other)[0],
+                mask,
+                cover,
+                (patch_cover(distractor_mask(scene, ids)) >= COVER) & ~mask,
+                prediction.answer_ids[i],
+            )
             case.y, after = decide(model, case, [case.frame, case.twin])
             case.effect = after - case.y
             a, b = labels(scene), labels(other)
@@ -312,33 +363,35 @@ def find_cases(
             if abs(case.effect - due) <= 0.3 * abs(due) and (target != "text" or _says_another(model, case)):
                 found.append(case)
         if tried >= patience and len(found) < tried / 10:
-            raise ValueError(f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for it. Is it the trained demo model?")
+            raise ValueError(
+                f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for it. Is it the trained demo model?"
+            )
     return found[:n]
 
 # %% ../nbs/17_truth.ipynb #de54f257
 def swapped(
     base: np.ndarray,  # (H, W, 3) frame
-    donor: np.ndarray, # (H, W, 3) frame whose pixels are put in
-    where: np.ndarray, # (rows, cols) bool patches
-    patch: int = 14,   # px along a side
-) -> np.ndarray:       # (H, W, 3)
+    donor: np.ndarray,  # (H, W, 3) frame whose pixels are put in
+    where: np.ndarray,  # (rows, cols) bool patches
+    patch: int = 14,  # px along a side
+) -> np.ndarray:  # (H, W, 3)
     "The base frame with the donor's pixels in some patches."
     return np.where(np.kron(where, np.ones((patch, patch), bool))[..., None], donor, base)
 
-
-def _top(m, k, seed): # the k largest patches as a mask, ties at random
+# %% ../nbs/17_truth.ipynb #fbf98bb8
+def _top(m, k, seed):  # the k largest patches as a mask, ties at random
     flat = np.maximum(np.asarray(m, float), 0).ravel()
     order = np.lexsort((np.random.default_rng(seed).random(flat.size), -flat))
     out = np.zeros(flat.size, bool)
     out[order[:k]] = True
     return out.reshape(np.shape(m))
 
-
+# %% ../nbs/17_truth.ipynb #4eb78fc5
 def counterfactual(
-    of: Callable,         # frames -> (n,) deciding numbers, for instance partial(decide, model, case)
+    of: Callable,  # frames -> (n,) deciding numbers, for instance partial(decide, model, case)
     case: Case,
-    m: np.ndarray,        # (12, 24) map
-) -> tuple[float, float]: # deletion, insertion
+    m: np.ndarray,  # (12, 24) map
+) -> tuple[float, float]:  # deletion, insertion
     "Share of the full effect that the map's top patches carry."
     budget = [int(np.ceil(j * case.mask.sum() / 4)) for j in (1, 2, 3, 4)]
     tops = [_top(m, k, case.scene.seed) for k in budget]
@@ -346,83 +399,101 @@ def counterfactual(
     gone, back = (y[:4] - case.y) / case.effect, (case.y + case.effect - y[4:]) / case.effect
     return float(np.clip(gone, 0, 1).mean()), float(np.clip(back, 0, 1).mean())
 
-
+# %% ../nbs/17_truth.ipynb #7de3a31c
 def patch_values(
-    of: Callable,                   # frames -> (n,) deciding numbers
+    of: Callable,  # frames -> (n,) deciding numbers
     case: Case,
-    other: np.ndarray,              # (H, W, 3) frame that the patches are taken from, for instance the twin
-    pairs: int = 4,                 # permutations, each with its reverse
-) -> tuple[np.ndarray, np.ndarray]: # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
+    other: np.ndarray,  # (H, W, 3) frame that the patches are taken from, for instance the twin
+    pairs: int = 4,  # permutations, each with its reverse
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
     "What each patch that the two frames do not share does to the decision, as a share of the case's effect; sums to the other frame's effect."
     game = patch_cover((case.frame != other).any(2)) > 0
     players, values = np.flatnonzero(game.ravel()), np.zeros((pairs, game.size))
-    if not len(players): return values.reshape(pairs, *game.shape), game
+    if not len(players):
+        return values.reshape(pairs, *game.shape), game
     rng = np.random.default_rng(case.scene.seed)
     orders = [o for _ in range(pairs) for p in [rng.permutation(players)] for o in (p, p[::-1])]
     sets = [np.isin(np.arange(game.size), o[:k]).reshape(game.shape) for o in orders for k in range(1, len(players))]
     *y, last = of([swapped(case.frame, other, s) for s in sets] + [other])
-    steps = np.diff(np.concatenate([np.full((len(orders), 1), case.y), np.reshape(y, (len(orders), -1)), np.full((len(orders), 1), last)], 1), axis=1)
+    steps = np.diff(
+        np.concatenate(
+            [np.full((len(orders), 1), case.y), np.reshape(y, (len(orders), -1)), np.full((len(orders), 1), last)], 1
+        ),
+        axis=1,
+    )
     for i, (order, step) in enumerate(zip(orders, steps)):
         values[i // 2, order] += step / case.effect / 2
     return values.reshape(pairs, *game.shape), game
 
-
+# %% ../nbs/17_truth.ipynb #edf6a199
 def standard_error(
-    values: np.ndarray, # (pairs, …) of `patch_values`
-) -> np.ndarray:        # (…)
+    values: np.ndarray,  # (pairs, …) of `patch_values`
+) -> np.ndarray:  # (…)
     "Of the mean over pairs."
     return values.std(0, ddof=1) / np.sqrt(len(values))
 
-
+# %% ../nbs/17_truth.ipynb #49516704
 def patch_truth(
-    of: Callable,                   # frames -> (n,) deciding numbers
+    of: Callable,  # frames -> (n,) deciding numbers
     case: Case,
-    pairs: int = 4,                 # permutations, each with its reverse
-) -> tuple[np.ndarray, np.ndarray]: # (12, 24) Shapley values that sum to 1, and (12, 24) bool: patches in the game
+    pairs: int = 4,  # permutations, each with its reverse
+) -> tuple[np.ndarray, np.ndarray]:  # (12, 24) Shapley values that sum to 1, and (12, 24) bool: patches in the game
     "How much of the effect each patch of the cause carries."
     values, game = patch_values(of, case, case.twin, pairs)
     return values.mean(0), game
 
-
+# %% ../nbs/17_truth.ipynb #24aebf16
 def truth_quality(
-    of: Callable,     # frames -> (n,) deciding numbers
+    of: Callable,  # frames -> (n,) deciding numbers
     case: Case,
-    pairs: int = 4,   # permutations, each with its reverse
-) -> dict:            # error, share, distractor_density
+    pairs: int = 4,  # permutations, each with its reverse
+) -> dict:  # error, share, distractor_density
     "The patchwise truth judged as a map: its standard error as a share of its length, and its scores when the patches of things that are no cause are swapped as well."
     values, _ = patch_values(of, case, case.twin, pairs)
     beside, _ = patch_values(of, case, render(twin(case.scene, "no_distractors"))[0], pairs)
     both = np.maximum(values.mean(0), 0) + np.maximum(beside.mean(0), 0)
-    return dict(error=float(np.linalg.norm(standard_error(values)) / np.linalg.norm(values.mean(0))), share=share(both, case.mask),
-                distractor_density=distractor_density(both, case.distractors))
+    return dict(
+        error=float(np.linalg.norm(standard_error(values)) / np.linalg.norm(values.mean(0))),
+        share=share(both, case.mask),
+        distractor_density=distractor_density(both, case.distractors),
+    )
 
-
+# %% ../nbs/17_truth.ipynb #7a18755f
 def spearman(
-    a: np.ndarray, # any shape
-    b: np.ndarray, # as many values
-) -> float:        # −1 … 1, nan when one is constant
+    a: np.ndarray,  # any shape
+    b: np.ndarray,  # as many values
+) -> float:  # −1 … 1, nan when one is constant
     "Rank correlation, ties by their mean rank."
+
     def ranks(x):
         _, inverse, count = np.unique(np.ravel(x), return_inverse=True, return_counts=True)
         return (np.cumsum(count) - (count - 1) / 2)[inverse]
+
     a, b = ranks(a), ranks(b)
     return float(np.corrcoef(a, b)[0, 1]) if a.std() and b.std() else float("nan")
 
-
+# %% ../nbs/17_truth.ipynb #06161d01
 def _cosine(a, b):
     a, b = np.maximum(a, 0).ravel(), np.maximum(b, 0).ravel()
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b))) if a.any() and b.any() else 0.0
 
 # %% ../nbs/17_truth.ipynb #f9663aa0
-MapOf = Callable[..., np.ndarray]   # (model, case, target, factor=1.0 on the scalar) -> (tiles, g, g)
-PARTS = {"": ("vlm.", "driving."), "_vision": ("vlm.model.vision_tower.",), "_projector": ("vlm.model.multi_modal_projector.",),
-         "_language": ("vlm.model.language_model.", "vlm.lm_head."), "_heads": ("driving.route_head.", "driving.speed_wps_head."),
-         "_last": ("vlm.model.language_model.layers.{0}.", "vlm.model.language_model.layers.{1}.")}  # Qwen2's last two layers
+MapOf = Callable[..., np.ndarray]  # (model, case, target, factor=1.0 on the scalar) -> (tiles, g, g)
+PARTS = {
+    "": ("vlm.", "driving."),
+    "_vision": ("vlm.model.vision_tower.",),
+    "_projector": ("vlm.model.multi_modal_projector.",),
+    "_language": ("vlm.model.language_model.", "vlm.lm_head."),
+    "_heads": ("driving.route_head.", "driving.speed_wps_head."),
+    "_last": ("vlm.model.language_model.layers.{0}.", "vlm.model.language_model.layers.{1}."),
+}  # Qwen2's last two layers
 
-
+# %% ../nbs/17_truth.ipynb #1f33ebee
 def mean_interval(
-    values: Sequence[float], # numbers, any that are not finite left out
-) -> dict:                   # mean, lo, hi, n
+    values: Sequence[float],  # numbers, any that are not finite left out
+) -> dict:  # mean, lo, hi, n
     "Mean with a normal 95 % interval; values that are not finite are left out and not counted."
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
@@ -430,190 +501,257 @@ def mean_interval(
     m = x.mean() if len(x) else float("nan")
     return dict(mean=float(m), lo=float(m - half), hi=float(m + half), n=len(x))
 
-
+# %% ../nbs/17_truth.ipynb #a8f99dd1
 def median_interval(
-    values: Sequence[float], # numbers, any that are not finite left out
-    seed: int = 0,           # of the bootstrap
-) -> dict:                   # mean (the median), lo, hi, n
+    values: Sequence[float],  # numbers, any that are not finite left out
+    seed: int = 0,  # of the bootstrap
+) -> dict:  # mean (the median), lo, hi, n
     "Median with a bootstrap 95 % interval, under the same keys."
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
     if not len(x):
         return dict(mean=float("nan"), lo=float("nan"), hi=float("nan"), n=0)
     again = np.median(np.random.default_rng(seed).choice(x, (1000, len(x))), axis=1)
-    return dict(mean=float(np.median(x)), lo=float(np.quantile(again, 0.025)), hi=float(np.quantile(again, 0.975)), n=len(x))
+    return dict(
+        mean=float(np.median(x)), lo=float(np.quantile(again, 0.025)), hi=float(np.quantile(again, 0.975)), n=len(x)
+    )
 
-
+# %% ../nbs/17_truth.ipynb #9f26dab2
 def discrimination(
-    map_of: MapOf,       # of the method
+    map_of: MapOf,  # of the method
     model: DrivingVLA,
-    cases: list[Case],   # of the curve
-    bend: float = 0.012, # 1/m, the curvature's threshold
-) -> list[float]:        # one a case
+    cases: list[Case],  # of the curve
+    bend: float = 0.012,  # 1/m, the curvature's threshold
+) -> list[float]:  # one a case
     "Share of the lead car in the curve map, for lead cars that decide the speed on curves."
     curved = [c for c in cases if c.target == "brake_lead" and abs(c.scene.curvature) >= bend]
     return [share(join(map_of(model, c, "curve")), c.mask) for c in curved]
 
-
+# %% ../nbs/17_truth.ipynb #f5f90414
 def prefixes(
     model: DrivingVLA,
-    part: str, # of PARTS
-) -> tuple:    # of names in the state dict
+    part: str,  # of PARTS
+) -> tuple:  # of names in the state dict
     "What belongs to a part."
     depth = len(model.language_model.layers)
     return tuple(name.format(depth - 2, depth - 1) for name in PARTS[part])
 
-
+# %% ../nbs/17_truth.ipynb #71871853
 def randomised(
     model: DrivingVLA,
-    part: str = "", # of the model; "": all of it
+    part: str = "",  # of the model; "": all of it
     seed: int = 1,  # of the new weights
 ) -> DrivingVLA:
     "A copy with the weights of one part, a name in PARTS, drawn anew; all of them by default."
     other = copy.deepcopy(model)
     drawn = random_model(model.config, seed=seed, std=0.06).state_dict()
-    other.load_state_dict({k: v.to(model.dtype) for k, v in drawn.items() if k.startswith(prefixes(model, part))}, strict=False)
+    other.load_state_dict(
+        {k: v.to(model.dtype) for k, v in drawn.items() if k.startswith(prefixes(model, part))}, strict=False
+    )
     return other
 
-
+# %% ../nbs/17_truth.ipynb #3ed91bb9
 def randomised_rho(
-    map_of: MapOf,          # of the method
-    maps: list[np.ndarray], # of the trained model
+    map_of: MapOf,  # of the method
+    maps: list[np.ndarray],  # of the trained model
     other: DrivingVLA,
-    cases: list[Case],      # of those maps
-) -> list[float]:           # one a case
+    cases: list[Case],  # of those maps
+) -> list[float]:  # one a case
     "Rank correlation of each map, tiles side by side, with the map of the model with random weights."
     return [abs(spearman(m, join(map_of(other, c, c.target)))) for m, c in zip(maps, cases)]
 
-
+# %% ../nbs/17_truth.ipynb #4b08ce11
 def scale_change(
-    map_of: MapOf,         # of the method
+    map_of: MapOf,  # of the method
     model: DrivingVLA,
-    cases: list[Case],     # of one target
-    factor: float = 100.0, # of the scalar
-) -> list[float]:          # one a case
+    cases: list[Case],  # of one target
+    factor: float = 100.0,  # of the scalar
+) -> list[float]:  # one a case
     "Share of the map that moves when the scalar is multiplied."
-    shares = lambda m: m / max(m.sum(), 1e-300)
-    return [float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2) for c in cases]
+
+    def shares(m):
+        return m / max(m.sum(), 1e-300)
+
+    return [
+        float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2)
+        for c in cases
+    ]
 
 # %% ../nbs/17_truth.ipynb #623a18eb
-METRICS = ("pointing", "pointing1", "share", "eshare", "auc", "distractor_density", "distractor_density_median", "cf_deletion", "cf_insertion",
-           "rho_inside", "cosine_truth", "discrimination", *(f"randomised_rho{p}" for p in PARTS), "scale_change", "completeness")
-SHORT = ("point", "point1", "share", "eshare", "auc", "distr", "distr~", "cf-del", "cf-ins", "rho-in", "cos", "discr", "r-all", "r-vis", "r-proj", "r-lang", "r-head", "r-last", "scale", "compl")
-ASKED = {"brake_lead": "-forward_speed", "brake_light": "-forward_speed", "curve": "lateral", "text": "index:0"} # the model's question to a case
+METRICS = (
+    "pointing",
+    "pointing1",
+    "share",
+    "eshare",
+    "auc",
+    "distractor_density",
+    "distractor_density_median",
+    "cf_deletion",
+    "cf_insertion",
+    "rho_inside",
+    "cosine_truth",
+    "discrimination",
+    *(f"randomised_rho{p}" for p in PARTS),
+    "scale_change",
+    "completeness",
+)
 
+# %% ../nbs/17_truth.ipynb #0a3be662
+SHORT = (
+    "point",
+    "point1",
+    "share",
+    "eshare",
+    "auc",
+    "distr",
+    "distr~",
+    "cf-del",
+    "cf-ins",
+    "rho-in",
+    "cos",
+    "discr",
+    "r-all",
+    "r-vis",
+    "r-proj",
+    "r-lang",
+    "r-head",
+    "r-last",
+    "scale",
+    "compl",
+)
+ASKED = {
+    "brake_lead": "-forward_speed",
+    "brake_light": "-forward_speed",
+    "curve": "lateral",
+    "text": "index:0",
+}  # the model's question to a case
 
+# %% ../nbs/17_truth.ipynb #c81de77b
 def question_of(
     model: DrivingVLA,
     case: Case,
-    target: str, # see `experiment.targets.describe`
+    target: str,  # see `experiment.targets.describe`
 ) -> Question:
     "A case as a question, with the trained model's answer in place."
     return Question(model, model.prepare(case.frame, case.scene.speed), torch.tensor([case.answer_ids]), ASKED[target])
 
-
+# %% ../nbs/17_truth.ipynb #22edbf31
 class Multiplied(Question):
     "The same question with its scalar multiplied."
+
     factor: float = 1.0
 
-    def forward(self,
-        *args,    # of `Question.forward`
-        **kwargs, # the same
-    ) -> tuple[Target, Output]: # the scalar multiplied
+    def forward(
+        self,
+        *args,  # of `Question.forward`
+        **kwargs,  # the same
+    ) -> tuple[Target, Output]:  # the scalar multiplied
         y, out = super().forward(*args, **kwargs)
         return replace(y, value=y.value * self.factor), out
 
-
+# %% ../nbs/17_truth.ipynb #d3a98330
 def map_of(
-    name: str, # of the catalogue
-) -> MapOf:    # model, case → (12, 24) map
+    name: str,  # of the catalogue
+) -> MapOf:  # model, case → (12, 24) map
     "A method of the catalogue as a map function."
+
     def found(model, case, target, factor=1.0):
         asked = question_of(model, case, target)
         if factor != 1:
             asked = Multiplied(asked.model, asked.inputs, asked.answer, asked.target)
             asked.factor = factor
         return as_shown(method_of(name)(asked), ASKED[target]).numpy()
+
     return found
 
-
+# %% ../nbs/17_truth.ipynb #64739895
 def completeness(
     model: DrivingVLA,
-    cases: list[Case], # of one target
-) -> list[float]:      # one a case
+    cases: list[Case],  # of one target
+) -> list[float]:  # one a case
     "Completeness error of maps in the target's unit; nan where frame and background have one value."
+
     def error(case):
         try:
             return in_units(question_of(model, case, case.target)).error
         except ExplainError:
             return float("nan")
+
     return [error(c) for c in cases]
 
-
+# %% ../nbs/17_truth.ipynb #03614a8b
 def dataset_map(
     model: DrivingVLA,
-    frames: int = 64, # to be averaged
+    frames: int = 64,  # to be averaged
     seed: int = 555,  # of the scenes
-) -> MapOf:           # the same map for every case
+) -> MapOf:  # the same map for every case
     "The centred rule against the mean of other scenes, place by place, instead of the frame's own surroundings."
     rng, asked = np.random.default_rng(seed), []
     for _ in range(frames):
         scene = sample(rng)
-        asked.append(Question(model, model.prepare(render(scene)[0], scene.speed), torch.empty(1, 0, dtype=torch.long), "none"))
+        asked.append(
+            Question(model, model.prepare(render(scene)[0], scene.speed), torch.empty(1, 0, dtype=torch.long), "none")
+        )
     mean = calibrate(asked)
+
     def found(model, case, target, factor=1.0):
-        return as_shown(factor * torch.cat(centred_map(question_of(model, case, target), around=mean).signed), ASKED[target]).numpy()
+        return as_shown(
+            factor * torch.cat(centred_map(question_of(model, case, target), around=mean).signed), ASKED[target]
+        ).numpy()
+
     return found
 
-
+# %% ../nbs/17_truth.ipynb #7af4b7ac
 def random_map(
     model: DrivingVLA,
     case: Case,
-    target: str,         # not used
-    factor: float = 1.0, # not used
-) -> np.ndarray:         # (2, 12, 12)
+    target: str,  # not used
+    factor: float = 1.0,  # not used
+) -> np.ndarray:  # (2, 12, 12)
     "Control: uniform noise, the same for the same scene, whatever the model and the target."
     return np.random.default_rng(case.scene.seed).random((2, 12, 12))
 
-
-def place_of_others(cases: list[Case]) -> list[np.ndarray]: # one (12, 24) map per case
+# %% ../nbs/17_truth.ipynb #88562827
+def place_of_others(cases: list[Case]) -> list[np.ndarray]:  # one (12, 24) map per case
     "The location prior of each case: the mean mask of all others."
     total = np.sum([c.mask for c in cases], axis=0, dtype=float)
     return [total - c.mask for c in cases]
 
-
-def _rows(method, target, scores: dict) -> list[dict]: # lists of numbers -> rows of the result file
+# %% ../nbs/17_truth.ipynb #8f70d465
+def _rows(method, target, scores: dict) -> list[dict]:  # lists of numbers -> rows of the result file
     rows = [dict(method=method, target=target, metric=k) | mean_interval(v) for k, v in scores.items() if len(v)]
     for name in {"distractor_density", "truth_distractor_density"} & set(scores):
         rows.append(dict(method=method, target=target, metric=f"{name}_median") | median_interval(scores[name]))
     return rows
 
-
+# %% ../nbs/17_truth.ipynb #4616f203
 def reference(
     model: DrivingVLA,
     cases: list[Case],  # of one target
-    truths: int = 60,   # cases with a patchwise truth
-    judged: int = 20,   # of them, whose truth is judged itself
-) -> tuple[list, dict]: # Shapley values of the first cases, and scores that belong to no method
+    truths: int = 60,  # cases with a patchwise truth
+    judged: int = 20,  # of them, whose truth is judged itself
+) -> tuple[list, dict]:  # Shapley values of the first cases, and scores that belong to no method
     "Patchwise truth, and what the oracle mask and that truth score in deletion and insertion."
     if cases[0].target not in ("brake_lead", "brake_light"):
-        oracle = [counterfactual(partial(decide, model, c), c, c.cover) for c in cases] if cases[0].target == "curve" else []
+        oracle = (
+            [counterfactual(partial(decide, model, c), c, c.cover) for c in cases] if cases[0].target == "curve" else []
+        )
         return [], {k: [o[i] for o in oracle] for i, k in enumerate(("oracle_cf_deletion", "oracle_cf_insertion"))}
     found = [patch_truth(partial(decide, model, c), c) for c in cases[:truths]]
     scores = {}
     for name, maps in (("oracle", [c.cover for c in cases]), ("truth", [v for v, _ in found])):
         both = [counterfactual(partial(decide, model, c), c, m) for c, m in zip(cases, maps)]
         scores |= {f"{name}_cf_deletion": [b[0] for b in both], f"{name}_cf_insertion": [b[1] for b in both]}
-    quality = [truth_quality(partial(decide, model, c), c) for c in cases[:min(judged, truths)]]
+    quality = [truth_quality(partial(decide, model, c), c) for c in cases[: min(judged, truths)]]
     return found, scores | {f"truth_{k}": [q[k] for q in quality] for k in quality[0]}
 
-
+# %% ../nbs/17_truth.ipynb #3e5429df
 def score_maps(
     model: DrivingVLA,
-    cases: list[Case],       # of the maps
+    cases: list[Case],  # of the maps
     maps: list[np.ndarray],  # (12, 24) each
-    truths: list,            # (values, game) of the first cases, from `reference`
-) -> dict:                   # metric -> one number per case
+    truths: list,  # (values, game) of the first cases, from `reference`
+) -> dict:  # metric -> one number per case
     "All scores of one method's maps on one target."
     places = [place_scores(m, c.mask, c.distractors, p) for m, c, p in zip(maps, cases, place_of_others(cases))]
     scores = {k: [p[k] for p in places] for k in places[0]}
@@ -621,27 +759,30 @@ def score_maps(
         both = [counterfactual(partial(decide, model, c), c, m) for c, m in zip(cases, maps)]
         scores |= dict(cf_deletion=[b[0] for b in both], cf_insertion=[b[1] for b in both])
     if truths:
-        scores["rho_inside"] = [spearman(np.maximum(m, 0)[game], value[game]) if game.sum() > 3 else np.nan for m, (value, game) in zip(maps, truths)]
+        scores["rho_inside"] = [
+            spearman(np.maximum(m, 0)[game], value[game]) if game.sum() > 3 else np.nan
+            for m, (value, game) in zip(maps, truths)
+        ]
         scores["cosine_truth"] = [_cosine(m, value) for m, (value, _) in zip(maps, truths)]
     return scores
 
-
+# %% ../nbs/17_truth.ipynb #ef6cbfc5
 def mean_truth_of_others(
     cases: list[Case],
-    truths: list,      # from `reference`
-) -> list[np.ndarray]: # one (12, 24) map per case with a truth
+    truths: list,  # from `reference`
+) -> list[np.ndarray]:  # one (12, 24) map per case with a truth
     "What is known of the causes' places and weights without looking: the mean patchwise truth of all other cases."
     total = np.sum([v for v, _ in truths], axis=0)
     return [total - v for v, _ in truths]
 
-
+# %% ../nbs/17_truth.ipynb #796a48a1
 def score_method(
     model: DrivingVLA,
-    found: MapOf,            # the method's maps
-    cases: list[Case],       # of one target
-    truths: list,            # from `reference`
-    others: dict,            # part -> model with that part random, from `randomised`
-) -> dict:                   # metric -> one number per case
+    found: MapOf,  # the method's maps
+    cases: list[Case],  # of one target
+    truths: list,  # from `reference`
+    others: dict,  # part -> model with that part random, from `randomised`
+) -> dict:  # metric -> one number per case
     "All scores of one method on one target."
     maps = [join(found(model, c, c.target)) for c in cases]
     scores = score_maps(model, cases, maps, truths)
@@ -649,18 +790,20 @@ def score_method(
         scores["discrimination"] = discrimination(found, model, cases)
     if others:
         scores["scale_change"] = scale_change(found, model, cases[:20])
-    return scores | {f"randomised_rho{part}": randomised_rho(found, maps, other, cases[:20]) for part, other in others.items()}
+    return scores | {
+        f"randomised_rho{part}": randomised_rho(found, maps, other, cases[:20]) for part, other in others.items()
+    }
 
-
+# %% ../nbs/17_truth.ipynb #c82b12a6
 def evaluate(
     model: DrivingVLA,
-    methods: dict[str, MapOf],         # name -> map function
-    n: int = 200,                      # cases of each target
-    seed: int = 0,                     # of the scenes
+    methods: dict[str, MapOf],  # name -> map function
+    n: int = 200,  # cases of each target
+    seed: int = 0,  # of the scenes
     targets: Sequence[str] = TARGETS,  # of TARGETS
-    few: int = 40,                     # cases for a method in COSTLY
-    say: Callable = lambda text: None, # told about progress
-) -> list[dict]:                       # rows of the result file: method, target, metric, mean, lo, hi, n
+    few: int = 40,  # cases for a method in COSTLY
+    say: Callable = lambda text: None,  # told about progress
+) -> list[dict]:  # rows of the result file: method, target, metric, mean, lo, hi, n
     "Every method on the same fresh cases."
     rows, others = [], {part: randomised(model, part) for part in PARTS}
     for target in targets:
@@ -668,106 +811,195 @@ def evaluate(
         say(f"{target}: {len(cases)} cases")
         truths, fixed = reference(model, cases)
         rows += _rows("location_prior", target, score_maps(model, cases, place_of_others(cases), truths) | fixed)
-        if truths: rows += _rows("mean_truth", target, score_maps(model, cases[:len(truths)], mean_truth_of_others(cases, truths), truths))
+        if truths:
+            rows += _rows(
+                "mean_truth",
+                target,
+                score_maps(model, cases[: len(truths)], mean_truth_of_others(cases, truths), truths),
+            )
         for name, found in ({"random": random_map} | methods).items():
             start, part = time.perf_counter(), cases[:few] if name in COSTLY else cases
             scores = score_method(model, found, part, truths, {} if name in COSTLY else others)
-            rows += _rows(name, target, scores | fixed | (dict(completeness=completeness(model, part)) if name == "units" else {}))
+            rows += _rows(
+                name, target, scores | fixed | (dict(completeness=completeness(model, part)) if name == "units" else {})
+            )
             say(f"{target}: {name}, {len(part)} cases, {time.perf_counter() - start:.0f} s")
     return rows
 
-
+# %% ../nbs/17_truth.ipynb #09694bd8
 def table(
-    rows: list[dict], # of the result file
-) -> str:             # Markdown
+    rows: list[dict],  # of the result file
+) -> str:  # Markdown
     "One block a target, one line a method."
     value = {(r["target"], r["method"], r["metric"]): r for r in rows}
     short = dict(zip(METRICS, SHORT, strict=True))
     lines = []
     for target in dict.fromkeys(r["target"] for r in rows):
-        of = lambda metric: next((r for r in rows if r["target"] == target and r["metric"] == metric), dict(mean=float("nan"), n=0))
+
+        def of(metric):
+            return next(
+                (r for r in rows if r["target"] == target and r["metric"] == metric), dict(mean=float("nan"), n=0)
+            )
+
         beside = [f"area {of('area')['mean']:.3f}", f"prior share {of('prior_share')['mean']:.3f}"]
-        beside += [f"{who} cf {of(who + '_cf_deletion')['mean']:.2f}/{of(who + '_cf_insertion')['mean']:.2f}" for who in ("oracle", "truth") if of(who + "_cf_deletion")["n"]]
-        if of("truth_share")["n"]: beside.append(f"truth with distractors: share {of('truth_share')['mean']:.2f}, distr~ {of('truth_distractor_density_median')['mean']:.2f}, error {of('truth_error')['mean']:.2f}")
-        lines += [f"{target} · n = {of('share')['n']} · " + " · ".join(beside), f"{'':24s}" + "".join(f"{s:>9s}" for s in short.values())]
+        beside += [
+            f"{who} cf {of(who + '_cf_deletion')['mean']:.2f}/{of(who + '_cf_insertion')['mean']:.2f}"
+            for who in ("oracle", "truth")
+            if of(who + "_cf_deletion")["n"]
+        ]
+        if of("truth_share")["n"]:
+            beside.append(
+                f"truth with distractors: share {of('truth_share')['mean']:.2f}, distr~ {of('truth_distractor_density_median')['mean']:.2f}, error {of('truth_error')['mean']:.2f}"
+            )
+        lines += [
+            f"{target} · n = {of('share')['n']} · " + " · ".join(beside),
+            f"{'':24s}" + "".join(f"{s:>9s}" for s in short.values()),
+        ]
         for method in dict.fromkeys(r["method"] for r in rows if r["target"] == target):
             cells = [value.get((target, method, metric)) for metric in METRICS]
-            lines.append(f"{method:24s}" + "".join(f"{c['mean']:9.3f}" if c and c["n"] else f"{'–':>9s}" for c in cells))
+            lines.append(
+                f"{method:24s}" + "".join(f"{c['mean']:9.3f}" if c and c["n"] else f"{'–':>9s}" for c in cells)
+            )
         lines.append("")
     return "\n".join(lines)
 
 # %% ../nbs/17_truth.ipynb #4fb0a42e
 def headline(
-    rows: list[dict], # of the result file
-    metrics: tuple = ("pointing", "share", "eshare", "auc"), # columns
-) -> str: # Markdown
+    rows: list[dict],  # of the result file
+    metrics: tuple = ("pointing", "share", "eshare", "auc"),  # columns
+) -> str:  # Markdown
     "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
     value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
     targets = list(dict.fromkeys(r["target"] for r in rows))
-    shown = lambda v: "–" if v is None or not np.isfinite(v) else f"{v:.2f}"
-    cell = lambda method, target: " · ".join(shown(value.get((method, target, m))) for m in metrics)
+
+    def shown(v):
+        return "–" if v is None or not np.isfinite(v) else f"{v:.2f}"
+
+    def cell(method, target):
+        return " · ".join(shown(value.get((method, target, m))) for m in metrics)
+
     lines = [f"| {' · '.join(metrics)} | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
-    return "\n".join(lines + [f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |" for m in dict.fromkeys(r["method"] for r in rows)])
+    return "\n".join(
+        lines
+        + [
+            f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |"
+            for m in dict.fromkeys(r["method"] for r in rows)
+        ]
+    )
 
-
-def fingerprint(model: DrivingVLA) -> str: # sha256 of all weights
+# %% ../nbs/17_truth.ipynb #3ee395e6
+def fingerprint(model: DrivingVLA) -> str:  # sha256 of all weights
     "A name for exactly these weights."
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
-
+# %% ../nbs/17_truth.ipynb #7d786d24
 def save_results(
-    rows: list[dict],   # of `evaluate`
-    path: Path,         # results.json
+    rows: list[dict],  # of `evaluate`
+    path: Path,  # results.json
     model: DrivingVLA,
-    default: str,       # the method that the package uses unless told otherwise
-    seed: int,          # of the scenes
-) -> Path:              # the same path
+    default: str,  # the method that the package uses unless told otherwise
+    seed: int,  # of the scenes
+) -> Path:  # the same path
     "Write the result file: rows, default method, the model's sha256, seed, versions. Numbers that are not finite become null."
-    clean = lambda v: None if isinstance(v, float) and not np.isfinite(v) else v
+
+    def clean(v):
+        return None if isinstance(v, float) and not np.isfinite(v) else v
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     versions = {m: __import__(m).__version__ for m in ("torch", "transformers", "numpy")}
-    body = dict(rows=[{k: clean(v) for k, v in r.items()} for r in rows], default=default, model=fingerprint(model), seed=seed, versions=versions)
+    body = dict(
+        rows=[{k: clean(v) for k, v in r.items()} for r in rows],
+        default=default,
+        model=fingerprint(model),
+        seed=seed,
+        versions=versions,
+    )
     path.write_text(json.dumps(body, indent=1, allow_nan=False))
     return path
 
 # %% ../nbs/17_truth.ipynb #06c72d88
-QUICK = ("centred_supported", "centred", "centred_interleaver", "lrp", "ours", "grad_cam", "vit_rollout", "integrated_gradients_background")
-COSTLY = ("integrated_gradients_grey", "integrated_gradients_background", "smoothgrad", "occlusion", "occlusion_3x3", "gradient_shap", "shapley_sampling", "vit_flow", "units")  # scored on fewer cases
+QUICK = (
+    "centred_supported",
+    "centred",
+    "centred_interleaver",
+    "lrp",
+    "ours",
+    "grad_cam",
+    "vit_rollout",
+    "integrated_gradients_background",
+)
+COSTLY = (
+    "integrated_gradients_grey",
+    "integrated_gradients_background",
+    "smoothgrad",
+    "occlusion",
+    "occlusion_3x3",
+    "gradient_shap",
+    "shapley_sampling",
+    "vit_flow",
+    "units",
+)  # scored on fewer cases
 UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # questions a method cannot be asked
 
-
-def _end_with_parent(): # in a worker: no orphan goes on when the command is killed
+# %% ../nbs/17_truth.ipynb #44873bea
+def _end_with_parent():  # in a worker: no orphan goes on when the command is killed
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
-
-def _one_target(job): # in a worker: the rows of one target
+# %% ../nbs/17_truth.ipynb #d80abf00
+def _one_target(job):  # in a worker: the rows of one target
     torch.set_num_threads(1)
     name, methods, n, seed, target = job
     asked, model = {m: map_of(m) for m in methods if target not in UNFIT.get(m, ())}, load(name)
-    if set(methods) == set(METHODS): asked["centred_dataset"] = dataset_map(model)
+    if set(methods) == set(METHODS):
+        asked["centred_dataset"] = dataset_map(model)
     return evaluate(model, asked, n, seed, [target], say=lambda text: print(text, flush=True))
 
-
+# %% ../nbs/17_truth.ipynb #279eb8d9
 def main(
-    argv: list[str] | None = None, # arguments; the command line's when None
-) -> int:                          # exit status
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
     "Command: score the methods on rendered scenes, print the table, write the result file."
-    parser = argparse.ArgumentParser(prog="python -m experiment.truth", description="Score heatmap methods on rendered scenes whose causes are known.")
-    parser.add_argument("--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes")
-    parser.add_argument("--methods", nargs="*", choices=list(METHODS), default=list(QUICK), metavar="NAME", help=f"default: {' '.join(QUICK)}; all: {' '.join(METHODS)}")
-    parser.add_argument("--full", action="store_true", help="all methods, and the centred rule against a data set's mean")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiment.truth",
+        description="Score heatmap methods on rendered scenes whose causes are known.",
+    )
+    parser.add_argument(
+        "--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes"
+    )
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        choices=list(METHODS),
+        default=list(QUICK),
+        metavar="NAME",
+        help=f"default: {' '.join(QUICK)}; all: {' '.join(METHODS)}",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="all methods, and the centred rule against a data set's mean"
+    )
     parser.add_argument("--targets", nargs="*", choices=TARGETS, default=TARGETS)
-    parser.add_argument("--n", type=int, default=200, help="fresh frames per target that the model gets right (default: 200; costly methods: 40)")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes; the package's choices were tuned on 101 (default: 0)")
+    parser.add_argument(
+        "--n",
+        type=int,
+        default=200,
+        help="fresh frames per target that the model gets right (default: 200; costly methods: 40)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the scenes; the package's choices were tuned on 101 (default: 0)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="processes, one target each at a time (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("truth/results.json"))
     args = parser.parse_args(argv)
-    jobs = [(args.model, list(METHODS) if args.full else args.methods, args.n, args.seed, target) for target in args.targets]
-    with ProcessPoolExecutor(args.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent) as pool:
+    jobs = [
+        (args.model, list(METHODS) if args.full else args.methods, args.n, args.seed, target) for target in args.targets
+    ]
+    with ProcessPoolExecutor(
+        args.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
+    ) as pool:
         rows = [row for part in pool.map(_one_target, jobs) for row in part]
     print(table(rows))
     print(save_results(rows, args.out, load(args.model), DEFAULT, args.seed))

@@ -15,9 +15,7 @@ from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
 from typing import Any
-
 import torch
-
 from .check import largest
 from .payload import Finding, write_atomic
 from .runs import Summary, reason_of
@@ -25,15 +23,27 @@ from .runs import Summary, reason_of
 # %% ../nbs/12_verification.ipynb #de1e0f20
 TENSORS = ("pixel_shuffle_out", "mlp1_input", "mlp1_output", "vit_embeds")
 
+# %% ../nbs/12_verification.ipynb #46103a2b
 def interleaver_facts(
-    record: dict, # checked
-) -> dict:        # by name
+    record: dict,  # checked
+) -> dict:  # by name
     "Counts, and shape and gradient of every tensor; None for what the detail does not keep."
     inter, mask = record["interleaver"], record["interleaver"]["selected_mask"]
-    held = lambda e: None if e is None else dict(shape=list(e["value"].shape), grad=e["grad"] is not None)
-    return dict(num_patches_list=list(inter["num_patches_list"]), tokens_per_patch=inter["tokens_per_patch"], image_tokens=int(mask.sum()), positions=mask.shape[-1],
-                token_patches=list(inter["token_patches"].shape), mlp1=sorted(inter.get("mlp1", {})), **{k: held(inter.get(k)) for k in TENSORS})
 
+    def held(e):
+        return None if e is None else dict(shape=list(e["value"].shape), grad=e["grad"] is not None)
+
+    return dict(
+        num_patches_list=list(inter["num_patches_list"]),
+        tokens_per_patch=inter["tokens_per_patch"],
+        image_tokens=int(mask.sum()),
+        positions=mask.shape[-1],
+        token_patches=list(inter["token_patches"].shape),
+        mlp1=sorted(inter.get("mlp1", {})),
+        **{k: held(inter.get(k)) for k in TENSORS},
+    )
+
+# %% ../nbs/12_verification.ipynb #76832b62
 def _alive(record, tower):
     "Of every layer held, whether its gradient is not zero."
     if record["detail"] == "trace":
@@ -42,83 +52,141 @@ def _alive(record, tower):
     entries = [v[0] for k, v in record["attention"].items() if k.startswith(f"{tower}_block_")]
     return [largest(e["grad"] if e["cam"] is None else e["cam"]) > 0 for e in entries]
 
+# %% ../nbs/12_verification.ipynb #49f088d4
 def attention_facts(
-    record: dict, # checked
-) -> dict[str, dict]: # tower → layers of the model, held, with gradient
+    record: dict,  # checked
+) -> dict[str, dict]:  # tower → layers of the model, held, with gradient
     "Presence of attention, tower by tower."
-    return {tower: dict(layers=record["model"][f"{tower}_layers"], held=len(alive), with_gradient=sum(alive))
-            for tower in ("vision", "language") for alive in [_alive(record, tower)]}
+    return {
+        tower: dict(layers=record["model"][f"{tower}_layers"], held=len(alive), with_gradient=sum(alive))
+        for tower in ("vision", "language")
+        for alive in [_alive(record, tower)]
+    }
+
 
 TARGET = ("target", "type", "value", "unit", "head", "token_index", "token_string", "gradient_norm")
 
+# %% ../nbs/12_verification.ipynb #d111eb37
 def record_facts(
-    record: dict,             # checked
+    record: dict,  # checked
     findings: list[Finding],  # of `experiment.check.check`
-) -> dict: # plain types
+) -> dict:  # plain types
     "One record's part of the summary."
-    return dict(detail=record["detail"], mode=record["mode"], images=len(record["tiles"]), target={k: record["target_info"].get(k) for k in TARGET}, interleaver=interleaver_facts(record),
-                attention=attention_facts(record), maps=list(record["maps"]), certificate=record["certificate"] is not None, findings=[f._asdict() for f in findings])
+    return dict(
+        detail=record["detail"],
+        mode=record["mode"],
+        images=len(record["tiles"]),
+        target={k: record["target_info"].get(k) for k in TARGET},
+        interleaver=interleaver_facts(record),
+        attention=attention_facts(record),
+        maps=list(record["maps"]),
+        certificate=record["certificate"] is not None,
+        findings=[f._asdict() for f in findings],
+    )
 
 # %% ../nbs/12_verification.ipynb #97c952e6
 FORMAT, FILE = "vla-relevance/verification-1", "verification.json"
 
+# %% ../nbs/12_verification.ipynb #8016e14d
 def finite(
-    x: Any, # any shape
-) -> Any:   # the same, numbers that are not finite as None
+    x: Any,  # any shape
+) -> Any:  # the same, numbers that are not finite as None
     "Plain types for JSON."
-    if isinstance(x, dict): return {str(k): finite(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple)): return [finite(v) for v in x]
+    if isinstance(x, dict):
+        return {str(k): finite(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [finite(v) for v in x]
     return None if isinstance(x, float) and not math.isfinite(x) else x
 
+# %% ../nbs/12_verification.ipynb #a5be6d6b
 class _Tally(logging.Handler):
     "Counts a log's lines by level, from warnings up."
-    def __init__(self, counts): super().__init__(logging.WARNING); self.counts = counts
-    def emit(self, record): self.counts[record.levelname.lower() + "s"] += 1
 
+    def __init__(self, counts):
+        super().__init__(logging.WARNING)
+        self.counts = counts
+
+    def emit(self, record):
+        self.counts[record.levelname.lower() + "s"] += 1
+
+# %% ../nbs/12_verification.ipynb #ac738c8c
 @dataclass
 class Verification:
     "What a run wrote and noticed."
-    command: str                                     # its name
-    out: Path                                        # the run's folder
-    records: dict[str, dict] = field(default_factory=dict)  # tag → facts
-    said: Counter = field(default_factory=Counter)   # lines of the log by level
-    summary: Summary | None = None                   # set when the run is through
-    totals: dict = field(default_factory=dict)       # in place of counts over `records`, where those are examples only
-    stopped: str = ""                                # why it ended early
 
-    def add(self,
-        tag: str,                       # of the record
-        record: dict,                   # checked
-        findings: list[Finding],        # about it
-        outputs: dict[str, list[Path]], # name → files, for every image its own
-        **more: Any,                    # further facts, plain types
+    command: str  # its name
+    out: Path  # the run's folder
+    records: dict[str, dict] = field(default_factory=dict)  # tag → facts
+    said: Counter = field(default_factory=Counter)  # lines of the log by level
+    summary: Summary | None = None  # set when the run is through
+    totals: dict = field(default_factory=dict)  # in place of counts over `records`, where those are examples only
+    stopped: str = ""  # why it ended early
+
+    def add(
+        self,
+        tag: str,  # of the record
+        record: dict,  # checked
+        findings: list[Finding],  # about it
+        outputs: dict[str, list[Path]],  # name → files, for every image its own
+        **more: Any,  # further facts, plain types
     ) -> None:
         "Note a record that is done. Raises OSError for an output that is not there."
-        files = {name: {str(p.relative_to(self.out)): p.stat().st_size for p in paths} for name, paths in outputs.items()}
+        files = {
+            name: {str(p.relative_to(self.out)): p.stat().st_size for p in paths} for name, paths in outputs.items()
+        }
         self.records[tag] = record_facts(record, findings) | dict(outputs=files) | more
 
-    def to_dict(self) -> dict: # plain types
+    def to_dict(self) -> dict:  # plain types
         "Totals first, then every record."
         done, failed = (self.summary.done, self.summary.failed) if self.summary else ([], {})
-        names = Counter(n for r in self.records.values() for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]})
+        names = Counter(
+            n for r in self.records.values() for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]}
+        )
         sizes = [size for r in self.records.values() for files in r["outputs"].values() for size in files.values()]
-        return finite(dict(format=FORMAT, command=self.command, finished=self.summary is not None, stopped=self.stopped, exit_code=self.summary.code if self.summary else None, done=len(done), failed=failed,
-                           warnings=self.said["warnings"], errors=self.said["errors"], findings=dict(sorted(names.items())), targets=dict(Counter(r["target"]["target"] for r in self.records.values())),
-                           images=sum(r["images"] for r in self.records.values()), files=len(sizes), bytes=sum(sizes)) | self.totals | dict(records=self.records))
+        return finite(
+            dict(
+                format=FORMAT,
+                command=self.command,
+                finished=self.summary is not None,
+                stopped=self.stopped,
+                exit_code=self.summary.code if self.summary else None,
+                done=len(done),
+                failed=failed,
+                warnings=self.said["warnings"],
+                errors=self.said["errors"],
+                findings=dict(sorted(names.items())),
+                targets=dict(Counter(r["target"]["target"] for r in self.records.values())),
+                images=sum(r["images"] for r in self.records.values()),
+                files=len(sizes),
+                bytes=sum(sizes),
+            )
+            | self.totals
+            | dict(records=self.records)
+        )
 
-    def write(self) -> Path: # the file
+    def write(self) -> Path:  # the file
         "Atomically, as `verification.json`."
-        return write_atomic(self.out / FILE, lambda f: f.write((dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode()))
+        return write_atomic(
+            self.out / FILE, lambda f: f.write((dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
+        )
 
+# %% ../nbs/12_verification.ipynb #cc3136d8
 @contextmanager
 def verification(
-    command: str,            # its name
-    out: str | Path,         # the run's folder
-    log: logging.Logger,     # of `experiment.runs.pipeline_log`
-) -> Iterator[Verification]: # a context; give it the run's summary
+    command: str,  # its name
+    out: str | Path,  # the run's folder
+    log: logging.Logger,  # of `experiment.runs.pipeline_log`
+) -> Iterator[Verification]:  # a context; give it the run's summary
     "Written unfinished at the start, complete at the end, with the reason when the run breaks off."
-    found = Verification(command, Path(out)); tally = _Tally(found.said)
-    found.write(); log.addHandler(tally)
-    try: yield found
-    except BaseException as error: found.stopped = reason_of(error); raise
-    finally: log.removeHandler(tally); found.write()
+    found = Verification(command, Path(out))
+    tally = _Tally(found.said)
+    found.write()
+    log.addHandler(tally)
+    try:
+        yield found
+    except BaseException as error:
+        found.stopped = reason_of(error)
+        raise
+    finally:
+        log.removeHandler(tally)
+        found.write()

@@ -10,72 +10,90 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
 from PIL import Image
-
 from .heatmap import save_png
 from .payload import write_atomic
 from .runs import RunError
 
 # %% ../nbs/16_video.ipynb #1e12c743
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v"}
-MOVING = {".gif", ".webp"}   # a still one is a picture
-RATE = 4.0   # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
+MOVING = {".gif", ".webp"}  # a still one is a picture
+RATE = 4.0  # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
 
-def codec() -> Any: # the module `av`
+# %% ../nbs/16_video.ipynb #988f5e88
+def codec() -> Any:  # the module `av`
     "PyAV. Raises RunError with what to install."
-    try: import av
-    except ImportError: raise RunError("videos need PyAV: pip install 'vla-relevance[video]'") from None
+    try:
+        import av
+    except ImportError:
+        raise RunError("videos need PyAV: pip install 'vla-relevance[video]'") from None
     return av
 
+# %% ../nbs/16_video.ipynb #61fbaa7b
 def is_video(
-    path: Path, # a file
+    path: Path,  # a file
 ) -> bool:
     "Whether a file is to be unpacked; a picture that moves is."
-    if not path.is_file() or path.suffix.lower() not in VIDEOS | MOVING: return False
-    if path.suffix.lower() in VIDEOS: return True
+    if not path.is_file() or path.suffix.lower() not in VIDEOS | MOVING:
+        return False
+    if path.suffix.lower() in VIDEOS:
+        return True
     try:
-        with Image.open(path) as image: return getattr(image, "n_frames", 1) > 1
-    except OSError: return False
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1) > 1
+    except OSError:
+        return False
 
+# %% ../nbs/16_video.ipynb #9059129e
 def _by_pillow(path):
     try:
         with Image.open(path) as image:
             at = 0.0
             for i in range(image.n_frames):
-                image.seek(i); shown = image.convert("RGB")
+                image.seek(i)
+                shown = image.convert("RGB")
                 yield at, shown
                 at += image.info.get("duration", 100) / 1000
-    except (OSError, EOFError, SyntaxError) as error: raise RunError(f"{path}: not readable as an animation ({error})") from None
+    except (OSError, EOFError, SyntaxError) as error:
+        raise RunError(f"{path}: not readable as an animation ({error})") from None
 
+# %% ../nbs/16_video.ipynb #7a1eb92d
 def _by_av(path):
     av = codec()
     try:
         with av.open(str(path)) as container:
             for frame in container.decode(video=0):
-                if frame.time is not None: yield frame.time, frame.to_image()
-    except (av.error.FFmpegError, IndexError) as error: raise RunError(f"{path}: not readable as a video ({error})") from None
+                if frame.time is not None:
+                    yield frame.time, frame.to_image()
+    except (av.error.FFmpegError, IndexError) as error:
+        raise RunError(f"{path}: not readable as a video ({error})") from None
 
+# %% ../nbs/16_video.ipynb #f50be271
 def shown(
-    path: Path,                           # a file
-) -> Iterator[tuple[float, Image.Image]]: # seconds since the start, RGB
+    path: Path,  # a file
+) -> Iterator[tuple[float, Image.Image]]:  # seconds since the start, RGB
     "Frames of a video or an animation in the order they are shown. Raises RunError for a file that is none."
     return (_by_pillow if path.suffix.lower() in MOVING else _by_av)(path)
 
+# %% ../nbs/16_video.ipynb #32fbfa70
 def unpack(
-    video: Path,        # a file
-    out: Path,          # gets <video's name>/images/
-    rate: float = RATE, # frames a second
-) -> Path:              # the scene
+    video: Path,  # a file
+    out: Path,  # gets <video's name>/images/
+    rate: float = RATE,  # frames a second
+) -> Path:  # the scene
     "Frames of a video as pictures. Raises RunError for a file that is no video, or has no frames."
     scene = out / video.stem
     note, now = scene / "unpacked.json", dict(video=str(video.resolve()), bytes=video.stat().st_size, rate=rate)
-    if note.exists() and json.loads(note.read_text()) == now: return scene
+    if note.exists() and json.loads(note.read_text()) == now:
+        return scene
     (scene / "images").mkdir(parents=True, exist_ok=True)
     tick = 0
     for at, picture in shown(video):
-        if at * rate < tick - 1e-6: continue
-        save_png(scene / "images" / f"{tick + 1:06d}.png", picture); tick = int(at * rate + 1e-6) + 1
-    if not tick: raise RunError(f"{video}: no frames in it")
+        if at * rate < tick - 1e-6:
+            continue
+        save_png(scene / "images" / f"{tick + 1:06d}.png", picture)
+        tick = int(at * rate + 1e-6) + 1
+    if not tick:
+        raise RunError(f"{video}: no frames in it")
     write_atomic(note, lambda file: file.write(json.dumps(now).encode()))
     return scene

@@ -11,12 +11,10 @@ __all__ = ['VIEWS', 'KEPT', 'SMALL_MODEL', 'WIDTH', 'PAD', 'BELOW', 'COLOURS', '
 import textwrap
 from dataclasses import dataclass, replace
 from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
-
 from .camera import Camera, visible
 from .canvas import Canvas, nearest
 from .catalogue import DEFAULT, METHODS, answering, kept_as, relevance_of
@@ -36,186 +34,265 @@ from .tiles import patch_boxes, read_frame
 # %% ../nbs/19_views.ipynb #00000005
 VIEWS = ("map", "tiles", "methods", "frames", "twin")
 
+# %% ../nbs/19_views.ipynb #e172eb9f
 @dataclass(frozen=True)
 class State:
     "What the controls say."
-    frame: int = 0                 # of the source's names
-    target: str = ""               # see `experiment.targets.describe`; "": the source's first
-    method: str = DEFAULT          # of the catalogue
-    show: str = "auto"             # part of a signed map, see `experiment.catalogue.as_shown`
-    language_layers: tuple[int, int] | None = None # of attention rules: first layer and one past the last; None: all
-    vision_layers: tuple[int, int] | None = None   # likewise
-    head: int | None = None        # of Qwen2, for attention rules; None: the mean of all
-    image: int = 0                 # of several in one prompt
-    threshold: float = 0.0         # share of full colour below which nothing is drawn
-    palette: str = "plasma"        # a matplotlib name
-    alpha: float = 0.8             # opacity of full colour
-    points: bool = True            # draw way-points on the frame, where the camera is known
-    view: str = "map"              # one of VIEWS
-    other_method: str = DEFAULT    # beside, in view methods
-    other_frame: int = 0           # beside, in view frames
-    twin: str = ""                 # beside, in view twin: one of `experiment.render.TWINS`
-    one_scale: bool = False        # two maps share their full colour
-    pick: tuple[str, int, int] | None = None # ("patch" or "token", tile, row-major index in the tile)
 
+    frame: int = 0  # of the source's names
+    target: str = ""  # see `experiment.targets.describe`; "": the source's first
+    method: str = DEFAULT  # of the catalogue
+    show: str = "auto"  # part of a signed map, see `experiment.catalogue.as_shown`
+    language_layers: tuple[int, int] | None = None  # of attention rules: first layer and one past the last; None: all
+    vision_layers: tuple[int, int] | None = None  # likewise
+    head: int | None = None  # of Qwen2, for attention rules; None: the mean of all
+    image: int = 0  # of several in one prompt
+    threshold: float = 0.0  # share of full colour below which nothing is drawn
+    palette: str = "plasma"  # a matplotlib name
+    alpha: float = 0.8  # opacity of full colour
+    points: bool = True  # draw way-points on the frame, where the camera is known
+    view: str = "map"  # one of VIEWS
+    other_method: str = DEFAULT  # beside, in view methods
+    other_frame: int = 0  # beside, in view frames
+    twin: str = ""  # beside, in view twin: one of `experiment.render.TWINS`
+    one_scale: bool = False  # two maps share their full colour
+    pick: tuple[str, int, int] | None = None  # ("patch" or "token", tile, row-major index in the tile)
+
+# %% ../nbs/19_views.ipynb #be54430c
 def asked(
     state: State,
-) -> str | Rule: # for `relevance_of`
+) -> str | Rule:  # for `relevance_of`
     "The method with its options. Raises MethodError for options that the method does not have."
     if state.method in RULES:
-        cut = lambda layers: None if layers is None else slice(*layers)
-        return replace(RULES[state.method][0], language_layers=cut(state.language_layers), vision_layers=cut(state.vision_layers))
+
+        def cut(layers):
+            return None if layers is None else slice(*layers)
+
+        return replace(
+            RULES[state.method][0], language_layers=cut(state.language_layers), vision_layers=cut(state.vision_layers)
+        )
     if state.language_layers or state.vision_layers or state.head is not None:
-        raise MethodError(f"{state.method} has no layers and heads to choose from: they are options of the attention rules {', '.join(RULES)}")
+        raise MethodError(
+            f"{state.method} has no layers and heads to choose from: they are options of the attention rules {', '.join(RULES)}"
+        )
     return state.method
 
 # %% ../nbs/19_views.ipynb #00000008
 def one_head(
-    record: dict,     # see `experiment.payload`
-    head: int | None, # None leaves the record as it is
-) -> dict:            # the same record with one head of Qwen2
+    record: dict,  # see `experiment.payload`
+    head: int | None,  # None leaves the record as it is
+) -> dict:  # the same record with one head of Qwen2
     "Raises MethodError where the record keeps no heads, or not that one."
-    if head is None: return record
-    if record["detail"] != "full": raise MethodError(f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail 'full'")
+    if head is None:
+        return record
+    if record["detail"] != "full":
+        raise MethodError(
+            f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail 'full'"
+        )
+
     def cut(block):
         count = block["attn"].shape[1]
-        if not 0 <= head < count: raise MethodError(f"head {head} does not exist: this language model has the heads 0…{count - 1}")
-        return block | {key: block[key][:, head:head + 1] for key in ("attn", "grad")}
-    attention = {name: [cut(entry) for entry in found] if name.startswith("language_") else found for name, found in record["attention"].items()}
+        if not 0 <= head < count:
+            raise MethodError(f"head {head} does not exist: this language model has the heads 0…{count - 1}")
+        return block | {key: block[key][:, head : head + 1] for key in ("attn", "grad")}
+
+    attention = {
+        name: [cut(entry) for entry in found] if name.startswith("language_") else found
+        for name, found in record["attention"].items()
+    }
     return record | dict(attention=attention)
 
 # %% ../nbs/19_views.ipynb #0000000c
 class Recorded:
     "A payload or a folder of payloads."
+
     live, threads = False, None
 
-    def __init__(self,
-        source: str | Path,           # see `experiment.ours.find_records`
-        camera: Camera | None = None, # where way-points are drawn; records do not keep it
+    def __init__(
+        self,
+        source: str | Path,  # see `experiment.ours.find_records`
+        camera: Camera | None = None,  # where way-points are drawn; records do not keep it
     ):
         self.files, self.camera = find_records(source), camera
         self.names, self.kept = [f.tag for f in self.files], {}
 
-    def record(self,
-        frame: int,            # of `names`
-        target: str = "",      # its own or ""
-        method: str = DEFAULT, # for a live model
-        twin: str = "",        # for a live model
-    ) -> dict:                 # see `experiment.payload`
+    def record(
+        self,
+        frame: int,  # of `names`
+        target: str = "",  # its own or ""
+        method: str = DEFAULT,  # for a live model
+        twin: str = "",  # for a live model
+    ) -> dict:  # see `experiment.payload`
         "The record of one file. Raises MethodError for a target or a twin, which need the model."
-        if frame not in self.kept: self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_record(self.files[frame].path)}   # two, to be compared
+        if frame not in self.kept:
+            self.kept = dict(list(self.kept.items())[-1:]) | {
+                frame: load_record(self.files[frame].path)
+            }  # two, to be compared
         found = self.kept[frame]
         own = found["target_info"]["target"]
-        if target not in ("", own): raise MethodError(f"{self.names[frame]} explains {own}, not {target}: open a live model to ask another target")
-        if twin: raise MethodError("a twin is another frame: open a live model on a bundled drive")
+        if target not in ("", own):
+            raise MethodError(
+                f"{self.names[frame]} explains {own}, not {target}: open a live model to ask another target"
+            )
+        if twin:
+            raise MethodError("a twin is another frame: open a live model on a bundled drive")
         return found
 
-    def targets(self,
-        frame: int, # of `names`
-    ) -> list[str]: # its own
+    def targets(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # its own
         return [self.record(frame)["target_info"]["target"]]
-    def methods(self,
-        frame: int, # of `names`
-    ) -> list[str]: # that can answer from it
+
+    def methods(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # that can answer from it
         return answering(self.record(frame))
-    def twins(self,
-        frame: int, # of `names`
-    ) -> list[str]: # none
+
+    def twins(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # none
         return []
-    def heads(self,
-        frame: int, # of `names`
-    ) -> int:       # of Qwen2; 0 where they are not told apart
+
+    def heads(
+        self,
+        frame: int,  # of `names`
+    ) -> int:  # of Qwen2; 0 where they are not told apart
         "Of Qwen2, where the record keeps them apart; else 0."
         found = self.record(frame)
         return found["attention"]["language_block_0"][0]["attn"].shape[1] if found["detail"] == "full" else 0
 
 # %% ../nbs/19_views.ipynb #0000000e
-KEPT, SMALL_MODEL = 24, 10_000_000 # answers of a live model; parameters up to which threads wait for each other longer than they work
+KEPT, SMALL_MODEL = (
+    24,
+    10_000_000,
+)  # answers of a live model; parameters up to which threads wait for each other longer than they work
 
+# %% ../nbs/19_views.ipynb #e51ee6ff
 def _possible(scene, kind):
-    try: return bool(twin(scene, kind))
-    except ValueError: return False
+    try:
+        return bool(twin(scene, kind))
+    except ValueError:
+        return False
 
+# %% ../nbs/19_views.ipynb #1e40fa8c
 class Live:
     "A model and frames to put to it."
+
     live = True
 
-    def __init__(self,
+    def __init__(
+        self,
         model: DrivingVLA,
-        frames: str | Path,         # a bundled drive (approach, light, bend) with its twins, or what `experiment.runs.find_frames` takes
-        speed: float | None = None, # m/s for every frame, instead of speed files
-        detail: str = "cam",        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        frames: str
+        | Path,  # a bundled drive (approach, light, bend) with its twins, or what `experiment.runs.find_frames` takes
+        speed: float | None = None,  # m/s for every frame, instead of speed files
+        detail: str = "cam",  # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
     ):
         self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
         files = [] if self.scenes else find_frames(frames)
         self.names = [f"{i:04d}" for i in range(1, len(self.scenes) + 1)] if self.scenes else [f.tag for f in files]
         self.files, self.speed = files, speed
-        self.threads = 1 if sum(p.numel() for p in model.parameters()) <= SMALL_MODEL else None # of torch while it answers; None: torch's own choice
+        self.threads = (
+            1 if sum(p.numel() for p in model.parameters()) <= SMALL_MODEL else None
+        )  # of torch while it answers; None: torch's own choice
 
-    def picture(self,
-        frame: int,                 # of `names`
-        twin_kind: str = "",        # of `experiment.render.TWINS`; "": the frame itself
-    ) -> tuple[Image.Image, float]: # RGB, and m/s
+    def picture(
+        self,
+        frame: int,  # of `names`
+        twin_kind: str = "",  # of `experiment.render.TWINS`; "": the frame itself
+    ) -> tuple[Image.Image, float]:  # RGB, and m/s
         "What the model gets to see. Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered."
         if self.scenes:
             scene = twin(self.scenes[frame], twin_kind) if twin_kind else self.scenes[frame]
             return Image.fromarray(render(scene)[0]), scene.speed if self.speed is None else self.speed
-        if twin_kind: raise MethodError("only the bundled drives have twins: their scenes can be rendered again")
+        if twin_kind:
+            raise MethodError("only the bundled drives have twins: their scenes can be rendered again")
         file = self.files[frame]
-        if self.speed is None and file.speed_path is None: raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
+        if self.speed is None and file.speed_path is None:
+            raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
         return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
 
-    def record(self,
-        frame: int,            # of `names`
-        target: str = "",      # see `experiment.targets.describe`; "": the first
-        method: str = DEFAULT, # of the catalogue
-        twin: str = "",        # as in `picture`
-    ) -> dict:                 # see `experiment.payload`
+    def record(
+        self,
+        frame: int,  # of `names`
+        target: str = "",  # see `experiment.targets.describe`; "": the first
+        method: str = DEFAULT,  # of the catalogue
+        twin: str = "",  # as in `picture`
+    ) -> dict:  # see `experiment.payload`
         "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
         target = target or self.targets(frame)[0]
         key = (frame, target, "" if method in RULES else kept_as(method), twin)
         if key not in self.kept:
             picture, speed = self.picture(frame, twin)
             rule = method in RULES
-            found, _ = record_frame(self.model, picture, speed, target, self.detail if rule else "trace", rule="ours" if rule else "interleaver", maps=() if rule else (method,), tag=self.names[frame])
-            while len(self.kept) >= KEPT: del self.kept[next(iter(self.kept))]
+            found, _ = record_frame(
+                self.model,
+                picture,
+                speed,
+                target,
+                self.detail if rule else "trace",
+                rule="ours" if rule else "interleaver",
+                maps=() if rule else (method,),
+                tag=self.names[frame],
+            )
+            while len(self.kept) >= KEPT:
+                del self.kept[next(iter(self.kept))]
             self.kept[key] = found
         return self.kept[key]
 
-    def targets(self,
-        frame: int, # of `names`
-    ) -> list[str]: # to choose from; more can be asked
-        if not self.model.config.driving: return ["max", "sum", "last"]
-        return ["-forward_speed", "forward_speed", *(a for a in ACTIONS if a not in ("forward_speed", "none")), "max", "sum"]
-    def methods(self,
-        frame: int, # of `names`
-    ) -> list[str]: # the catalogue
+    def targets(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # to choose from; more can be asked
+        if not self.model.config.driving:
+            return ["max", "sum", "last"]
+        return [
+            "-forward_speed",
+            "forward_speed",
+            *(a for a in ACTIONS if a not in ("forward_speed", "none")),
+            "max",
+            "sum",
+        ]
+
+    def methods(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # the catalogue
         return list(METHODS)
-    def heads(self,
-        frame: int, # of `names`
-    ) -> int:       # of Qwen2; 0 where they are not told apart
+
+    def heads(
+        self,
+        frame: int,  # of `names`
+    ) -> int:  # of Qwen2; 0 where they are not told apart
         return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
-    def twins(self,
-        frame: int, # of `names`
-    ) -> list[str]: # kinds that fit the scene
+
+    def twins(
+        self,
+        frame: int,  # of `names`
+    ) -> list[str]:  # kinds that fit the scene
         return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
 
 # %% ../nbs/19_views.ipynb #00000012
 @dataclass
 class Panel:
     "One map on one frame, or the reason why there is none."
-    title: str                      # one line
-    frame: Image.Image              # RGB
-    heat: np.ndarray                # (H, W) raw; zero where it was refused
-    record: dict | None = None      # see `experiment.payload`; None where there is none
-    relevance: Relevance | None = None
-    refused: str = ""               # the reason, in one line
 
+    title: str  # one line
+    frame: Image.Image  # RGB
+    heat: np.ndarray  # (H, W) raw; zero where it was refused
+    record: dict | None = None  # see `experiment.payload`; None where there is none
+    relevance: Relevance | None = None
+    refused: str = ""  # the reason, in one line
+
+# %% ../nbs/19_views.ipynb #0423e5e2
 def panel(
     source: Recorded | Live,
     state: State,
-    twin: str = "", # of the frame
+    twin: str = "",  # of the frame
 ) -> Panel:
     "Ask the source. What the package refuses is kept as a reason, in one line."
     name = source.names[state.frame] + (f" {twin}" if twin else "")
@@ -225,101 +302,169 @@ def panel(
             record = source.record(state.frame, state.target, state.method, twin)
             frame = record_frames(record)[state.image]
             relevance = relevance_of(one_head(record, state.head), asked(state), state.show)
-        return Panel(f"{name} · {state.method} · {record_title(record).splitlines()[0]}", frame, frame_maps(record, relevance)[state.image].heat, record, relevance)
+        return Panel(
+            f"{name} · {state.method} · {record_title(record).splitlines()[0]}",
+            frame,
+            frame_maps(record, relevance)[state.image].heat,
+            record,
+            relevance,
+        )
     except OWN_ERRORS as error:
-        frame = record_frames(record)[state.image] if record else source.picture(state.frame)[0] if isinstance(source, Live) else Image.new("RGB", (336, 168), "grey")
-        return Panel(f"{name} · {state.method} · refused", frame, np.zeros((frame.height, frame.width)), record, None, reason_of(error))
+        frame = (
+            record_frames(record)[state.image]
+            if record
+            else source.picture(state.frame)[0]
+            if isinstance(source, Live)
+            else Image.new("RGB", (336, 168), "grey")
+        )
+        return Panel(
+            f"{name} · {state.method} · refused",
+            frame,
+            np.zeros((frame.height, frame.width)),
+            record,
+            None,
+            reason_of(error),
+        )
 
+# %% ../nbs/19_views.ipynb #c2a97ce2
 def panels(
     source: Recorded | Live,
     state: State,
-) -> list[Panel]: # one, or two to be compared
+) -> list[Panel]:  # one, or two to be compared
     "The panels of a view. Raises ValueError for an unknown view."
-    if state.view not in VIEWS: raise ValueError(f"view {state.view!r} is not one of {', '.join(VIEWS)}")
+    if state.view not in VIEWS:
+        raise ValueError(f"view {state.view!r} is not one of {', '.join(VIEWS)}")
     first = panel(source, state)
-    if state.view == "methods": return [first, panel(source, replace(state, method=state.other_method, language_layers=None, vision_layers=None, head=None))]
-    if state.view == "frames": return [first, panel(source, replace(state, frame=state.other_frame))]
+    if state.view == "methods":
+        return [
+            first,
+            panel(
+                source, replace(state, method=state.other_method, language_layers=None, vision_layers=None, head=None)
+            ),
+        ]
+    if state.view == "frames":
+        return [first, panel(source, replace(state, frame=state.other_frame))]
     return [first, panel(source, state, state.twin)] if state.view == "twin" else [first]
 
 # %% ../nbs/19_views.ipynb #00000015
 @dataclass(frozen=True)
 class Pick:
     "A patch or a token with its partners."
-    kind: str               # what was clicked: "patch" or "token"
-    tile: int               # of the image
-    patch: int | None       # the clicked patch; None for a token
-    token: int              # in the tile
-    patches: tuple[int, ...]# the four patches of that token, in the order of mlp1's channel blocks
-    position: int | None    # of the token in the sequence, where the record knows it
 
+    kind: str  # what was clicked: "patch" or "token"
+    tile: int  # of the image
+    patch: int | None  # the clicked patch; None for a token
+    token: int  # in the tile
+    patches: tuple[int, ...]  # the four patches of that token, in the order of mlp1's channel blocks
+    position: int | None  # of the token in the sequence, where the record knows it
+
+# %% ../nbs/19_views.ipynb #2043a7e2
 def pick(
-    record: dict,   # see `experiment.payload`
-    kind: str,      # "patch" or "token"
-    tile: int,      # of the image
-    index: int,     # row-major in the tile
-    image: int = 0, # of several in one prompt
+    record: dict,  # see `experiment.payload`
+    kind: str,  # "patch" or "token"
+    tile: int,  # of the image
+    index: int,  # row-major in the tile
+    image: int = 0,  # of several in one prompt
 ) -> Pick:
     "Raises ValueError for something that does not exist, with what does."
-    tokens, (tiles, n) = record["interleaver"]["token_patches"], (record["interleaver"]["num_patches_list"][image], record["interleaver"]["tokens_per_patch"])
+    tokens, (tiles, n) = (
+        record["interleaver"]["token_patches"],
+        (record["interleaver"]["num_patches_list"][image], record["interleaver"]["tokens_per_patch"]),
+    )
     count = {"patch": 4 * n, "token": n}.get(kind)
-    if count is None: raise ValueError(f"a pick is a patch or a token, not {kind!r}")
-    if not (0 <= tile < tiles and 0 <= index < count): raise ValueError(f"{kind} {index} of tile {tile} does not exist: there are {tiles} tiles of {count}")
+    if count is None:
+        raise ValueError(f"a pick is a patch or a token, not {kind!r}")
+    if not (0 <= tile < tiles and 0 <= index < count):
+        raise ValueError(f"{kind} {index} of tile {tile} does not exist: there are {tiles} tiles of {count}")
     token = index if kind == "token" else int((tokens == index).any(-1).nonzero()[0, 0])
     mask = record["interleaver"]["selected_mask"]
-    position = None if mask is None else int(image_positions(mask[0], record["interleaver"]["num_patches_list"], n)[image][tile, token])
+    position = (
+        None
+        if mask is None
+        else int(image_positions(mask[0], record["interleaver"]["num_patches_list"], n)[image][tile, token])
+    )
     return Pick(kind, tile, index if kind == "patch" else None, token, tuple(tokens[token].tolist()), position)
 
+# %% ../nbs/19_views.ipynb #4cfa0116
 def pick_text(
     found: Pick,
-    relevance: Relevance | None, # None: no numbers
-    side: int,                   # patches along a tile
-    image: int = 0,              # of several in one prompt
-) -> str:                        # one line
+    relevance: Relevance | None,  # None: no numbers
+    side: int,  # patches along a tile
+    image: int = 0,  # of several in one prompt
+) -> str:  # one line
     "A pick in words, with its relevance and its share of the map."
-    at = lambda patch: f"({patch // side}, {patch % side})"
-    number = lambda values, i: "" if relevance is None else f" = {values[image][found.tile].flatten()[i]:.3g}"
-    shares = "" if relevance is None else f" · {100 * sum(relevance.patches[image][found.tile].flatten()[p].item() for p in found.patches) / max(sum(x.sum().item() for x in relevance.patches), 1e-300):.1f} % of the map in its patches"
-    own = "" if found.patch is None else f"patch {at(found.patch)}{number(relevance and relevance.patches, found.patch)} belongs to "
+
+    def at(patch):
+        return f"({patch // side}, {patch % side})"
+
+    def number(values, i):
+        return "" if relevance is None else f" = {values[image][found.tile].flatten()[i]:.3g}"
+
+    shares = (
+        ""
+        if relevance is None
+        else f" · {100 * sum(relevance.patches[image][found.tile].flatten()[p].item() for p in found.patches) / max(sum(x.sum().item() for x in relevance.patches), 1e-300):.1f} % of the map in its patches"
+    )
+    own = (
+        ""
+        if found.patch is None
+        else f"patch {at(found.patch)}{number(relevance and relevance.patches, found.patch)} belongs to "
+    )
     where = "" if found.position is None else f" at position {found.position}"
-    return (f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, made of the patches "
-            + " ".join(f"{at(p)}{number(relevance and relevance.patches, p)}" for p in found.patches) + shares)
+    return (
+        f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, made of the patches "
+        + " ".join(f"{at(p)}{number(relevance and relevance.patches, p)}" for p in found.patches)
+        + shares
+    )
 
 # %% ../nbs/19_views.ipynb #00000019
 def display(
-    heats: list[np.ndarray],               # raw maps ≥ 0
-    threshold: float = 0.0,                # of full colour
-    one_scale: bool = False,               # the maps share their full colour
-) -> tuple[list[np.ndarray], list[float]]: # values in [0, 1], and the raw value of full colour of each
+    heats: list[np.ndarray],  # raw maps ≥ 0
+    threshold: float = 0.0,  # of full colour
+    one_scale: bool = False,  # the maps share their full colour
+) -> tuple[list[np.ndarray], list[float]]:  # values in [0, 1], and the raw value of full colour of each
     "The maps on the display scale. An empty map stays empty."
-    if not 0 <= threshold <= 1: raise ValueError(f"the threshold is a share of full colour in [0, 1], got {threshold}")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"the threshold is a share of full colour in [0, 1], got {threshold}")
     tops = [limits(h)[1] for h in heats]
-    if one_scale: tops = [max(tops)] * len(tops)
+    if one_scale:
+        tops = [max(tops)] * len(tops)
     shown = [np.clip(h / top, 0, 1) if top else np.zeros_like(h) for h, top in zip(heats, tops)]
     return [np.where(n >= threshold, n, 0) for n in shown], tops
 
 # %% ../nbs/19_views.ipynb #0000001c
-WIDTH, PAD, BELOW = 840, 10, 208             # px; the chart row's height
-COLOURS = ("#0072b2", "#d55e00")             # of the first and the second panel, safe for colour-blind readers (Okabe & Ito)
-SMALL, TEXT = 9.7, 11.1                      # px: 7 and 8 points at 100 dpi
+WIDTH, PAD, BELOW = 840, 10, 208  # px; the chart row's height
+COLOURS = ("#0072b2", "#d55e00")  # of the first and the second panel, safe for colour-blind readers (Okabe & Ito)
+SMALL, TEXT = 9.7, 11.1  # px: 7 and 8 points at 100 dpi
 
+# %% ../nbs/19_views.ipynb #4847ec0e
 def frame_boxes(
-    sizes: list[tuple[int, int]], # (W, H) of the pictures side by side
-) -> tuple[list[tuple[float, float, float, float]], float]: # x, y, w, h of each in px of the figure, and where the row ends
+    sizes: list[tuple[int, int]],  # (W, H) of the pictures side by side
+) -> tuple[
+    list[tuple[float, float, float, float]], float
+]:  # x, y, w, h of each in px of the figure, and where the row ends
     "Where the pictures of a row lie."
     each = (WIDTH - PAD * (len(sizes) + 1)) / len(sizes)
     wide = [min(each, 440 * w / h) for w, h in sizes]
-    boxes = [(PAD + i * (each + PAD), 24.0, across, across * h / w) for i, ((w, h), across) in enumerate(zip(sizes, wide))]
+    boxes = [
+        (PAD + i * (each + PAD), 24.0, across, across * h / w) for i, ((w, h), across) in enumerate(zip(sizes, wide))
+    ]
     return boxes, max(y + h for _, y, _, h in boxes)
 
+# %% ../nbs/19_views.ipynb #889351cd
 def _heading(fig, box, text):
     "A line above a box, cut to its width."
-    x, y, w, _ = box; n = int(w / 6)
-    fig.words(x, y - 5, text if len(text) <= n else text[:n - 1] + "…", TEXT)
+    x, y, w, _ = box
+    n = int(w / 6)
+    fig.words(x, y - 5, text if len(text) <= n else text[: n - 1] + "…", TEXT)
 
+# %% ../nbs/19_views.ipynb #b54146ec
 def _legend(fig, x, y, w, top, what, palette):
     "The palette with its two ends in raw units."
-    fig.picture((x, y, w, 8), colourise(np.linspace(0, 1, 128)[None], palette)); fig.rectangle(x, y, w, 8, edge="black")
-    fig.words(x + 2, y - 2, "0", SMALL); fig.words(x + w - 2, y - 2, f"{top:.3g} {what}" if top else "zero everywhere", SMALL, "rs")
+    fig.picture((x, y, w, 8), colourise(np.linspace(0, 1, 128)[None], palette))
+    fig.rectangle(x, y, w, 8, edge="black")
+    fig.words(x + 2, y - 2, "0", SMALL)
+    fig.words(x + w - 2, y - 2, f"{top:.3g} {what}" if top else "zero everywhere", SMALL, "rs")
 
 # %% ../nbs/19_views.ipynb #0000001e
 def _unit(p):
@@ -327,95 +472,174 @@ def _unit(p):
     held = {} if p.record is None or p.relevance is None else p.record["maps"].get(kept_as(p.title.split(" · ")[1]), {})
     return f"{held.get('unit', 'relevance')} per pixel"
 
+# %% ../nbs/19_views.ipynb #560c117e
 def _coloured(fig, box, frame, values, state):
     "A frame under its display values; what the box cannot show is not coloured."
     height, width = (min(round(fig.scale * room), size) for room, size in zip(box[:1:-1], values.shape))
-    fig.picture(box, np.asarray(overlay(nearest(np.asarray(frame), height, width), nearest(values, height, width), state.alpha, state.palette, how="none")))
+    fig.picture(
+        box,
+        np.asarray(
+            overlay(
+                nearest(np.asarray(frame), height, width),
+                nearest(values, height, width),
+                state.alpha,
+                state.palette,
+                how="none",
+            )
+        ),
+    )
     fig.rectangle(*box, edge="black")
 
+# %% ../nbs/19_views.ipynb #9d1305f5
 def _mark(fig, box, p, state):
     "Boxes of the picked patch and token."
-    if state.pick is None or p.record is None: return
+    if state.pick is None or p.record is None:
+        return
     found = pick(p.record, *state.pick, state.image)
     cells = patch_boxes(layouts(p.record)[state.image])[found.tile].reshape(-1, 4) * box[2] / p.frame.width
     for patch in found.patches:
         x0, y0, x1, y1 = cells[patch]
-        fig.rectangle(box[0] + x0, box[1] + y0, x1 - x0, y1 - y0, edge="white", width=3.5 if patch == found.patch else 1.4)
+        fig.rectangle(
+            box[0] + x0, box[1] + y0, x1 - x0, y1 - y0, edge="white", width=3.5 if patch == found.patch else 1.4
+        )
 
+# %% ../nbs/19_views.ipynb #4bfc8983
 def _way(fig, box, p, camera):
     "Way-points where the camera sees them."
     size = p.frame.height, p.frame.width
     for key, shape, fill in (("pred_route", "o", "cyan"), ("pred_speed_wps", "D", "white")):
         points = p.record["outputs"][key]
-        if points is None: continue
-        at = camera.project(points[0], size); at = at[visible(at, size)]
-        if len(at): fig.marks(np.array(box[:2]) + np.asarray(at) * box[2] / p.frame.width, shape, 4.5, fill, "black", .7)
+        if points is None:
+            continue
+        at = camera.project(points[0], size)
+        at = at[visible(at, size)]
+        if len(at):
+            fig.marks(np.array(box[:2]) + np.asarray(at) * box[2] / p.frame.width, shape, 4.5, fill, "black", 0.7)
 
+# %% ../nbs/19_views.ipynb #bb34e707
 def _picture(fig, box, p, values, top, state, camera):
     "One frame with its map, points, picks, legend and title."
     x, y, w, h = box
-    _coloured(fig, box, p.frame, values, state); _heading(fig, box, p.title)
-    if state.points and camera and p.record is not None: _way(fig, box, p, camera)
+    _coloured(fig, box, p.frame, values, state)
+    _heading(fig, box, p.title)
+    if state.points and camera and p.record is not None:
+        _way(fig, box, p, camera)
     _mark(fig, box, p, state)
     if p.refused:
-        lines = textwrap.wrap(p.refused, int(w / 7)); high, wide = 14 * len(lines) + 10, max(map(len, lines)) * 6.6 + 10
-        fig.rectangle(x + (w - wide) / 2, y + (h - high) / 2, wide, high, fill=(0, 0, 0, .75)); fig.words(x + w / 2, y + h / 2, "\n".join(lines), TEXT, "mm", "white"); return
-    _legend(fig, x, y + h + 14, w * .8, top, f"{_unit(p)} = full colour", state.palette)
-    fig.words(x, y + h + 34, f"raw sum {p.heat.sum():.4g}" + (f" · drawn from {100 * state.threshold:.0f} % of full colour" if state.threshold else ""), SMALL)
+        lines = textwrap.wrap(p.refused, int(w / 7))
+        high, wide = 14 * len(lines) + 10, max(map(len, lines)) * 6.6 + 10
+        fig.rectangle(x + (w - wide) / 2, y + (h - high) / 2, wide, high, fill=(0, 0, 0, 0.75))
+        fig.words(x + w / 2, y + h / 2, "\n".join(lines), TEXT, "mm", "white")
+        return
+    _legend(fig, x, y + h + 14, w * 0.8, top, f"{_unit(p)} = full colour", state.palette)
+    fig.words(
+        x,
+        y + h + 34,
+        f"raw sum {p.heat.sum():.4g}"
+        + (f" · drawn from {100 * state.threshold:.0f} % of full colour" if state.threshold else ""),
+        SMALL,
+    )
 
 # %% ../nbs/19_views.ipynb #c4a27501
 def _chart(fig, box, title, left=True):
     "A chart's title and its two lines."
     x, y, w, h = box
-    fig.words(x + w / 2, y - 5, title, TEXT, "ms"); fig.line([(x, y), (x, y + h)], "black")
-    if left: fig.line([(x, y + h), (x + w, y + h)], "black")
+    fig.words(x + w / 2, y - 5, title, TEXT, "ms")
+    fig.line([(x, y), (x, y + h)], "black")
+    if left:
+        fig.line([(x, y + h), (x + w, y + h)], "black")
 
+# %% ../nbs/19_views.ipynb #87a565a4
 def _ticks(fig, box, ends, values, down=False):
     "Numbers below a chart, or on its left when `down`; `ends` are the values at the chart's own ends."
     x, y, w, h = box
     for v in values:
-        share = (v - ends[0]) / (ends[1] - ends[0]); text = f"{v:g}".replace("-", "−")
-        if down: at = y + h - share * h; fig.line([(x - 3, at), (x, at)], "black"); fig.words(x - 5, at, text, SMALL, "rm")
-        else: at = x + share * w; fig.line([(at, y + h), (at, y + h + 3)], "black"); fig.words(at, y + h + 13, text, SMALL, "ms")
+        share = (v - ends[0]) / (ends[1] - ends[0])
+        text = f"{v:g}".replace("-", "−")
+        if down:
+            at = y + h - share * h
+            fig.line([(x - 3, at), (x, at)], "black")
+            fig.words(x - 5, at, text, SMALL, "rm")
+        else:
+            at = x + share * w
+            fig.line([(at, y + h), (at, y + h + 3)], "black")
+            fig.words(at, y + h + 13, text, SMALL, "ms")
 
+# %% ../nbs/19_views.ipynb #06d04b90
 def _flow(fig, box, p, colour):
     "Sums at every stage, written beside their bars."
-    x, y, w, h = box; sums = p.relevance.stages; step, most = h / len(sums), max(sums.values()) * 1.45 or 1
+    x, y, w, h = box
+    sums = p.relevance.stages
+    step, most = h / len(sums), max(sums.values()) * 1.45 or 1
     for i, (name, v) in enumerate(sums.items()):
-        middle = y + (i + .5) * step
-        fig.rectangle(x, middle - .4 * step, w * v / most, .8 * step, fill=colour); fig.words(x - 5, middle, name, SMALL, "rm"); fig.words(x + w * v / most + 4, middle, f"{v:.3g}", SMALL, "lm")
+        middle = y + (i + 0.5) * step
+        fig.rectangle(x, middle - 0.4 * step, w * v / most, 0.8 * step, fill=colour)
+        fig.words(x - 5, middle, name, SMALL, "rm")
+        fig.words(x + w * v / most + 4, middle, f"{v:.3g}", SMALL, "lm")
     _chart(fig, box, "sum of relevance", left=False)
 
+# %% ../nbs/19_views.ipynb #76dec5ce
 def _above(fig, box, shown):
     "Way-points from above: x ahead is up, y right is right."
-    found = [(np.asarray(p.record["outputs"][key][0], float)[:, ::-1], key == "pred_route", colour) for p, colour in shown for key in ("pred_route", "pred_speed_wps") if p.record["outputs"][key] is not None]
+    found = [
+        (np.asarray(p.record["outputs"][key][0], float)[:, ::-1], key == "pred_route", colour)
+        for p, colour in shown
+        for key in ("pred_route", "pred_speed_wps")
+        if p.record["outputs"][key] is not None
+    ]
     _chart(fig, box, "way-points from above, m")
-    if not found: return
-    every = np.concatenate([points for points, *_ in found] + [[[0, 0]]]); (low, near), (high, far) = every.min(0), every.max(0) * 1.05
-    low, high, near, far = min(low, -2), max(high, 2), min(near, -.05 * max(far, 1)), max(far, 1)
-    x, y, w, h = box; place = lambda points: np.stack([x + (points[:, 0] - low) / (high - low) * w, y + h - (points[:, 1] - near) / (far - near) * h], 1)
-    fig.line(place(np.array([[low, 0], [high, 0]])), "grey", .7)
-    for points, route, colour in found:
-        if route: fig.line(place(points), colour)
-        fig.marks(place(points), "o" if route else "D", 3.5 if route else 5.5, colour if route else "white", colour)
-    for ends, down in (((low, high), False), ((near, far), True)): _ticks(fig, box, ends, [v for v in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*ends) if ends[0] <= v <= ends[1]], down)
+    if not found:
+        return
+    every = np.concatenate([points for points, *_ in found] + [[[0, 0]]])
+    (low, near), (high, far) = every.min(0), every.max(0) * 1.05
+    low, high, near, far = min(low, -2), max(high, 2), min(near, -0.05 * max(far, 1)), max(far, 1)
+    x, y, w, h = box
 
+    def place(points):
+        across = x + (points[:, 0] - low) / (high - low) * w
+        up = y + h - (points[:, 1] - near) / (far - near) * h
+        return np.stack([across, up], 1)
+
+    fig.line(place(np.array([[low, 0], [high, 0]])), "grey", 0.7)
+    for points, route, colour in found:
+        if route:
+            fig.line(place(points), colour)
+        fig.marks(place(points), "o" if route else "D", 3.5 if route else 5.5, colour if route else "white", colour)
+    for ends, down in (((low, high), False), ((near, far), True)):
+        _ticks(
+            fig,
+            box,
+            ends,
+            [v for v in MaxNLocator(4, steps=[1, 2, 5, 10]).tick_values(*ends) if ends[0] <= v <= ends[1]],
+            down,
+        )
+
+# %% ../nbs/19_views.ipynb #598a2ea5
 def _shares(fig, box, shown, image):
     "Share of every tile."
     x, y, w, h = box
     for i, (p, colour) in enumerate(shown):
-        sums = p.relevance.patches[image].flatten(1).sum(-1); across = w / len(sums); wide = .8 * across / len(shown)
-        for tile, share in enumerate((sums / sums.sum()).tolist()): fig.rectangle(x + across * (tile + .1) + i * wide, y + h * (1 - share), wide, h * share, fill=colour)
-    _chart(fig, box, "share of each tile"); _ticks(fig, box, (-.5, len(sums) - .5), range(len(sums))); _ticks(fig, box, (0, 1), (0, .5, 1), down=True)
+        sums = p.relevance.patches[image].flatten(1).sum(-1)
+        across = w / len(sums)
+        wide = 0.8 * across / len(shown)
+        for tile, share in enumerate((sums / sums.sum()).tolist()):
+            fig.rectangle(x + across * (tile + 0.1) + i * wide, y + h * (1 - share), wide, h * share, fill=colour)
+    _chart(fig, box, "share of each tile")
+    _ticks(fig, box, (-0.5, len(sums) - 0.5), range(len(sums)))
+    _ticks(fig, box, (0, 1), (0, 0.5, 1), down=True)
 
+# %% ../nbs/19_views.ipynb #5c6d13a1
 def _charts(fig, y, shown, state):
     "The row below the maps."
     answered, known = [s for s in shown if s[0].relevance], [s for s in shown if s[0].record]
     width = (WIDTH - PAD) / (len(shown) + 2)
     for i, (p, colour) in enumerate(shown):
-        if p.relevance: _flow(fig, (PAD + i * width + 75, y, width - 90, 130), p, colour)
-    if known: _above(fig, (PAD + len(shown) * width + 30, y, width - 45, 130), known)
-    if answered: _shares(fig, (PAD + (len(shown) + 1) * width + 25, y, width - 40, 130), answered, state.image)
+        if p.relevance:
+            _flow(fig, (PAD + i * width + 75, y, width - 90, 130), p, colour)
+    if known:
+        _above(fig, (PAD + len(shown) * width + 30, y, width - 45, 130), known)
+    if answered:
+        _shares(fig, (PAD + (len(shown) + 1) * width + 25, y, width - 40, 130), answered, state.image)
 
 # %% ../nbs/19_views.ipynb #c4a27505
 def _tiles(fig, boxes, p, state):
@@ -426,30 +650,45 @@ def _tiles(fig, boxes, p, state):
     for i, (box, place, values) in enumerate(zip(boxes, layout.boxes, flat.reshape(parts.shape))):
         tile = p.frame.resize((layout.tile, layout.tile), Image.Resampling.BICUBIC, box=tuple(place))
         _coloured(fig, box, tile, values.repeat(layout.patch, 0).repeat(layout.patch, 1), state)
-        _heading(fig, box, f"tile {i}" + (" (thumbnail)" if layout.thumbnail and i == layout.n_tiles - 1 else "") + f" · sum {sums[i]:.3g}")
+        _heading(
+            fig,
+            box,
+            f"tile {i}"
+            + (" (thumbnail)" if layout.thumbnail and i == layout.n_tiles - 1 else "")
+            + f" · sum {sums[i]:.3g}",
+        )
 
+# %% ../nbs/19_views.ipynb #ae87eb6f
 def tile_grid_boxes(
-    count: int, # tiles
-) -> tuple[list[tuple[float, float, float, float]], float]: # x, y, w, h in px of the figure, and where they end
+    count: int,  # tiles
+) -> tuple[list[tuple[float, float, float, float]], float]:  # x, y, w, h in px of the figure, and where they end
     "Square tiles in rows of up to four."
-    columns = min(count, 4); side = min((WIDTH - PAD * (columns + 1)) / columns, 400)
+    columns = min(count, 4)
+    side = min((WIDTH - PAD * (columns + 1)) / columns, 400)
     boxes = [(PAD + i % columns * (side + PAD), 24 + i // columns * (side + 24), side, side) for i in range(count)]
     return boxes, boxes[-1][1] + side
 
+# %% ../nbs/19_views.ipynb #beb9722b
 def draw(
     source: Recorded | Live,
     state: State,
-    shown: list[Panel] | None = None, # of `panels`, when they are known
-    scale: float = 1,                 # of every length; 1 is 840 px wide
+    shown: list[Panel] | None = None,  # of `panels`, when they are known
+    scale: float = 1,  # of every length; 1 is 840 px wide
 ) -> Canvas:
     "The figure of a state."
     shown = panels(source, state) if shown is None else shown
     tiles = state.view == "tiles" and shown[0].relevance
-    boxes, end = tile_grid_boxes(len(shown[0].relevance.patches[state.image])) if tiles else frame_boxes([p.frame.size for p in shown])
+    boxes, end = (
+        tile_grid_boxes(len(shown[0].relevance.patches[state.image]))
+        if tiles
+        else frame_boxes([p.frame.size for p in shown])
+    )
     fig = Canvas(WIDTH, round(end) + BELOW, scale)
-    if tiles: _tiles(fig, boxes, shown[0], state)
+    if tiles:
+        _tiles(fig, boxes, shown[0], state)
     else:
         values, tops = display([p.heat for p in shown], state.threshold, state.one_scale)
-        for box, p, v, top in zip(boxes, shown, values, tops): _picture(fig, box, p, v, top, state, source.camera)
+        for box, p, v, top in zip(boxes, shown, values, tops):
+            _picture(fig, box, p, v, top, state, source.camera)
     _charts(fig, end + 60, list(zip(shown, COLOURS)), state)
     return fig

@@ -8,18 +8,17 @@ __all__ = ['VisionRelevance', 'vision_relevance']
 # %% ../nbs/08_vision.ipynb #00000002
 from collections.abc import Sequence
 from dataclasses import dataclass
-
 import torch
-
 from .language import roll
 
 # %% ../nbs/08_vision.ipynb #00000005
 @dataclass(frozen=True)
 class VisionRelevance:
     "What reached the bottom of the vision tower."
+
     patches: torch.Tensor  # (T, P) relevance of every patch, row-major
-    cls: torch.Tensor      # (T,) relevance that ended on CLS, in no patch
-    trace: torch.Tensor    # (1 + layers used, T, 1 + P): the seed, then after every layer from the top down; CLS first
+    cls: torch.Tensor  # (T,) relevance that ended on CLS, in no patch
+    trace: torch.Tensor  # (1 + layers used, T, 1 + P): the seed, then after every layer from the top down; CLS first
 
     @property
     def cls_share(self) -> torch.Tensor:  # (T,) between 0 and 1; 0 for a tile without relevance
@@ -28,16 +27,20 @@ class VisionRelevance:
 
 # %% ../nbs/08_vision.ipynb #00000006
 def vision_relevance(
-    patch_relevance: torch.Tensor,                # (T, P) at the top of the tower
-    cams: Sequence[torch.Tensor],                 # Ā of every layer, layer 0 first: (T, 1 + P, 1 + P), CLS at index 0
-    residual_alpha: float = 1.0,                  # α: weight of what stays in place
-    temperature: float = 1.0,                     # τ: below 1 sharpens the rows of Ā, above 1 flattens
+    patch_relevance: torch.Tensor,  # (T, P) at the top of the tower
+    cams: Sequence[torch.Tensor],  # Ā of every layer, layer 0 first: (T, 1 + P, 1 + P), CLS at index 0
+    residual_alpha: float = 1.0,  # α: weight of what stays in place
+    temperature: float = 1.0,  # τ: below 1 sharpens the rows of Ā, above 1 flattens
     layers: slice | Sequence[int] | None = None,  # layers that take part; None: all
 ) -> VisionRelevance:
     "Roll each tile's relevance down its own attention. Raises ValueError when tiles or patches do not match."
     T, P = patch_relevance.shape
     if odd := [i for i, c in enumerate(cams) if c.shape != (T, 1 + P, 1 + P)]:
-        raise ValueError(f"vision layer {odd[0]} has {tuple(cams[odd[0]].shape)}, "
-                         f"but {T} tiles of {P} patches and a CLS token need {(T, 1 + P, 1 + P)}")
-    trace = roll(torch.cat([patch_relevance.new_zeros(T, 1), patch_relevance], -1), cams, residual_alpha, temperature, layers)
+        raise ValueError(
+            f"vision layer {odd[0]} has {tuple(cams[odd[0]].shape)}, "
+            f"but {T} tiles of {P} patches and a CLS token need {(T, 1 + P, 1 + P)}"
+        )
+    trace = roll(
+        torch.cat([patch_relevance.new_zeros(T, 1), patch_relevance], -1), cams, residual_alpha, temperature, layers
+    )
     return VisionRelevance(trace[-1, :, 1:], trace[-1, :, 0], trace)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -21,90 +20,133 @@ from safetensors import SafetensorError, safe_open
 class ModelError(ValueError):
     "A model that cannot be found, read or used; the message names it and the remedy."
 
+# %% ../nbs/01_weights.ipynb #92edcf45
 class Weight(NamedTuple):
     "A tensor in a file: its shape is known, its values are read when asked for."
-    shape: tuple[int, ...]           # of the tensor
-    read: Callable[[], torch.Tensor] # gives the values
-    own: bool = False                # reading gives memory of its own, which a parameter may keep; otherwise the values are copied
 
+    shape: tuple[int, ...]  # of the tensor
+    read: Callable[[], torch.Tensor]  # gives the values
+    own: bool = False  # reading gives memory of its own, which a parameter may keep; otherwise the values are copied
+
+# %% ../nbs/01_weights.ipynb #3fd42359
 def safetensors_weights(
-    paths: Iterable[Path], # one file, or the shards of one checkpoint
-) -> dict[str, Weight]:    # by name
+    paths: Iterable[Path],  # one file, or the shards of one checkpoint
+) -> dict[str, Weight]:  # by name
     "The weights of safetensors files. Raises ModelError for a damaged file."
     found = {}
     for path in paths:
-        try: file = safe_open(path, "pt")
-        except (OSError, SafetensorError) as error: raise ModelError(f"{path}: not a readable safetensors file ({error}); copy or save the model again") from None
-        found |= {k: Weight(tuple(file.get_slice(k).get_shape()), partial(file.get_tensor, k), own=True) for k in file.keys()}
+        try:
+            file = safe_open(path, "pt")
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{path}: not a readable safetensors file ({error}); copy or save the model again"
+            ) from None
+        found |= {
+            k: Weight(tuple(file.get_slice(k).get_shape()), partial(file.get_tensor, k), own=True) for k in file.keys()
+        }
     return found
 
+# %% ../nbs/01_weights.ipynb #035b7399
 def torch_weights(
-    path: Path,         # of `torch.save`
-) -> dict[str, Weight]: # by name
+    path: Path,  # of `torch.save`
+) -> dict[str, Weight]:  # by name
     "The weights of a `.pt` file, memory-mapped; code in the pickle never runs. Raises ModelError for a damaged file or one with other contents."
-    try: state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except FileNotFoundError: raise ModelError(f"{path}: no such file") from None
+    try:
+        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:160]
-        raise ModelError(f"{path}: not a readable checkpoint ({reason}); expected a dictionary of tensors written by torch.save, without code; "
-                         "copy it again, or convert an old file with torch.save") from None
-    other = [k for k, v in state.items() if not torch.is_tensor(v)] if isinstance(state, dict) else [type(state).__name__]
-    if other: raise ModelError(f"{path}: holds {', '.join(map(str, other[:5]))} beside or instead of tensors; expected the model's state dict alone")
+        raise ModelError(
+            f"{path}: not a readable checkpoint ({reason}); expected a dictionary of tensors written by torch.save, without code; "
+            "copy it again, or convert an old file with torch.save"
+        ) from None
+    other = (
+        [k for k, v in state.items() if not torch.is_tensor(v)] if isinstance(state, dict) else [type(state).__name__]
+    )
+    if other:
+        raise ModelError(
+            f"{path}: holds {', '.join(map(str, other[:5]))} beside or instead of tensors; expected the model's state dict alone"
+        )
     return {k: Weight(tuple(v.shape), v.detach) for k, v in state.items()}
 
 # %% ../nbs/01_weights.ipynb #00000008
 class WeightsError(ModelError):
     "Weights that do not fit; `problems` holds every difference, the message the first of them."
-    def __init__(self,
-        where: str,          # what errors call the source
-        model: str,          # what errors call the model
-        problems: list[str], # of `differences`
+
+    def __init__(
+        self,
+        where: str,  # what errors call the source
+        model: str,  # what errors call the model
+        problems: list[str],  # of `differences`
     ):
         self.problems = problems
         more = f"; … and {len(problems) - 10} more" if len(problems) > 10 else ""
         super().__init__(f"{where}: {len(problems)} weights do not fit {model!r}: {'; '.join(problems[:10])}{more}")
 
+# %% ../nbs/01_weights.ipynb #bb2edb20
 def differences(
-    expected: Mapping[str, tuple[int, ...]], # shapes the model wants
-    given: Mapping[str, tuple[int, ...]],    # shapes in the file
-) -> list[str]:                              # sorted, empty when everything fits
+    expected: Mapping[str, tuple[int, ...]],  # shapes the model wants
+    given: Mapping[str, tuple[int, ...]],  # shapes in the file
+) -> list[str]:  # sorted, empty when everything fits
     "Everything missing, unexpected or of another shape, in words."
-    return sorted([f"missing {k}" for k in expected.keys() - given.keys()] + [f"unexpected {k}" for k in given.keys() - expected.keys()] +
-                  [f"{k} is {given[k]}, expected {expected[k]}" for k in expected.keys() & given.keys() if given[k] != expected[k]])
+    return sorted(
+        [f"missing {k}" for k in expected.keys() - given.keys()]
+        + [f"unexpected {k}" for k in given.keys() - expected.keys()]
+        + [
+            f"{k} is {given[k]}, expected {expected[k]}"
+            for k in expected.keys() & given.keys()
+            if given[k] != expected[k]
+        ]
+    )
 
+# %% ../nbs/01_weights.ipynb #377b9aa2
 def _finite(tensor):
     "No NaN and no infinity, without a copy of the whole."
     return all(part.sum(dtype=torch.float64).isfinite() for part in tensor.flatten().split(2**20))
 
+# %% ../nbs/01_weights.ipynb #687c966c
 @torch.no_grad()
 def fill(
-    model: nn.Module,                   # on any device; every parameter is replaced
-    weights: dict[str, Weight],         # by parameter name
-    where: str,                         # what errors call the source
-    name: str,                          # what errors call the model
-    dtype: torch.dtype = torch.float32, # of the parameters
-    tied: Iterable[str] = (),           # parameters that the model ties to others itself
+    model: nn.Module,  # on any device; every parameter is replaced
+    weights: dict[str, Weight],  # by parameter name
+    where: str,  # what errors call the source
+    name: str,  # what errors call the model
+    dtype: torch.dtype = torch.float32,  # of the parameters
+    tied: Iterable[str] = (),  # parameters that the model ties to others itself
 ) -> None:
     "Compare names and shapes, then read and place one weight after the other. Raises WeightsError, ModelError for values that are not finite."
     expected = {k: tuple(v.shape) for k, v in model.named_parameters(remove_duplicate=False) if k not in tied}
     problems = differences(expected, {k: w.shape for k, w in weights.items()})
-    if problems: raise WeightsError(where, name, problems)
+    if problems:
+        raise WeightsError(where, name, problems)
     for key, weight in weights.items():
-        try: tensor = weight.read()
-        except (OSError, RuntimeError, SafetensorError) as error: raise ModelError(f"{where}: {key} cannot be read ({error}); copy the file again") from None
-        if not _finite(tensor): raise ModelError(f"{where}: {key} holds values that are not finite (NaN or infinite); the checkpoint is damaged")
+        try:
+            tensor = weight.read()
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{where}: {key} cannot be read ({error}); copy the file again") from None
+        if not _finite(tensor):
+            raise ModelError(
+                f"{where}: {key} holds values that are not finite (NaN or infinite); the checkpoint is damaged"
+            )
         path, _, leaf = key.rpartition(".")
-        setattr(model.get_submodule(path), leaf, nn.Parameter(tensor.to(dtype, copy=not weight.own).contiguous(), requires_grad=False))
+        setattr(
+            model.get_submodule(path),
+            leaf,
+            nn.Parameter(tensor.to(dtype, copy=not weight.own).contiguous(), requires_grad=False),
+        )
 
 # %% ../nbs/01_weights.ipynb #0000000d
 def resize_positions(
-    positions: torch.Tensor, # (1, 1 + s², D)
-    side: int,               # new s: patches along a tile's side
-) -> torch.Tensor:           # (1, 1 + side², D), dtype as given
+    positions: torch.Tensor,  # (1, 1 + s², D)
+    side: int,  # new s: patches along a tile's side
+) -> torch.Tensor:  # (1, 1 + side², D), dtype as given
     "Bicubic interpolation of the position embeddings in float32. Raises ValueError when they are no square."
     old = round((positions.shape[1] - 1) ** 0.5)
-    if positions.ndim != 3 or old * old != positions.shape[1] - 1: raise ValueError(f"position embeddings {tuple(positions.shape)} are not (1, 1 + s², D)")
-    if old == side: return positions
+    if positions.ndim != 3 or old * old != positions.shape[1] - 1:
+        raise ValueError(f"position embeddings {tuple(positions.shape)} are not (1, 1 + s², D)")
+    if old == side:
+        return positions
     grid = positions[:, 1:].float().transpose(1, 2).unflatten(2, (old, old))
     grid = F.interpolate(grid, size=(side, side), mode="bicubic", align_corners=False)
     return torch.cat([positions[:, :1], grid.flatten(2).transpose(1, 2).to(positions.dtype)], 1)

@@ -9,108 +9,160 @@ __all__ = ['NARROW', 'BLOCK', 'WIDE', 'blocks', 'product', 'widened', 'factor_dt
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # %% ../nbs/10_wide.ipynb #a1d30c06
-NARROW, BLOCK = (torch.bfloat16, torch.float16), 1 << 22 # dtypes; numbers of a float32 temporary
+NARROW, BLOCK = (torch.bfloat16, torch.float16), 1 << 22  # dtypes; numbers of a float32 temporary
 
+# %% ../nbs/10_wide.ipynb #3cc21779
 def blocks(
-    length: int,        # rows
-    width: int,         # numbers a row
-    block: int = BLOCK, # numbers at a time
-) -> list[slice]:       # of the rows
+    length: int,  # rows
+    width: int,  # numbers a row
+    block: int = BLOCK,  # numbers at a time
+) -> list[slice]:  # of the rows
     "Rows of `width` numbers, as many at a time as fit a block."
     step = max(block // max(width, 1), 1)
     return [slice(i, i + step) for i in range(0, length, step)]
 
+# %% ../nbs/10_wide.ipynb #bd953dc2
 def product(
-    a: torch.Tensor,                  # (n, c) half precision
-    b: torch.Tensor,                  # (m, c)
-    bias: torch.Tensor | None = None, # (m,)
-    block: int = BLOCK,               # numbers of a temporary
-) -> torch.Tensor:                    # (n, m) like a
+    a: torch.Tensor,  # (n, c) half precision
+    b: torch.Tensor,  # (m, c)
+    bias: torch.Tensor | None = None,  # (m,)
+    block: int = BLOCK,  # numbers of a temporary
+) -> torch.Tensor:  # (n, m) like a
     "abᵀ + bias in float32, rounded once."
     out = a.new_empty(len(a), len(b))
     for columns in blocks(b.shape[0], b.shape[1], block):
         wide, shift = b[columns].float(), None if bias is None else bias[columns].float()
-        for rows in blocks(len(a), max(a.shape[1], len(wide)), block): out[rows, columns] = F.linear(a[rows].float(), wide, shift)
+        for rows in blocks(len(a), max(a.shape[1], len(wide)), block):
+            out[rows, columns] = F.linear(a[rows].float(), wide, shift)
     return out
 
 # %% ../nbs/10_wide.ipynb #a1d30c0a
 _aten = torch.ops.aten
-_flash, _flash_backward = _aten._scaled_dot_product_flash_attention_for_cpu.default, _aten._scaled_dot_product_flash_attention_for_cpu_backward.default
+_flash, _flash_backward = (
+    _aten._scaled_dot_product_flash_attention_for_cpu.default,
+    _aten._scaled_dot_product_flash_attention_for_cpu_backward.default,
+)
 
+# %% ../nbs/10_wide.ipynb #980dc6ff
 def _wide(t):
     "Half precision to float32, anything else as it is."
     return t.float() if isinstance(t, torch.Tensor) and t.dtype in NARROW else t
 
-def _of_sample(mask, b): return None if mask is None else _wide(mask if mask.ndim == 2 or len(mask) == 1 else mask[b:b + 1])
+# %% ../nbs/10_wide.ipynb #58056ed0
+def _of_sample(mask, b):
+    return None if mask is None else _wide(mask if mask.ndim == 2 or len(mask) == 1 else mask[b : b + 1])
 
+# %% ../nbs/10_wide.ipynb #d3881a50
 def _attention(q, k, v, dropout=0.0, causal=False, attn_mask=None, scale=None):
     "softmax(QKᵀ·scale + mask) V and the logarithms, laid out as the kernel does it."
     out, logs = torch.empty_like(q), q.new_empty(len(q), q.shape[2], q.shape[1], dtype=torch.float32).transpose(1, 2)
     for b in range(len(q)):
         at = slice(b, b + 1)
-        out[at], logs[at] = _flash(*(_wide(t[at]) for t in (q, k, v)), dropout, causal, attn_mask=_of_sample(attn_mask, b), scale=scale)
+        out[at], logs[at] = _flash(
+            *(_wide(t[at]) for t in (q, k, v)), dropout, causal, attn_mask=_of_sample(attn_mask, b), scale=scale
+        )
     return out, logs
 
+# %% ../nbs/10_wide.ipynb #400db00d
 def _attention_backward(grad, q, k, v, out, logs, dropout, causal, attn_mask=None, scale=None):
     "The gradients of q, k and v."
     grads = tuple(t.new_empty(len(t), t.shape[2], t.shape[1], t.shape[3]).transpose(1, 2) for t in (q, k, v))
     for b in range(len(q)):
         at = slice(b, b + 1)
-        wide = _flash_backward(*(_wide(t[at]) for t in (grad, q, k, v, out)), logs[at], dropout, causal, attn_mask=_of_sample(attn_mask, b), scale=scale)
-        for total, one in zip(grads, wide): total[at] = one
+        wide = _flash_backward(
+            *(_wide(t[at]) for t in (grad, q, k, v, out)),
+            logs[at],
+            dropout,
+            causal,
+            attn_mask=_of_sample(attn_mask, b),
+            scale=scale,
+        )
+        for total, one in zip(grads, wide):
+            total[at] = one
     return grads
 
 # %% ../nbs/10_wide.ipynb #a1d30c0c
 def _narrow(out, kind):
     "Float32 results in the dtype of the factors."
-    return tuple(_narrow(o, kind) for o in out) if isinstance(out, (tuple, list)) else out if out is None else out.to(kind)
+    return (
+        tuple(_narrow(o, kind) for o in out) if isinstance(out, (tuple, list)) else out if out is None else out.to(kind)
+    )
 
+# %% ../nbs/10_wide.ipynb #74a677c6
 def _whole(func):
     "`func` of widened tensors."
-    return lambda *args, **kwargs: _narrow(func(*map(_wide, args), **kwargs), next(a.dtype for a in args if isinstance(a, torch.Tensor)))
+    return lambda *args, **kwargs: _narrow(
+        func(*map(_wide, args), **kwargs), next(a.dtype for a in args if isinstance(a, torch.Tensor))
+    )
 
+# %% ../nbs/10_wide.ipynb #a6a5bc99
 def _addmm(c, a, b, beta=1, alpha=1):
     "A linear layer's, in blocks."
-    return product(a, b.mT, c) if c.ndim == 1 and c.shape[0] == b.shape[1] and beta == alpha == 1 else _whole(_aten.addmm.default)(c, a, b, beta=beta, alpha=alpha)
+    return (
+        product(a, b.mT, c)
+        if c.ndim == 1 and c.shape[0] == b.shape[1] and beta == alpha == 1
+        else _whole(_aten.addmm.default)(c, a, b, beta=beta, alpha=alpha)
+    )
 
+# %% ../nbs/10_wide.ipynb #6bf84914
 def _bmm(a, b):
     "One product after the other."
     out = a.new_empty(len(a), a.shape[1], b.shape[2])
-    for total, x, y in zip(out, a, b.mT): total.copy_(product(x, y))
+    for total, x, y in zip(out, a, b.mT):
+        total.copy_(product(x, y))
     return out
 
-WIDE: dict[Callable, Callable] = { # operations by what is done instead
-    _aten.mm.default: lambda a, b: product(a, b.mT), _aten.addmm.default: _addmm, _aten.bmm.default: _bmm,
-    _flash: _attention, _flash_backward: _attention_backward,
-    **{op: _whole(op) for op in (_aten.baddbmm.default, _aten.mv.default, _aten.addmv.default, _aten.dot.default, _aten.convolution.default, _aten.convolution_backward.default)}}
+# %% ../nbs/10_wide.ipynb #2547f19c
+WIDE: dict[Callable, Callable] = {  # operations by what is done instead
+    _aten.mm.default: lambda a, b: product(a, b.mT),
+    _aten.addmm.default: _addmm,
+    _aten.bmm.default: _bmm,
+    _flash: _attention,
+    _flash_backward: _attention_backward,
+    **{
+        op: _whole(op)
+        for op in (
+            _aten.baddbmm.default,
+            _aten.mv.default,
+            _aten.addmv.default,
+            _aten.dot.default,
+            _aten.convolution.default,
+            _aten.convolution_backward.default,
+        )
+    },
+}
 
+# %% ../nbs/10_wide.ipynb #0e42d43c
 class _Widened(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         first = args[0] if args else None
         instead = func if not (func in WIDE and first.dtype in NARROW and first.device.type == "cpu") else WIDE[func]
         return instead(*args, **(kwargs or {}))
 
-_INSIDE = ContextVar("inside widened", default=False)   # of this thread, as the mode is
 
+_INSIDE = ContextVar("inside widened", default=False)  # of this thread, as the mode is
+
+# %% ../nbs/10_wide.ipynb #faa30fac
 @contextmanager
-def widened() -> Iterator[None]: # a context
+def widened() -> Iterator[None]:  # a context
     "Inside this block half-precision products on the CPU are computed in float32. The backward pass belongs inside as well; outside it is right, and slow."
     before = _INSIDE.get()
     try:
         _INSIDE.set(True)
-        with torch.compiler.set_stance("force_eager"), _Widened(): yield  # compiled code may not see the mode
-    finally: _INSIDE.set(before)
+        with torch.compiler.set_stance("force_eager"), _Widened():
+            yield  # compiled code may not see the mode
+    finally:
+        _INSIDE.set(before)
 
+# %% ../nbs/10_wide.ipynb #ea83854a
 def factor_dtype(
-    t: torch.Tensor, # a factor
-) -> torch.dtype:    # float32 or wider, or the factor's own
+    t: torch.Tensor,  # a factor
+) -> torch.dtype:  # float32 or wider, or the factor's own
     "What code that rounds factors of its own rounds them to: on the CPU float32 or wider, but for bfloat16 outside `widened`; elsewhere the dtype as it is."
     own = t.device.type != "cpu" or t.dtype == torch.bfloat16 and not _INSIDE.get()
     return t.dtype if own else torch.promote_types(t.dtype, torch.float32)
-
