@@ -38,15 +38,15 @@ def missing() -> str:
 
 def stage(folder: Path) -> Path:
     "A folder like the repository's, with the chapter up to the cell that shows the explorer: the server may write what it likes."
-    (folder / "nbs").mkdir()
+    (folder / "nbs" / "12_explorer").mkdir(parents=True)
     (folder / "experiment").symlink_to(ROOT / "experiment")
-    nb = json.loads((NBS / "19_explorer.ipynb").read_text(encoding="utf-8"))
+    nb = json.loads((NBS / "12_explorer/03_explorer.ipynb").read_text(encoding="utf-8"))
     shows = next(i for i, cell in enumerate(nb["cells"]) if "".join(cell["source"]).startswith("e = explore("))
     nb["cells"] = nb["cells"][:shows + 1]
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = []
-    path = folder / "nbs" / "19_explorer.ipynb"
+    path = folder / "nbs" / "12_explorer/03_explorer.ipynb"
     path.write_text(json.dumps(nb), encoding="utf-8")
     return path
 

@@ -42,13 +42,14 @@ def lacking(function: Any, own: set[str]) -> list[str]:
 
 def main(names: list[str]) -> int:
     sys.path.insert(0, str(ROOT))
-    files = [p for p in sorted((ROOT / "experiment").glob("*.py")) if not p.name.startswith("_")]
+    files = [p for p in sorted((ROOT / "experiment").rglob("*.py")) if not p.name.startswith("_")]
     own = {n.name for p in files for n in ast.parse(p.read_text()).body if isinstance(n, ast.ClassDef)}
     count = 0
     for path in files:
         if names and path.stem not in names:
             continue
-        for name, function in exported(importlib.import_module(f"experiment.{path.stem}")).items():
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for name, function in exported(importlib.import_module(module)).items():
             if missing := lacking(function, own):
                 count += 1
                 print(f"{path.stem}.{name}: {', '.join(missing)}")

@@ -15,6 +15,7 @@ import nbformat
 from fastcore.docments import docments
 from latex2mathml.converter import convert
 from nbconvert import MarkdownExporter
+from run_tests import chosen
 
 ROOT = Path(__file__).parents[1]
 SITE = ROOT / "_docs"
@@ -70,6 +71,11 @@ class Formulas(list):
         return re.sub(r"⟦(\d+)⟧", formula, page)
 
 
+def page_of(path: Path) -> str:
+    "The name of a notebook's page: its path below nbs with a dash for the slash."
+    return "-".join(path.relative_to(ROOT / "nbs").with_suffix("").parts)
+
+
 def chapter(path: Path, pages: Path, formulas: Formulas) -> str:
     "One notebook as a page with its pictures; its title."
     nb = nbformat.read(path, as_version=4)
@@ -82,11 +88,11 @@ def chapter(path: Path, pages: Path, formulas: Formulas) -> str:
         else:
             silent = "#|echo:false" in marks(cell)
             cell.source = "" if silent else "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|"))
-    body, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": path.stem})
+    body, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": page_of(path)})
     for name, data in resources["outputs"].items():
         (pages / name).parent.mkdir(exist_ok=True)
         (pages / name).write_bytes(data)
-    (pages / f"{path.stem}.md").write_text(body.replace("```python\n\n```\n", ""), encoding="utf-8")
+    (pages / f"{page_of(path)}.md").write_text(body.replace("```python\n\n```\n", ""), encoding="utf-8")
     return next(line[2:].strip() for line in body.splitlines() if line.startswith("# "))
 
 
@@ -94,7 +100,7 @@ def kind(annotation) -> str:
     "A type as it is written."
     if annotation is inspect.Parameter.empty:
         return ""
-    return html.escape(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else re.sub(r"\b(typing|collections\.abc|torch|numpy|pathlib|experiment\.\w+)\.", "", str(annotation)))
+    return html.escape(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else re.sub(r"\b(typing|collections\.abc|torch|numpy|pathlib|experiment(?:\.\w+)+)\.", "", str(annotation)))
 
 
 def entry(name: str, thing) -> str:
@@ -136,15 +142,23 @@ def build() -> None:
     shutil.rmtree(pages.parent, ignore_errors=True)
     shutil.rmtree(SITE, ignore_errors=True)
     pages.mkdir(parents=True)
-    notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_"))
-    titles = {p.stem: chapter(p, pages, formulas) for p in notebooks}
-    modules = sorted(p.stem for p in (ROOT / "experiment").glob("*.py") if not p.stem.startswith("_"))
+    titles = {page_of(p): chapter(p, pages, formulas) for p in chosen([])}
+    package = ROOT / "experiment"
+    modules = sorted(".".join(p.relative_to(package).with_suffix("").parts) for p in package.rglob("*.py") if not p.stem.startswith("_"))
     for module in modules:
         api(module, pages)
     (pages / "site.css").write_text(CSS, encoding="utf-8")
     (pages / "iframe-worker.js").write_text(WORKER, encoding="utf-8")
     nav = ["  - Overview: index.md", "  - Chapters:"]
-    nav += [f"    - {json.dumps(stem.split('_')[0] + ' ' + title, ensure_ascii=False)}: {stem}.md" for stem, title in titles.items() if stem != "index"]
+    part = None
+    for page, title in titles.items():
+        if page == "index":
+            continue
+        folder, name = page.split("-", 1)
+        if folder != part:
+            part = folder
+            nav.append(f"    - {json.dumps(folder.replace('_', ' '))}:")
+        nav.append(f"      - {json.dumps(name.split('_')[0] + ' ' + title, ensure_ascii=False)}: {page}.md")
     nav += ["  - Functions:", *(f"    - {m}: api_{m}.md" for m in modules)]
     config = pages.parent / "mkdocs.yml"
     config.write_text(CONFIG.format(site=SITE, pages=pages, nav="\n".join(nav)), encoding="utf-8")

@@ -11,6 +11,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from PIL import Image
+from run_tests import chosen
 
 NBS = Path(__file__).parents[1] / "nbs"
 os.environ.setdefault("OMP_NUM_THREADS", "1")   # of the kernels: models this small only wait for each other on more
@@ -58,7 +59,7 @@ def run(path: Path, save: bool, slow: bool) -> tuple[str | None, int]:
     nb = nbformat.read(path, as_version=4)
     left = 0 if slow else spare(nb)
     try:
-        NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(NBS)}}).execute()
+        NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
     except CellExecutionError as error:
         return str(error), left
     if save:
@@ -73,16 +74,15 @@ if __name__ == "__main__":
     parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook, tidied")
     parser.add_argument("--slow", action="store_true", help="run the cells that are flagged slow as well; otherwise they keep their outputs")
     args = parser.parse_args()
-    known = sorted(p for p in NBS.glob("*.ipynb") if not p.name.startswith("_"))
-    paths = [p for p in known if not args.names or p.stem in args.names]
+    paths = chosen(args.names)
     if not paths:
-        sys.exit(f"no notebook named {args.names} in {NBS}; there are: {[p.stem for p in known]}")
+        sys.exit(f"no notebook named {args.names} in {NBS}; there are: {[str(p.relative_to(NBS)) for p in chosen([])]}")
     failed = 0
     for path in paths:
         start = time.perf_counter()
         error, left = run(path, args.save, args.slow)
         failed += error is not None
-        print(f"{path.name:45s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s{f', {left} slow left out' if left else ''}", flush=True)
+        print(f"{str(path.relative_to(NBS)):52s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s{f', {left} slow left out' if left else ''}", flush=True)
         if error:
             print(error, file=sys.stderr)
     print(f"{len(paths) - failed} passed, {failed} failed")

@@ -26,7 +26,7 @@ def sync_errors() -> list[str]:
         copy = Path(tmp) / "tree"
         ignore = shutil.ignore_patterns(".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints", ".*_cache", "_docs")
         shutil.copytree(ROOT, copy, ignore=ignore)
-        for module in (copy / "experiment").glob("*.py"):
+        for module in (copy / "experiment").rglob("*.py"):
             if module.name != "__init__.py":
                 module.unlink()
         env = os.environ | {"PYTHONPATH": str(copy)}
@@ -37,11 +37,17 @@ def sync_errors() -> list[str]:
                 return [f"{command[0]}: {done.stderr.strip()[-500:]}"]
         errors = []
         for folder, pattern, remedy in (("experiment", "*.py", "nbdev_export"), ("nbs", "*.ipynb", "nbdev_clean")):
-            here = {p.name: p.read_bytes() for p in (ROOT / folder).glob(pattern)}
-            made = {p.name: p.read_bytes() for p in (copy / folder).glob(pattern)}
+            here, made = ({str(p.relative_to(tree / folder)): p.read_bytes() for p in sorted((tree / folder).rglob(pattern))}
+                          for tree in (ROOT, copy))
             errors += [f"{folder}/{name} differs from what {remedy} makes: run {remedy} and commit" for name in sorted(here.keys() | made.keys())
                        if here.get(name) != made.get(name)]
         return errors
+
+
+def chosen(names: list[str]) -> list[Path]:
+    "The notebooks of these names (`02_frame/01_tiles`, `01_tiles` or `02_frame`), all for no names; in the order of reading."
+    found = sorted(p for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+    return [p for p in found if not names or {str(p.relative_to(ROOT / "nbs").with_suffix("")), p.stem, p.parent.name} & set(names)]
 
 
 def run_notebook(path: Path, flags: list[str]) -> bool:
@@ -86,7 +92,7 @@ def main() -> int:
     def report(name, code, seconds):
         if code != SKIPPED:
             results[name] = code == 0
-        print(f"{'passed ' if code == 0 else 'skipped' if code == SKIPPED else 'FAILED '} {name:45s}{seconds:7.1f} s")
+        print(f"{'passed ' if code == 0 else 'skipped' if code == SKIPPED else 'FAILED '} {name:52s}{seconds:7.1f} s")
 
     if not args.names:
         start = time.perf_counter()
@@ -96,11 +102,11 @@ def main() -> int:
         report("package and notebooks in sync", len(errors), time.perf_counter() - start)
         for label, command in CHECKS.items():
             report(label, *limited(command, 300))
-    notebooks = sorted(p for p in (ROOT / "nbs").glob("*.ipynb") if not p.name.startswith("_") and (not args.names or p.stem in args.names))
+    notebooks = chosen(args.names)
     limit = args.limit or (5400 if args.flags else 420)
     with ThreadPoolExecutor(args.workers) as pool:
         inside = [[__file__, "--inside", str(path), *(["--flags", *args.flags] if args.flags else [])] for path in notebooks]
-        jobs = {pool.submit(limited, command, limit): path.name for command, path in zip(inside, notebooks)}
+        jobs = {pool.submit(limited, command, limit): str(path.relative_to(ROOT / "nbs")) for command, path in zip(inside, notebooks)}
         for job in as_completed(jobs):
             report(jobs[job], *job.result())
     failed = sum(not ok for ok in results.values())
