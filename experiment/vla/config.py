@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import InternVLConfig, PreTrainedTokenizerFast
 from typing import Any
 from ..frame.camera import Camera, SIMLINGO_CAMERA
+from .prompt import SIMLINGO_TEMPLATE
 
 # %% ../../nbs/05_vla/02_config.ipynb #7bb0e9e0
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
@@ -79,6 +80,7 @@ class ModelConfig:
     thumbnail: bool = False  # extra tile with the complete frame (InternVL; SimLingo's use_global_img)
     ps_version: str = "v2"  # pixel shuffle; "v1" leaves the grid of image tokens transposed
     prompt: str = PROMPTS["plain"]  # wording, see `PROMPTS`
+    template: dict = field(default_factory=SIMLINGO_TEMPLATE.to_dict)  # `Template(**template)`: the words around a question
     max_new_tokens: int = 100  # longest answer
     camera: dict = field(default_factory=SIMLINGO_CAMERA.to_dict)  # `Camera(**camera)`: where way-points are drawn
     random: bool = True  # weights were never trained
