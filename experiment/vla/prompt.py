@@ -60,8 +60,12 @@ class Template:
 
 # %% ../../nbs/05_vla/01_prompt.ipynb #d90334dd
 _OPEN, _REPLY = "<|im_start|>user\n", "<|im_start|>assistant\n"
-_SENSETIME = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
-_WANXIANG = "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+_SENSETIME = (
+    "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+)
+_WANXIANG = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
 
 # %% ../../nbs/05_vla/01_prompt.ipynb #3509850e
 def _chatml(name, system, end):
@@ -145,9 +149,7 @@ def worded(
     if "{command}" in wording and command is None:
         raise ModelError(f"the wording {wording!r} asks for a command: pass command")
     if "{command}" not in wording and command is not None:
-        raise ModelError(
-            f"the wording {wording!r} has no {{command}}: choose the prompt command, or leave command out"
-        )
+        raise ModelError(f"the wording {wording!r} has no {{command}}: choose the prompt command, or leave command out")
 
     def value(field):
         return command if field[0] == "{command}" else format(speed, field[1] or "")
