@@ -10,13 +10,15 @@ import re
 import torch
 from pathlib import Path
 from safetensors import SafetensorError
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLConfig, InternVLForConditionalGeneration
 from .errors import ModelError
 from .files import DATA
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
-from .vla.folder import download, read_json, read_tokenizer
-from .vla.weights import WeightsError, safetensors_weights
+from .vla.folder import check_vocabulary, download, native_template, read_json, read_tokenizer
+from .vla.internvl import DECODERS, check_decoder, load_original
+from .vla.shards import refuse_pointers
+from .vla.weights import WeightsError, refuse_odd_values, safetensors_weights
 
 # %% ../nbs/05_vla/07_model.ipynb #7814e8a2
 def _check_towers(path, vlm):
@@ -32,7 +34,7 @@ def _check_towers(path, vlm):
         )
 
 # %% ../nbs/05_vla/07_model.ipynb #de527100
-def _load_own(folder, raw, dtype):
+def _load_own(folder, raw, dtype, tokenizer):
     "A folder written by `DrivingVLA.save`."
     if raw["format"] != FORMAT:
         raise ModelError(f"{folder / 'config.json'}: format {raw['format']!r}, this version reads {FORMAT!r}")
@@ -42,18 +44,40 @@ def _load_own(folder, raw, dtype):
         raise ModelError(f"{folder / 'config.json'}: {error}; was it edited by hand?") from None
     _check_towers(folder / "config.json", config.vlm)
     path = folder / "model.safetensors"
-    return fill_model(empty_model(config, dtype, read_tokenizer(folder)), safetensors_weights([path]), str(path), dtype)
+    refuse_pointers([path])
+    words = read_tokenizer(tokenizer or folder)
+    return fill_model(empty_model(config, dtype, words), safetensors_weights([path]), str(path), dtype)
 
 # %% ../nbs/05_vla/07_model.ipynb #3f1f65a8
-def _load_hf(folder, name, raw, dtype):
-    "InternVL in transformers' own layout. transformers itself would only warn of another kind of model or of missing weights, and go on with random ones."
-    if raw.get("model_type") != "internvl":
+def _native_config(folder, raw):
+    "The configuration of transformers' layout. Raises ModelError for another kind of model, another decoder, or features of another layer."
+    where, kind = folder / "config.json", raw.get("model_type")
+    if kind != "internvl":
         raise ModelError(
-            f"{folder / 'config.json'}: model_type {raw.get('model_type')!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original one) or a folder saved by this package"
+            f"{where}: model_type {kind!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original "
+            "one) or a folder saved by this package"
         )
-    _check_towers(folder / "config.json", raw)
+    _check_towers(where, raw)
+    decoder = raw["text_config"].get("model_type")
+    if decoder not in DECODERS.values():
+        raise ModelError(
+            f"{where}: its language model is {decoder!r}, which was never checked here; this version reads "
+            f"{', '.join(DECODERS.values())}"
+        )
+    if raw.get("vision_feature_layer", -1) != -1:
+        raise ModelError(
+            f"{where}: image features come from ViT layer {raw['vision_feature_layer']}; only the last one (-1) is read"
+        )
+    return InternVLConfig(**raw)
+
+# %% ../nbs/05_vla/07_model.ipynb #b16b2e64
+def _native_weights(folder, name, config, dtype):
+    "transformers' own reader. It would only warn of missing weights and go on with random ones."
+    refuse_pointers([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.index.json")])
     try:
-        vlm, info = InternVLForConditionalGeneration.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+        vlm, info = InternVLForConditionalGeneration.from_pretrained(
+            folder, config=config, dtype=dtype, output_loading_info=True
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})"
@@ -63,32 +87,60 @@ def _load_hf(folder, name, raw, dtype):
     )
     if problems:
         raise WeightsError(str(folder), "InternVL", problems)
+    for key, value in vlm.named_parameters():
+        refuse_odd_values(value, value, key, str(folder))
+    return vlm
+
+# %% ../nbs/05_vla/07_model.ipynb #7c6bde53
+def _load_native(folder, name, raw, dtype, tokenizer):
+    "InternVL in transformers' own layout, `-hf` on the hub."
+    native = _native_config(folder, raw)
+    words = read_tokenizer(tokenizer or folder)
+    check_vocabulary(words, native.text_config.vocab_size, str(tokenizer or folder), native.image_token_id)
+    path = folder / "preprocessor_config.json"
+    tiling = read_json(path) if path.is_file() else {}
     config = ModelConfig(
         name=name,
-        vlm=vlm.config.to_dict(),
+        vlm=native.to_dict(),
         driving=False,
         layout="internvl",
-        max_tiles=12,
+        max_tiles=tiling.get("max_patches") or 12,
         thumbnail=True,
+        template=native_template(folder, words).to_dict(),
         random=False,
     )
-    return DrivingVLA(config, read_tokenizer(folder), vlm)
+    return DrivingVLA(config, words, _native_weights(folder, name, native, dtype))
 
 # %% ../nbs/05_vla/07_model.ipynb #8b33e968
-def _load_folder(folder, name, dtype):
+def _load_folder(folder, name, dtype, tokenizer=None):
     "Whichever of the layouts with a `config.json` this is."
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"{folder}: no config.json in it; expected a folder saved by this package, a SimLingo checkpoint (.hydra/config.yaml) or an InternVL folder"
+            f"{folder}: no config.json in it; expected a folder saved by this package, a SimLingo checkpoint "
+            "(.hydra/config.yaml) or an InternVL folder"
         )
     raw = read_json(folder / "config.json")
     if "format" in raw:
-        return _load_own(folder, raw, dtype)
+        return _load_own(folder, raw, dtype, tokenizer)
     if raw.get("model_type") == "internvl_chat":
-        from experiment.vla.internvl import load_original  # builds on this module
+        return load_original(folder, name, dtype, tokenizer)
+    return _load_native(folder, name, raw, dtype, tokenizer)
 
-        return load_original(folder, name, dtype)
-    return _load_hf(folder, name, raw, dtype)
+# %% ../nbs/05_vla/07_model.ipynb #97f857b8
+def _fetched(name, revision):
+    "A hub model's folder; a decoder that is not read is refused before its weights are fetched."
+    folder = download(name, revision, weights=False)
+    raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    if raw.get("model_type") == "internvl_chat":
+        check_decoder(raw, name)
+    return download(name, revision)
+
+# %% ../nbs/05_vla/07_model.ipynb #c7b583c0
+def _tokenizer_folder(source):
+    "The folder of `load`'s `tokenizer`: a folder, or a hub id."
+    if source is None or Path(source).is_dir():
+        return None if source is None else Path(source)
+    return download(str(source), weights=False)
 
 # %% ../nbs/05_vla/07_model.ipynb #1a1afe87
 def load(
@@ -98,7 +150,7 @@ def load(
     revision: str | None = None,  # of a hub id
     tokenizer: str
     | Path
-    | None = None,  # SimLingo: folder or hub id with the tokenizer's files, when they are not beside the checkpoint
+    | None = None,  # folder or hub id with the tokenizer's files, when they are not beside the weights
     tile: int | None = None,  # px of a tile, when not the checkpoint's own
 ) -> DrivingVLA:
     "A model ready to be explained: frozen, in evaluation mode. Raises ModelError with the name and the remedy."
@@ -123,9 +175,9 @@ def load(
 
         model = load_simlingo(folder, dtype, tokenizer)
     elif folder.is_dir():
-        model = _load_folder(folder, name, dtype)
+        model = _load_folder(folder, name, dtype, _tokenizer_folder(tokenizer))
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        model = _load_folder(download(name, revision), name, dtype)
+        model = _load_folder(_fetched(name, revision), name, dtype, _tokenizer_folder(tokenizer))
     else:
         raise ModelError(
             f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"

@@ -18,6 +18,7 @@ from .driving import DrivingVLA, empty_model, fill_model
 from .folder import download, read_json, read_tokenizer
 from ..errors import ModelError
 from .weights import Weight, WeightsError, differences, torch_weights
+from .prompt import SIMLINGO_TEMPLATE
 
 # %% ../../nbs/05_vla/06_simlingo.ipynb #00000005
 def find_checkpoint(
@@ -307,7 +308,7 @@ def simlingo_model(
     thumbnail = bool(data.get("use_global_img") or settings["model"]["vision_model"].get("use_global_img"))
     crop = (data.get("base_dataset") or {}).get("cut_bottom_quarter", True)
     fields = dict(
-        driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail
+        driving=True, target_points=True, layout="simlingo", crop=bool(crop), max_tiles=2, thumbnail=thumbnail, template=SIMLINGO_TEMPLATE.to_dict()
     )
     try:
         config, native = (
