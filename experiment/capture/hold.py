@@ -243,6 +243,31 @@ def secant_slope(
     "Forward hook of a pointwise activation: the gradient is factor·out/x."
     return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
 
+# %% ../../nbs/06_capture/05_hold.ipynb #e72be9aa
+_GATED = {
+    "open": {},
+    "held": {"act_fn": detach_output},
+    "half": {"act_fn": secant_slope(0.5), "up_proj": _halve},
+}
+
+# %% ../../nbs/06_capture/05_hold.ipynb #590f91b4
+def _constant_router(module, args, out):
+    "Forward hook of a router: the weights of the experts are constants."
+    return tuple(part.detach() for part in out)
+
+# %% ../../nbs/06_capture/05_hold.ipynb #236b64ed
+_EXPERTS = {
+    "open": {},
+    "held": {"experts.act_fn": detach_output, "gate": _constant_router},
+    "half": {"experts.act_fn": secant_slope(1.0), "experts": _halve, "gate": _constant_router},
+}
+
+# %% ../../nbs/06_capture/05_hold.ipynb #f3d5f5e1
+def _gate_hooks(layer, gates):
+    "Modules of a decoder layer's MLP, or of its experts, and the hooks they get."
+    hooks = _EXPERTS if hasattr(layer.mlp, "experts") else _GATED
+    return [(layer.mlp.get_submodule(name), hook) for name, hook in hooks[gates].items()]
+
 # %% ../../nbs/06_capture/05_hold.ipynb #cc7c6d81
 def _held_parts(model, hold):
     "Modules and the hooks they get."
@@ -255,13 +280,11 @@ def _held_parts(model, hold):
         )
     if hold.norms:
         yield from ((m, freeze_norm) for m in norms)
-    parts = {"self_attn.q_proj": detach_output, "self_attn.k_proj": detach_output} if hold.softmax else {}
-    parts |= {
-        "open": {},
-        "held": {"mlp.act_fn": detach_output},
-        "half": {"mlp.act_fn": secant_slope(0.5), "mlp.up_proj": _halve},
-    }[hold.gates]
-    yield from ((layer.get_submodule(name), hook) for layer in layers for name, hook in parts.items())
+    for layer in layers:
+        if hold.softmax:
+            yield layer.self_attn.q_proj, detach_output
+            yield layer.self_attn.k_proj, detach_output
+        yield from _gate_hooks(layer, hold.gates)
     if hold.gelu:
         yield _activation(model.projector), secant_slope(1.0)
 
