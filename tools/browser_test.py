@@ -65,7 +65,7 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
     env = os.environ | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     log = (folder / "server.log").open("w")
     process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
-    return process, f"http://127.0.0.1:{port}/lab/tree/nbs/19_explorer.ipynb?token=T&reset"
+    return process, f"http://127.0.0.1:{port}/lab/tree/nbs/12_explorer/03_explorer.ipynb?token=T&reset"
 
 
 def opened(address: str, server: subprocess.Popen, seconds: float) -> None:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VARIANT', 'find_checkpoint', 'lora_scale', 'check_settings', 'published_shapes', 'native_weights',
-           'add_simlingo_tokens', 'find_tokenizer', 'simlingo_model', 'load_simlingo', 'main']
+           'add_simlingo_tokens', 'find_tokenizer', 'simlingo_model', 'load_simlingo']
 
 # %% ../../nbs/05_vla/06_simlingo.ipynb #00000002
 from pathlib import Path
@@ -338,16 +338,3 @@ def load_simlingo(
     return simlingo_model(
         torch_weights(file), settings, words, chat, str(file), f"SimLingo {file.parent.name}", dtype, adapter
     )
-
-# %% ../../nbs/05_vla/06_simlingo.ipynb #0000001b
-def main(
-    argv: list[str] | None = None,  # arguments; the command line's when None
-) -> int:  # exit status
-    "The command `simlingo`, see `experiment.simlingo_check`."
-    from experiment.simlingo_check import main  # builds on this module
-
-    return main(argv)
-
-# %% ../../nbs/05_vla/06_simlingo.ipynb #df561d80
-if __name__ == "__main__" and "__file__" in globals():
-    raise SystemExit(main())
