@@ -15,7 +15,7 @@ from .errors import ModelError
 from .files import DATA
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
-from .vla.folder import check_vocabulary, download, native_template, read_json, read_tokenizer
+from .vla.folder import check_vocabulary, download, native_template, quiet, read_json, read_tokenizer
 from .vla.internvl import DECODERS, check_decoder, load_original
 from .vla.shards import refuse_pointers
 from .vla.weights import WeightsError, refuse_odd_values, safetensors_weights
@@ -75,9 +75,10 @@ def _native_weights(folder, name, config, dtype):
     "transformers' own reader. It would only warn of missing weights and go on with random ones."
     refuse_pointers([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.index.json")])
     try:
-        vlm, info = InternVLForConditionalGeneration.from_pretrained(
-            folder, config=config, dtype=dtype, output_loading_info=True
-        )
+        with quiet():
+            vlm, info = InternVLForConditionalGeneration.from_pretrained(
+                folder, config=config, dtype=dtype, output_loading_info=True
+            )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})"

@@ -50,7 +50,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:  # deterministic; about 500 to
 
 # %% ../../nbs/05_vla/02_config.ipynb #fe84a291
 def token_id(
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase,  # of any model
     token: str,  # a special token
 ) -> int | None:  # None when the tokenizer does not know it
     "The id of a special token."

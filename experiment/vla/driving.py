@@ -142,7 +142,7 @@ class Output:
 # %% ../../nbs/05_vla/03_driving.ipynb #37aa1d73
 @contextmanager
 def evaluating(
-    model: nn.Module,
+    model: nn.Module,  # any, in any mode
 ) -> Iterator[None]:  # a context
     "Evaluation mode inside the block; every module's own mode afterwards."
     training = [m for m in model.modules() if m.training]

@@ -10,7 +10,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from jinja2 import TemplateError, TemplateSyntaxError
-from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 from typing import Any
 from ..errors import ModelError
