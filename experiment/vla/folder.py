@@ -103,7 +103,8 @@ def check_vocabulary(
     return image
 
 # %% ../../nbs/05_vla/04_folder.ipynb #26ba8b02
-_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja", "*.yaml")
+_RUN = tuple(f"*checkpoints/*.{kind}" for kind in ("pt", "ckpt", "bin", "safetensors"))  # weights of a training run
 
 # %% ../../nbs/05_vla/04_folder.ipynb #03cb14a8
 def download(
@@ -118,9 +119,10 @@ def download(
 
     try:
         folder = fetched(_SETTINGS)
+        run = any(folder.rglob(".hydra/config.yaml"))
         if weights:
-            fetched(["*.safetensors"])
-        if weights and not any(folder.rglob("*.safetensors")):
+            fetched(_RUN if run else ["*.safetensors"])
+        if weights and not run and not any(folder.rglob("*.safetensors")):
             fetched(["pytorch_model*.bin"])
         return folder
     except (HfHubHTTPError, OSError, ValueError) as error:
