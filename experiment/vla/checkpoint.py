@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import yaml
-from collections.abc import Iterable
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 from pathlib import Path
