@@ -9,31 +9,17 @@ __all__ = ['load']
 import re
 import torch
 from pathlib import Path
-from safetensors import SafetensorError
-from transformers import InternVLConfig, InternVLForConditionalGeneration
 from .errors import ModelError
 from .files import DATA
 from .vla.checkpoint import is_run
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
-from .vla.folder import check_vocabulary, download, native_template, quiet, read_json, read_tokenizer
-from .vla.internvl import DECODERS, check_decoder, load_original
+from .vla.folder import check_vocabulary, download, read_json, read_tokenizer
+from .vla.internvl import check_decoder, load_original
+from .vla.native import check_towers, load_native
 from .vla.simlingo import load_simlingo
 from .vla.shards import refuse_pointers
-from .vla.weights import WeightsError, refuse_odd_values, safetensors_weights
-
-# %% ../nbs/05_vla/07_model.ipynb #7814e8a2
-def _check_towers(path, vlm):
-    "Both towers' settings must stand in a configuration: transformers would fill a gap with the sizes of an 8 B model."
-    absent = [
-        part
-        for part in ("vision_config", "text_config")
-        if not (isinstance(vlm, dict) and isinstance(vlm.get(part), dict) and vlm[part])
-    ]
-    if absent:
-        raise ModelError(
-            f"{path}: {' and '.join(absent)} missing; expected the sizes of both towers of an InternVL model"
-        )
+from .vla.weights import safetensors_weights
 
 # %% ../nbs/05_vla/07_model.ipynb #de527100
 def _load_own(folder, raw, dtype, tokenizer):
@@ -44,75 +30,12 @@ def _load_own(folder, raw, dtype, tokenizer):
         config = ModelConfig(**{k: v for k, v in raw.items() if k != "format"})
     except TypeError as error:
         raise ModelError(f"{folder / 'config.json'}: {error}; was it edited by hand?") from None
-    _check_towers(folder / "config.json", config.vlm)
+    check_towers(folder / "config.json", config.vlm)
     path = folder / "model.safetensors"
     refuse_pointers([path])
     words = read_tokenizer(tokenizer or folder)
+    check_vocabulary(words, config.vlm["text_config"]["vocab_size"], str(tokenizer or folder), config.image_token_id)
     return fill_model(empty_model(config, dtype, words), safetensors_weights([path]), str(path), dtype)
-
-# %% ../nbs/05_vla/07_model.ipynb #3f1f65a8
-def _native_config(folder, raw):
-    "The configuration of transformers' layout. Raises ModelError for another kind of model, another decoder, or features of another layer."
-    where, kind = folder / "config.json", raw.get("model_type")
-    if kind != "internvl":
-        raise ModelError(
-            f"{where}: model_type {kind!r}; expected 'internvl' (transformers' layout), 'internvl_chat' (the original "
-            "one) or a folder saved by this package"
-        )
-    _check_towers(where, raw)
-    decoder = raw["text_config"].get("model_type")
-    if decoder not in DECODERS.values():
-        raise ModelError(
-            f"{where}: its language model is {decoder!r}, which was never checked here; this version reads "
-            f"{', '.join(DECODERS.values())}"
-        )
-    if raw.get("vision_feature_layer", -1) != -1:
-        raise ModelError(
-            f"{where}: image features come from ViT layer {raw['vision_feature_layer']}; only the last one (-1) is read"
-        )
-    return InternVLConfig(**raw)
-
-# %% ../nbs/05_vla/07_model.ipynb #b16b2e64
-def _native_weights(folder, name, config, dtype):
-    "transformers' own reader. It would only warn of missing weights and go on with random ones."
-    refuse_pointers([*folder.glob("*.safetensors"), *folder.glob("*.bin"), *folder.glob("*.index.json")])
-    try:
-        with quiet():
-            vlm, info = InternVLForConditionalGeneration.from_pretrained(
-                folder, config=config, dtype=dtype, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{name}: not loadable as an InternVL model in transformers' layout ({str(error).splitlines()[0]})"
-        ) from None
-    problems = sorted(
-        f"{kind.partition('_')[0]} {key}" for kind in ("missing_keys", "unexpected_keys") for key in info[kind]
-    )
-    if problems:
-        raise WeightsError(str(folder), "InternVL", problems)
-    for key, value in vlm.named_parameters():
-        refuse_odd_values(value, value, key, str(folder))
-    return vlm
-
-# %% ../nbs/05_vla/07_model.ipynb #7c6bde53
-def _load_native(folder, name, raw, dtype, tokenizer):
-    "InternVL in transformers' own layout, `-hf` on the hub."
-    native = _native_config(folder, raw)
-    words = read_tokenizer(tokenizer or folder)
-    check_vocabulary(words, native.text_config.vocab_size, str(tokenizer or folder), native.image_token_id)
-    path = folder / "preprocessor_config.json"
-    tiling = read_json(path) if path.is_file() else {}
-    config = ModelConfig(
-        name=name,
-        vlm=native.to_dict(),
-        driving=False,
-        layout="internvl",
-        max_tiles=tiling.get("max_patches") or 12,
-        thumbnail=True,
-        template=native_template(folder, words).to_dict(),
-        random=False,
-    )
-    return DrivingVLA(config, words, _native_weights(folder, name, native, dtype))
 
 # %% ../nbs/05_vla/07_model.ipynb #8b33e968
 def _load_folder(folder, name, dtype, tokenizer=None):
@@ -127,7 +50,7 @@ def _load_folder(folder, name, dtype, tokenizer=None):
         return _load_own(folder, raw, dtype, tokenizer)
     if raw.get("model_type") == "internvl_chat":
         return load_original(folder, name, dtype, tokenizer)
-    return _load_native(folder, name, raw, dtype, tokenizer)
+    return load_native(folder, name, dtype, tokenizer)
 
 # %% ../nbs/05_vla/07_model.ipynb #97f857b8
 def _fetched(name, revision):
