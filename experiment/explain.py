@@ -506,7 +506,7 @@ def explain(
     several, found = not isinstance(target, str), []
     options = _needed(method, detail) | options
     options["maps"] = maps_beside(options["maps"], method, certify)
-    targets = list(target) if several else [target]
+    targets = [target] if isinstance(target, str) else list(target)
     tag = Path(paths[0]).stem if paths else "frame"
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)

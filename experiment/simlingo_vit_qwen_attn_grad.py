@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 import torch
 from PIL import Image
 from .asking import DTYPES, ModelChoice, Wording
@@ -287,7 +288,7 @@ class Capture:
         kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
         speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
         paths = [str(f.path) for f in prompt.frames]
-        about = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
+        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
         for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
             if self.bf16:
                 record = half(record)
