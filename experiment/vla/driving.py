@@ -17,7 +17,13 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration, InternVLModel, PreTrainedTokenizerFast
+from transformers import (
+    DynamicCache,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+    PreTrainedTokenizerFast,
+)
 from ..errors import ModelError
 from ..frame.camera import Camera
 from ..frame.tiles import Layout, cut, internvl_layout, simlingo_layout

@@ -29,8 +29,8 @@ DECODERS = {
     "LlamaForCausalLM": "llama",
 }
 OWN_CODE = {
-    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B",
-    "InternLM3ForCausalLM": "InternVL3-9B",
+    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B; 2.5-MPO has an edition in transformers' layout, …-MPO-hf, that is read",
+    "InternLM3ForCausalLM": "InternVL3-9B; its edition in transformers' layout, InternVL3-9B-hf, is read",
     "Phi3ForCausalLM": "InternVL2-4B",
 }
 
@@ -46,8 +46,7 @@ def check_decoder(
     if decoder in DECODERS:
         return DECODERS[decoder]
     reason = (
-        f"which runs by code of its own ({OWN_CODE[decoder]}) that is not run here; take an InternVL with another decoder, "
-        "or the edition in transformers' layout (OpenGVLab/…-hf), where it is a Llama"
+        f"which runs by code of its own that is not run here ({OWN_CODE[decoder]})"
         if decoder in OWN_CODE
         else "which was never checked here"
     )
