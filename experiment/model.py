@@ -15,7 +15,7 @@ from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
 from .vla.folder import check_vocabulary, download, read_json, read_tokenizer
 from .vla.internvl import check_decoder, load_original
-from .vla.native import check_towers, load_native
+from .vla.native import check_towers, load_native, native_config
 from .vla.shards import refuse_pointers
 from .vla.weights import safetensors_weights
 
@@ -57,6 +57,8 @@ def _fetched(name, revision):
     raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if raw.get("model_type") == "internvl_chat":
         check_decoder(raw, name)
+    if raw.get("model_type") == "internvl":
+        native_config(folder / "config.json", raw)
     return download(name, revision)
 
 # %% ../nbs/05_vla/07_model.ipynb #c7b583c0
@@ -104,7 +106,8 @@ def load(
         model = _load_folder(_fetched(name, revision), name, dtype, _tokenizer_folder(tokenizer))
     else:
         raise ModelError(
-            f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
+            f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', "
+            "a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
         )
     if tile:
         model.resize_tiles(tile)

@@ -64,7 +64,7 @@ _TOKENIZER_FILES = ("vocab.json", "merges.txt", "added_tokens.json", "special_to
 
 # %% ../../nbs/05_vla/04_folder.ipynb #59dda210
 def _slow_tokenizer(folder):
-    "A tokenizer in the files of the original layout, read by transformers from a copy without byte-order marks and without a model's settings."
+    "A tokenizer in the files of the original layout, read by transformers from a copy without byte-order marks."
     with tempfile.TemporaryDirectory() as tmp, quiet():
         for name in (*_TOKENIZER_FILES, "config.json"):
             if (folder / name).is_file():
@@ -131,7 +131,7 @@ def check_vocabulary(
     return image
 
 # %% ../../nbs/05_vla/04_folder.ipynb #26ba8b02
-_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja")
+_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja", "conversation.py")  # the last is read as text, never run
 
 # %% ../../nbs/05_vla/04_folder.ipynb #03cb14a8
 def download(
@@ -139,7 +139,7 @@ def download(
     revision: str | None = None,  # branch, tag or commit
     weights: bool = True,  # False: only configuration, tokenizer and template
 ) -> Path:  # the folder
-    "A hub model's folder, from the cache or the network; no code files. Raises ModelError with the reason."
+    "A hub model's folder, from the cache or the network. Raises ModelError with the reason."
 
     def fetched(kinds):
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(kinds)))

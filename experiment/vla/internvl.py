@@ -15,7 +15,7 @@ import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
 from .driving import DrivingVLA, empty_model, fill_model
 from .config import ModelConfig
-from .folder import check_vocabulary, read_json, read_tokenizer
+from .folder import check_vocabulary, read_json, read_text, read_tokenizer
 from .prompt import template_named
 from ..errors import ModelError
 from .shards import folder_weights
@@ -29,7 +29,7 @@ DECODERS = {
     "LlamaForCausalLM": "llama",
 }
 OWN_CODE = {
-    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B; 2.5-MPO has an edition in transformers' layout, …-MPO-hf, that is read",
+    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B; 2.5-MPO is read in transformers' layout, …-MPO-hf",
     "InternLM3ForCausalLM": "InternVL3-9B; its edition in transformers' layout, InternVL3-9B-hf, is read",
     "Phi3ForCausalLM": "InternVL2-4B",
 }
@@ -123,7 +123,7 @@ def chat_config(
     name: str,  # shown in logs and on pictures
     **kw: Any,  # other fields of `ModelConfig`
 ) -> ModelConfig:
-    "Network, tiling, pixel shuffle and chat template of an original configuration; `template` in `kw` is taken instead of its own."
+    "Network, tiling, pixel shuffle and chat template of an original configuration; `kw` goes before it."
     native = native_config(chat, image_token_id, name)
     tiling = dict(
         driving=False,
@@ -205,7 +205,7 @@ def _third(weight, i):
 def vision_weights(
     weights: dict[str, Weight],  # `vision_model.…` and `mlp1.…` are taken, other names left out
 ) -> dict[str, Weight]:  # by native parameter name
-    "ViT and projector under their native names. A name that is unknown stays as it is and is refused when the model is filled."
+    "ViT and projector under their native names. An unknown name stays and is refused when the model is filled."
     out = {}
     for key, weight in weights.items():
         if key.startswith("mlp1."):
@@ -236,7 +236,7 @@ def _stacked(parts):
 def expert_weights(
     weights: dict[str, Weight],  # of a language model
 ) -> dict[str, Weight]:  # with the experts of every layer stacked
-    "Experts one by one, as published, in transformers' stacks; other weights stay. Raises ModelError when an expert lacks a part."
+    "Experts, published one by one, in transformers' stacks. Raises ModelError when an expert lacks a part."
     out, experts = {}, {}
     for key, weight in weights.items():
         found = _EXPERT.fullmatch(key)
@@ -286,13 +286,15 @@ def load_original(
     dtype: torch.dtype = torch.float32,  # of the parameters
     tokenizer: Path | None = None,  # folder of the tokenizer, when not the same
 ) -> DrivingVLA:
-    "InternVL from a folder in its original layout; memory: the model and one weight. Raises ModelError with the remedy."
+    "InternVL from a folder in its original layout; memory: the model and a weight. Raises ModelError with the remedy."
     chat = read_json(folder / "config.json")
     check_decoder(chat, name)
     words = read_tokenizer(tokenizer or folder)
+    code = read_text(folder / "conversation.py") if (folder / "conversation.py").is_file() else None
     try:
         image = check_vocabulary(words, chat["llm_config"]["vocab_size"], str(tokenizer or folder))
-        config = chat_config(chat, image, name)
+        template = template_named(chat.get("template"), name, code)
+        config = chat_config(chat, image, name, template=template.to_dict())
     except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(repr(error).split())[:160]
         raise ModelError(f"{folder / 'config.json'}: not an InternVL configuration ({reason})") from None
