@@ -11,11 +11,13 @@ import torch
 from pathlib import Path
 from .errors import ModelError
 from .files import DATA
+from .vla.checkpoint import is_run
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
 from .vla.folder import check_vocabulary, download, read_json, read_tokenizer
 from .vla.internvl import check_decoder, load_original
 from .vla.native import check_towers, load_native, native_config
+from .vla.simlingo import load_simlingo
 from .vla.shards import refuse_pointers
 from .vla.weights import safetensors_weights
 
@@ -68,6 +70,13 @@ def _tokenizer_folder(source):
         return None if source is None else Path(source)
     return download(str(source), weights=False)
 
+# %% ../nbs/05_vla/07_model.ipynb #a1eae61b
+def _load_path(path, name, dtype, tokenizer, fetch=False):
+    "A run of SimLingo, or the folder of another model; `fetch` allows to download what belongs to it."
+    if is_run(path):
+        return load_simlingo(path, dtype, tokenizer, fetch)
+    return _load_folder(path, name, dtype, _tokenizer_folder(tokenizer))
+
 # %% ../nbs/05_vla/07_model.ipynb #1a1afe87
 def load(
     source: str | Path = "demo",  # see the table above
@@ -81,13 +90,6 @@ def load(
 ) -> DrivingVLA:
     "A model ready to be explained: frozen, in evaluation mode. Raises ModelError with the name and the remedy."
     folder, name = Path(source), str(source)
-    published = (
-        folder.is_file()
-        and folder.suffix == ".pt"
-        or (folder / ".hydra").is_dir()
-        or folder.is_dir()
-        and any(folder.rglob("pytorch_model.pt"))
-    )
     if name.startswith("random:"):
         if name[7:] not in CONFIGS:
             raise ModelError(
@@ -96,14 +98,10 @@ def load(
         model = random_model(name[7:], dtype=dtype)
     elif name == "demo":
         model = _load_folder(DATA / "demo", name, dtype)
-    elif published:
-        from experiment.vla.simlingo import load_simlingo  # builds on this module
-
-        model = load_simlingo(folder, dtype, tokenizer)
-    elif folder.is_dir():
-        model = _load_folder(folder, name, dtype, _tokenizer_folder(tokenizer))
+    elif folder.is_dir() or is_run(folder):
+        model = _load_path(folder, name, dtype, tokenizer)
     elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        model = _load_folder(_fetched(name, revision), name, dtype, _tokenizer_folder(tokenizer))
+        model = _load_path(_fetched(name, revision), name, dtype, tokenizer, fetch=True)
     else:
         raise ModelError(
             f"{name}: {'this is a file' if folder.is_file() else 'no such folder'}; give 'demo', 'random:tiny', "

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DT', 'ACTIONS', 'TEXTS', 'SHORT', 'one_item', 'waypoints', 'curvature', 'curv_energy', 'curv_diff', 'lateral',
-           'lat_dev', 'lane_change', 'path_speed', 'longitudinal_progress', 'forward_speed', 'acc_energy',
-           'brake_energy', 'jerk_energy', 'none', 'Action', 'TargetSpec', 'parse', 'expand', 'Target', 'action_target',
-           'text_target', 'row_weights', 'diagnose', 'table', 'describe']
+           'lat_dev', 'lane_change', 'path_speed', 'longitudinal_progress', 'forward_speed', 'desired_speed',
+           'acc_energy', 'brake_energy', 'jerk_energy', 'none', 'Action', 'TargetSpec', 'parse', 'expand', 'Target',
+           'action_target', 'text_target', 'row_weights', 'diagnose', 'table', 'describe']
 
 # %% ../nbs/01_shared/02_targets.ipynb #ba24f9fa
 import difflib
@@ -121,6 +121,13 @@ def forward_speed(
     "Mean path speed."
     return path_speed(speed_wps).mean()
 
+# %% ../nbs/01_shared/02_targets.ipynb #c705c230
+def desired_speed(
+    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
+) -> torch.Tensor:  # 0-d, m/s
+    "Speed over the second and third interval, the target of the controller in SimLingo's agent (Renz et al. 2025)."
+    return torch.linalg.vector_norm(speed_wps[0] - speed_wps[2]) / (2 * DT)
+
 # %% ../nbs/01_shared/02_targets.ipynb #a02fdaa1
 def acc_energy(
     speed_wps: torch.Tensor,  # (N, 2) metres, DT apart
@@ -230,6 +237,17 @@ ACTIONS: dict[str, Action] = {
             forward_speed,
             1,
             "the car stands still",
+            "longitudinal_progress",
+            5e-2,
+        ),
+        Action(
+            "desired_speed",
+            "speed",
+            "m/s",
+            "2·|wp0−wp2|: the speed that SimLingo's agent asks of its controller",
+            desired_speed,
+            1,
+            "the waypoints 0.25 s and 0.75 s ahead coincide",
             "longitudinal_progress",
             5e-2,
         ),

@@ -131,7 +131,9 @@ def check_vocabulary(
     return image
 
 # %% ../../nbs/05_vla/04_folder.ipynb #26ba8b02
-_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja", "conversation.py")  # the last is read as text, never run
+# conversation.py is read as text, never run
+_SETTINGS = ("*.json", "*.txt", "*.model", "*.jinja", "*.yaml", "conversation.py")
+_RUN = tuple(f"*checkpoints/*.{kind}" for kind in ("pt", "ckpt", "bin", "safetensors"))  # weights of a training run
 
 # %% ../../nbs/05_vla/04_folder.ipynb #03cb14a8
 def download(
@@ -146,9 +148,10 @@ def download(
 
     try:
         folder = fetched(_SETTINGS)
+        run = any(folder.rglob(".hydra/config.yaml"))
         if weights:
-            fetched(["*.safetensors"])
-        if weights and not any(folder.rglob("*.safetensors")):
+            fetched(_RUN if run else ["*.safetensors"])
+        if weights and not run and not any(folder.rglob("*.safetensors")):
             fetched(["pytorch_model*.bin"])
         return folder
     except (HfHubHTTPError, OSError, ValueError) as error:

@@ -7,7 +7,9 @@ __all__ = ['Weight', 'safetensors_weights', 'torch_weights', 'WeightsError', 'di
            'fill', 'resize_positions']
 
 # %% ../../nbs/05_vla/01_weights.ipynb #00000002
+import pickle
 import torch
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -43,27 +45,73 @@ def safetensors_weights(
         }
     return found
 
+# %% ../../nbs/05_vla/01_weights.ipynb #24cb8ec8
+class _Inert:
+    "Stands for an object of a class that is not known here: takes what it is given and does nothing."
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+    def __setitem__(self, key, value):
+        pass
+
+# %% ../../nbs/05_vla/01_weights.ipynb #efa6a36d
+def _opened(path):
+    "What `torch.save` wrote, memory-mapped; objects of other classes than tensors and containers are inert."
+    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
+    with torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+
+# %% ../../nbs/05_vla/01_weights.ipynb #729329a8
+_WRAPPERS = ("state_dict", "module")
+
+
+def _unwrapped(state):
+    "The state dict out of a trainer's checkpoint; a state dict alone stays what it is."
+    if not isinstance(state, dict):
+        return state
+    return next((state[key] for key in _WRAPPERS if isinstance(state.get(key), dict)), state)
+
+# %% ../../nbs/05_vla/01_weights.ipynb #bcf1a92c
+def _remedy(path, error):
+    "What helps against a file that torch does not read."
+    if not zipfile.is_zipfile(path):
+        return "copy it again, or write an old file anew: torch.save(torch.load(old, weights_only=True), new)"
+    if not isinstance(error, pickle.UnpicklingError):
+        return "copy it again"
+    return (
+        "take the weights out where the file was written and is trusted: "
+        "torch.save(torch.load(old, weights_only=False)['state_dict'], new)"
+    )
+
 # %% ../../nbs/05_vla/01_weights.ipynb #035b7399
 def torch_weights(
     path: Path,  # of `torch.save`
 ) -> dict[str, Weight]:  # by name
-    "The weights of a `.pt` file, memory-mapped; code in the pickle never runs. Raises ModelError for a damaged file or one with other contents."
+    "The weights of a `.pt`, `.ckpt` or `.bin` file, memory-mapped; code in the pickle never runs. Raises ModelError for a damaged file or one with other contents."
     try:
-        state = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        state = _unwrapped(_opened(path))
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())[:160]
         raise ModelError(
-            f"{path}: not a readable checkpoint ({reason}); expected a dictionary of tensors written by torch.save, without code; "
-            "copy it again, or convert an old file with torch.save"
+            f"{path}: not a readable checkpoint ({reason}); expected a dictionary of tensors written by torch.save, "
+            f"without code; {_remedy(path, error)}"
         ) from None
     other = (
         [k for k, v in state.items() if not torch.is_tensor(v)] if isinstance(state, dict) else [type(state).__name__]
     )
     if other:
         raise ModelError(
-            f"{path}: holds {', '.join(map(str, other[:5]))} beside or instead of tensors; expected the model's state dict alone"
+            f"{path}: holds {', '.join(map(str, other[:5]))} beside or instead of tensors; expected the model's state "
+            "dict, alone or under state_dict or module"
         )
     return {k: Weight(tuple(v.shape), v.detach) for k, v in state.items()}
 
