@@ -33,7 +33,7 @@ def words_of(
     tokenizer: Any,  # of the model
     ids: Sequence[int],  # of tokens
 ) -> list[str]:  # one a token, with the space before it
-    "What tokens stand for; a part of a letter shows as its vocabulary entry, an id that the tokenizer does not know (a vocabulary wider than its words) as its number."
+    "What tokens stand for; a part of a letter shows as its vocabulary entry, an id of no word as its number."
 
     def text(number, entry):
         if entry is None:
