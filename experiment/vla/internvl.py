@@ -65,13 +65,45 @@ def tile_limit(
     return most
 
 # %% ../../nbs/05_vla/05_internvl.ipynb #238642ea
+_VISION = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "norm_type",
+    "num_channels",
+)
+_NOT_TEXT = (
+    "architectures",
+    "_attn_implementation",
+    "attn_implementation",
+    "torch_dtype",
+    "transformers_version",
+    "_name_or_path",
+    "auto_map",
+)
+
+# %% ../../nbs/05_vla/05_internvl.ipynb #705cc9c1
+def _vision_config(v):
+    "The ViT's settings under transformers' names."
+    return {k: v[k] for k in _VISION if k in v} | dict(
+        image_size=[v["image_size"]] * 2,
+        patch_size=[v["patch_size"]] * 2,
+        attention_bias=v.get("qkv_bias", True),
+        use_qk_norm=v.get("qk_normalization", False),
+        layer_scale_init_value=v.get("initializer_factor", 1.0),
+    )
+
+# %% ../../nbs/05_vla/05_internvl.ipynb #cffc3b69
 def native_config(
     chat: dict,  # the original `config.json`
     image_token_id: int,  # of <IMG_CONTEXT>
     name: str,  # what errors call the model
 ) -> dict:  # `InternVLConfig.to_dict()`
     "The same network as a transformers configuration. Raises ModelError for parts that have no native counterpart."
-    v, l = chat["vision_config"], chat["llm_config"]
+    v, l, ratio = chat["vision_config"], chat["llm_config"], chat["downsample_ratio"]
     decoder = check_decoder(chat, name)
     if chat.get("select_layer", -1) != -1:
         raise ModelError(
@@ -79,41 +111,14 @@ def native_config(
         )
     if chat.get("use_backbone_lora") or chat.get("use_llm_lora"):
         raise ModelError(f"{name}: the checkpoint holds un-merged LoRA weights; merge them before saving")
-    keep = (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "layer_norm_eps",
-        "norm_type",
-        "num_channels",
-    )
-    vision = {k: v[k] for k in keep if k in v} | dict(
-        image_size=[v["image_size"]] * 2,
-        patch_size=[v["patch_size"]] * 2,
-        attention_bias=v.get("qkv_bias", True),
-        use_qk_norm=v.get("qk_normalization", False),
-        layer_scale_init_value=v.get("initializer_factor", 1.0),
-    )
-    drop = (
-        "architectures",
-        "_attn_implementation",
-        "attn_implementation",
-        "torch_dtype",
-        "transformers_version",
-        "_name_or_path",
-        "auto_map",
-    )
-    text = CONFIG_MAPPING[decoder](**{k: x for k, x in l.items() if k not in drop})
-    tied = bool(l.get("tie_word_embeddings", False))
+    text = CONFIG_MAPPING[decoder](**{k: x for k, x in l.items() if k not in _NOT_TEXT})
     return InternVLConfig(
-        vision_config=vision,
+        vision_config=_vision_config(v),
         text_config=text.to_dict(),
         image_token_id=image_token_id,
-        downsample_ratio=chat["downsample_ratio"],
-        image_seq_length=round((v["image_size"] // v["patch_size"] * chat["downsample_ratio"]) ** 2),
-        tie_word_embeddings=tied,
+        downsample_ratio=ratio,
+        image_seq_length=round((v["image_size"] // v["patch_size"] * ratio) ** 2),
+        tie_word_embeddings=bool(l.get("tie_word_embeddings", False)),
     ).to_dict()
 
 # %% ../../nbs/05_vla/05_internvl.ipynb #9e30691c

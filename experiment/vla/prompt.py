@@ -16,6 +16,12 @@ from transformers import PreTrainedTokenizerBase
 from typing import Any
 from ..errors import ModelError
 
+# %% ../../nbs/05_vla/01_prompt.ipynb #05cd5e7a
+def _placed(question, images):
+    "A question with its images in their places."
+    parts = iter(images)
+    return re.sub("<image>", lambda place: next(parts), question)
+
 # %% ../../nbs/05_vla/01_prompt.ipynb #9e515da2
 @dataclass(frozen=True)
 class Template:
@@ -48,8 +54,7 @@ class Template:
                     f"the question has {places} places for images (<image>), {len(images)} images were given; "
                     "write one <image> for every image, or none at all"
                 )
-            parts = iter(images)
-            return re.sub("<image>", lambda place: next(parts), question)
+            return _placed(question, images)
         pieces = [self.image.replace("<image>", image) for image in images]
         if self.numbered and len(pieces) > 1:
             pieces = [f"Image-{i}: {piece}" for i, piece in enumerate(pieces, 1)]
