@@ -16,7 +16,7 @@ from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
 from .vla.folder import check_vocabulary, download, read_json, read_tokenizer
 from .vla.internvl import check_decoder, load_original
-from .vla.native import check_towers, load_native
+from .vla.native import check_towers, load_native, native_config
 from .vla.simlingo import load_simlingo
 from .vla.shards import refuse_pointers
 from .vla.weights import safetensors_weights
@@ -59,6 +59,8 @@ def _fetched(name, revision):
     raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
     if raw.get("model_type") == "internvl_chat":
         check_decoder(raw, name)
+    if raw.get("model_type") == "internvl":
+        native_config(folder / "config.json", raw)
     return download(name, revision)
 
 # %% ../nbs/05_vla/07_model.ipynb #c7b583c0

@@ -42,7 +42,15 @@ from .asking import DTYPES, ModelChoice, Wording
 from .dataset.presentation import ANIMATIONS, present_scene, region_shares, write_page
 from .files import human, require_space, write_atomic
 from .record.payload import save_record
-from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER, collisions, find_frames, frame_folders, read_speed
+from experiment.frame.files import (
+    FRAME_FOLDERS,
+    GAZE_FOLDER,
+    SPEED_FOLDER,
+    collisions,
+    find_frames,
+    frame_folders,
+    read_speed,
+)
 from .errors import RunError
 from .command import Summary, command, pipeline_log, reason_of
 from .simlingo_vit_qwen_attn_grad import Prompt, group, save_outputs

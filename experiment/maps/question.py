@@ -19,12 +19,12 @@ from ..vla.driving import DrivingVLA, Inputs, Output, quiet
 
 # %% ../../nbs/07_maps/01_question.ipynb #5154ef5f
 def spoken_ids(
-    model: DrivingVLA,
+    model: DrivingVLA,  # knows the tokens that end its answers
     answer: torch.Tensor,  # generated ids
 ) -> list[int]:  # ids
     "An answer (1, M) without the tokens that end it."
-    ids = answer[0].tolist()
-    while ids and ids[-1] in model.tokenizer.all_special_ids:
+    ids, ends = answer[0].tolist(), {*model.stop_ids, *model.tokenizer.all_special_ids}
+    while ids and ids[-1] in ends:
         ids.pop()
     return ids
 
@@ -32,9 +32,16 @@ def spoken_ids(
 def words_of(
     tokenizer: Any,  # of the model
     ids: Sequence[int],  # of tokens
-) -> list[str]:  # one a token
-    "Vocabulary entries; an id that the tokenizer does not know (a vocabulary wider than its words) shows as its number."
-    return [f"<{i}>" if word is None else word for i, word in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)))]
+) -> list[str]:  # one a token, with the space before it
+    "What tokens stand for; a part of a letter shows as its vocabulary entry, an id of no word as its number."
+
+    def text(number, entry):
+        if entry is None:
+            return f"<{number}>"
+        shown = tokenizer.convert_tokens_to_string([entry])
+        return entry if "\N{REPLACEMENT CHARACTER}" in shown or "▁" in entry else shown
+
+    return [text(number, entry) for number, entry in zip(ids, tokenizer.convert_ids_to_tokens(list(ids)))]
 
 # %% ../../nbs/07_maps/01_question.ipynb #46273141
 def read_target(
@@ -88,7 +95,9 @@ class Question:
     target: str  # see `experiment.targets.describe`
     score: str = "logit"  # of text targets
     x: torch.Tensor | None = None  # (T, n, 4·Dv) mlp1's input, when it was seen before; it saves a run of InternViT
-    tokens: torch.Tensor = field(init=False)  # (n, 4) patches of every image token, see `experiment.relevance.interleaver`
+    tokens: torch.Tensor = field(
+        init=False
+    )  # (n, 4) patches of every image token, see `experiment.relevance.interleaver`
 
     def __post_init__(self):
         self.tokens = token_patches(self.model.pixel_shuffle, self.side)

@@ -17,8 +17,14 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
-from transformers import DynamicCache, InternVLConfig, InternVLForConditionalGeneration, InternVLModel, PreTrainedTokenizerFast
-from ..errors import ModelError, OVERFLOW
+from transformers import (
+    DynamicCache,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLModel,
+    PreTrainedTokenizerFast,
+)
+from ..errors import OVERFLOW, ModelError
 from ..frame.camera import Camera
 from ..frame.tiles import Layout, cut, internvl_layout, simlingo_layout
 from .config import CONFIGS, ModelConfig, PROMPTS, build_tokenizer, token_id
