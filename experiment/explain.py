@@ -7,31 +7,35 @@ __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Expl
            'save_maps', 'maps_beside', 'certified', 'explain']
 
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
-import io, re, textwrap, zipfile
-from collections.abc import Iterator, Sequence
+import io
+import re
+import textwrap
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
 import transformers
 from PIL import Image
 from . import __version__
-from .maps.certificate import certify as measure, question_of
-from .maps.catalogue import DEFAULT, METHODS, STORED, as_shown, kept_as, map_entries, method_of, relevance_of
-from .frame.heatmap import Picture, blend, figure, normalise, save_map, save_png, tone
 from .capture.attention import capture, towers
+from .capture.streaming import Seed, stream
+from .errors import ExplainError, Finding, MethodError
+from .files import write_atomic
+from .frame.heatmap import Picture, blend, figure, normalise, save_map, save_png, tone
+from .frame.tiles import FrameMap, as_rgb, read_frame
+from .maps.catalogue import DEFAULT, METHODS, STORED, as_shown, kept_as, map_entries, method_of, relevance_of
+from .maps.certificate import certify as measure
+from .maps.certificate import question_of
+from .maps.question import Question, answerable, answered, navigation_findings, read_target, spoken_ids
+from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
-from .errors import MethodError
-from .vla.driving import DrivingVLA
-from .record.payload import DETAILS, SCHEMA, save_record
-from .files import write_atomic
-from .errors import ExplainError
-from .maps.question import Question, answerable, answered, read_target, spoken_ids
-from .capture.streaming import Seed, stream
-from .errors import Finding
 from .targets import diagnose, expand, row_weights
-from .frame.tiles import FrameMap, as_rgb, read_frame
+from .vla.driving import DrivingVLA, quiet
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
@@ -108,6 +112,23 @@ def _weights(kind, scalar, out):
     rows = grad[0, scalar.rows.to(grad.device)]
     return row_weights(kind if rows.any() else "uniform", rows).double()
 
+# %% ../nbs/08_explain/01_explain.ipynb #500d0587
+def _forward(model, inputs, answer, features=None):
+    "The prompt with the model's own answer in place."
+    return model(
+        inputs.pixel_values,
+        inputs.input_ids,
+        answer_ids=answer,
+        target_points=inputs.target_points,
+        features=features,
+    )
+
+# %% ../nbs/08_explain/01_explain.ipynb #db6fe07f
+def _counted(leaf, model, inputs, out, scalar, weights, keep):
+    "Backward to mlp1's input, of which only the norm is kept."
+    (grad,) = torch.autograd.grad(scalar.value, [leaf], retain_graph=keep)
+    return dict(attention={}, trace=None, interleaver=_counts(model, out, inputs)), grad.double().norm().item()
+
 # %% ../nbs/08_explain/01_explain.ipynb #b1d117b7
 def _streamed(context, model, inputs, out, scalar, weights, keep):
     "Backward with the relevance of the context's rule; the norm of the gradient where the graph starts."
@@ -141,7 +162,7 @@ def choose_rule(
     return RULES[rule][0]
 
 # %% ../nbs/08_explain/01_explain.ipynb #a9fd1ce9
-def _common(model, frames, inputs, out, answer, speed, text, target_points, paths):
+def _common(model, frames, inputs, out, answer, speed, wording, paths):
     "What the records of all targets share."
     parts = towers(model)
     return dict(
@@ -157,8 +178,7 @@ def _common(model, frames, inputs, out, answer, speed, text, target_points, path
             num_total_image_tokens=int(out.selected_mask.sum()),
             frames=len(frames),
             prompt=inputs.text,
-            wording=text,
-            target_points=None if target_points is None else inputs.target_points[0].tolist(),
+            **wording,
         ),
         outputs=dict(
             pred_route=out.route,
@@ -193,63 +213,85 @@ def target_tags(
     names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t)[:60] for t in targets]
     return [n if names.index(n) == i else f"{n}_{i}" for i, n in enumerate(names)]
 
+# %% ../nbs/08_explain/01_explain.ipynb #171bb60c
+def _check_detail(detail, maps):
+    "Raise ExplainError for a detail that does not exist, or one that would keep nothing."
+    if detail not in DETAILS:
+        raise ExplainError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
+    if detail == "map" and not maps:
+        raise ExplainError("detail 'map' keeps maps and nothing else, and no map was asked: use detail 'trace', or name maps")
+
+# %% ../nbs/08_explain/01_explain.ipynb #3c354dfc
+def _of_target(scalar, norm, findings, weights):
+    "What a record says of its target alone."
+    return dict(
+        mode=scalar.kind,
+        target_scalar=scalar.value,
+        target_info=scalar.info() | dict(gradient_norm=norm, findings=[[f.name, f.message] for f in findings]),
+        certificate=None,
+        rows=dict(positions=scalar.rows.tolist(), weights=weights.tolist()),
+    )
+
+# %% ../nbs/08_explain/01_explain.ipynb #56f91176
+@contextmanager
+def _pass(model, inputs, answer, detail, rule, x):
+    "A forward with gradients, and the function that takes a target's backward: parts of the record, norm of the gradient."
+    if detail == "map":
+        leaf = x.detach().requires_grad_()
+        out = _forward(model, inputs, answer, features=model.projector(leaf))
+        yield out, partial(_counted, leaf, model, inputs, out)
+        return
+    inputs.pixel_values.requires_grad_(detail != "trace")
+    streamed = detail == "trace"
+    context = stream(model, choose_rule(rule)) if streamed else capture(model, detail)
+    with context:
+        out = _forward(model, inputs, answer)
+        yield out, partial(_streamed if streamed else _captured, context, model, inputs, out)
+
 # %% ../nbs/08_explain/01_explain.ipynb #c277af32
 def record_targets(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
     speed: float = 0.0,  # m/s
     targets: Sequence[str] = ("forward_speed",),  # see `experiment.targets.describe`; short names are written out
-    detail: str = "trace",  # "trace", "cam" or "full", see `experiment.record.payload`
+    detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     rule: Rule | str = "ours",  # that a trace follows
     maps: Sequence[str] = (DEFAULT,),  # methods of the catalogue that need the model, computed beside it
     rows: str = "uniform",  # weights of the seed rows: "uniform" or "gradient"
     text: str | None = None,  # wording of the prompt; the model's own when None
     target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
+    command: str | None = None,  # for prompts with {command}
     score: str = "logit",  # of text targets: "logit" or "logprob"
-    max_new_tokens: int | None = None,  # longest answer; the model's own when None
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
     tag: str = "frame",  # names output files
     paths: Sequence[str] = (),  # where the frames came from, noted in the record
+    progress: Callable[[str], object] = quiet,  # told what is being done
 ) -> Iterator[tuple[dict, list[Finding]]]:  # per target the record, and warnings about the target
-    "Generate, run one forward with gradients, one backward a target, and pack a record each. Memory: A and ∂A of all layers at `full`, plain attention's at `trace`."
-    if detail not in DETAILS:
-        raise ExplainError(f"detail {detail!r} is not one of {', '.join(DETAILS)}")
+    "Generate, run one forward with gradients, one backward a target, and pack a record each. Memory: A and ∂A of all layers at `full`, plain attention's at `trace` and `map`."
+    _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
-    inputs = model.prepare(frames, speed, text, target_points)
-    answer, x = answered(model, inputs, max_new_tokens)
+    progress("cutting the frame")
+    inputs = model.prepare(frames, speed, text, target_points, command)
+    lost = navigation_findings(model, inputs, command)
+    answer, x = answered(model, inputs, max_new_tokens, progress)
     targets = expand(targets, len(spoken_ids(model, answer)))
     if not targets:
         raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
+    progress("maps")
     beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
-    inputs.pixel_values.requires_grad_(detail != "trace")
-    context, evidence = (
-        (stream(model, choose_rule(rule)), _streamed) if detail == "trace" else (capture(model, detail), _captured)
-    )
-    with context:
-        out = model(inputs.pixel_values, inputs.input_ids, answer_ids=answer, target_points=inputs.target_points)
+    progress("forward")
+    with _pass(model, inputs, answer, detail, rule, x) as (out, evidence):
         scalars = answerable([read_target(model, out, answer, t, score) for t in targets])
-        common = _to_cpu(_common(model, frames, inputs, out, answer, speed, text, target_points, paths))
+        points = None if target_points is None else inputs.target_points[0].tolist()
+        asked = dict(wording=text, target_points=points, command=command)
+        common = _to_cpu(_common(model, frames, inputs, out, answer, speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
+            progress("backward")
             weights = _weights(rows, scalar, out)
-            parts, norm = evidence(context, model, inputs, out, scalar, weights, i + 1 < len(scalars))
-            findings = diagnose(scalar, norm)
-            info = scalar.info() | dict(gradient_norm=norm, findings=[[f.name, f.message] for f in findings])
-            yield (
-                _to_cpu(
-                    common
-                    | parts
-                    | dict(
-                        detail=detail,
-                        tag=name,
-                        mode=scalar.kind,
-                        target_scalar=scalar.value,
-                        target_info=info,
-                        maps=beside[i],
-                        certificate=None,
-                        rows=dict(positions=scalar.rows.tolist(), weights=weights.tolist()),
-                    )
-                ),
-                findings,
-            )
+            parts, norm = evidence(scalar, weights, i + 1 < len(scalars))
+            findings = [*diagnose(scalar, norm), *lost]
+            own = _of_target(scalar, norm, findings, weights) | dict(detail=detail, tag=name, maps=beside[i])
+            yield _to_cpu(common | parts | own), findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #4e424b92
 def record_frame(
@@ -257,8 +299,8 @@ def record_frame(
     frames,  # as in `record_targets`
     speed: float = 0.0,  # m/s
     target: str = "forward_speed",  # see `experiment.targets.describe`
-    detail: str = "trace",  # "trace", "cam" or "full", see `experiment.record.payload`
-    **options,  # rule, maps, rows, text, target_points, score, max_new_tokens, tag, paths: see `record_targets`
+    detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
+    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens, tag, paths, progress: see `record_targets`
 ) -> tuple[dict, list[Finding]]:  # the record, and warnings about the target
     "The record of one target."
     found = list(record_targets(model, frames, speed, [target], detail, **options))
@@ -432,50 +474,47 @@ def certified(
     return measure(question, torch.cat(relevance.patches), below=below).plain()
 
 # %% ../nbs/08_explain/01_explain.ipynb #d5d1cbd0
-def _needed(method):
-    "Options of `record_targets` under which the record can answer for a method."
-    if isinstance(method, Rule) or method in RULES:
-        return dict(rule=method, maps=())
+def _needed(method, detail):
+    "Options of `record_targets` under which the record can answer for a method. Raises ExplainError when the detail keeps too little."
+    follows = isinstance(method, Rule) or method in RULES
+    if follows and detail == "map":
+        raise ExplainError(
+            f"{method} follows attention layer by layer, and detail 'map' keeps none of it: use detail 'trace'"
+        )
+    if follows:
+        return dict(rule=method, maps=(), detail=detail or "trace")
     method_of(method)
-    return dict(maps=(method,))
+    return dict(maps=(method,), detail=detail or "map")
 
 # %% ../nbs/08_explain/01_explain.ipynb #7c55dde1
 def explain(
     model: DrivingVLA,
     frame,  # path, RGB image, or a list of them for several images in one prompt
     speed: float = 0.0,  # m/s
-    target: str
-    | Sequence[str] = "forward_speed",  # see `experiment.targets.describe`; a list asks several of one forward
+    target: str | Sequence[str] = "forward_speed",  # see `experiment.targets.describe`; a list asks several of one forward
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
-    detail: str = "trace",  # what the record keeps, see `experiment.record.payload`
-    **options,  # rule, maps, rows, text, target_points, score, max_new_tokens: see `record_targets`
+    detail: str | None = None,  # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
+    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens, progress: see `record_targets`
 ) -> Explanation | list[Explanation]:  # a list for a list of targets
     "Which pixels made the model drive (or say) this. Raises an error that names stage and remedy rather than draw an empty map."
     given = list(frame) if isinstance(frame, (list, tuple)) else [frame]
     paths = [str(f) for f in given if isinstance(f, (str, Path))]
     frames = [read_frame(f) if isinstance(f, (str, Path)) else as_rgb(f) for f in given]
-    tag = Path(paths[0]).stem if paths else "frame"
     several, found = not isinstance(target, str), []
-    options = _needed(method) | options
+    options = _needed(method, detail) | options
     options["maps"] = maps_beside(options["maps"], method, certify)
-    for record, findings in record_targets(
-        model,
-        frames,
-        speed,
-        [target] if isinstance(target, str) else list(target),
-        detail,
-        tag=tag,
-        paths=paths,
-        **options,
-    ):
+    targets = [target] if isinstance(target, str) else list(target)
+    tag = Path(paths[0]).stem if paths else "frame"
+    for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
         if certify:
             record["certificate"] = certified(model, record, frames, relevance, method, show)
-        if certify and record["certificate"]["unsure"]:
-            findings = [*findings, Finding("warning", "moved", record["certificate"]["sentence"].splitlines()[-1])]
+            if record["certificate"]["unsure"]:
+                said = record["certificate"]["sentence"].splitlines()[-1]
+                findings = [*findings, Finding("warning", "moved", said)]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     if not several and len(found) != 1:
         raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")

@@ -22,6 +22,7 @@ from .frame.heatmap import Picture, overlay, save_png
 from .record.legacy import load_any
 from .errors import MethodError
 from .relevance.rules import Relevance, Rule, attention_relevance, layouts
+from .maps.catalogue import DEFAULT, STORED, map_relevance
 from .ours import find_records, record_frames
 from .record.payload import CONVERTED, blocks
 from .errors import SEVERITIES, Finding, worst
@@ -81,6 +82,9 @@ def look(
 ) -> Look:
     "The map that goes furthest down. Raises MethodError when nothing can be drawn."
     inter = record["interleaver"]
+    if record["detail"] == "map":
+        name = DEFAULT if STORED in record["maps"] else next(iter(record["maps"]))
+        return Look(f"the stored map of {name}", map_relevance(record, name).patches)
     if record["detail"] == "trace":
         rule = _traced_rule(record["trace"])
         how = f"attention × gradient as traced: split {rule.split}, read out at {rule.readout}"

@@ -10,7 +10,16 @@ __all__ = ['EPILOG', 'main', 'code_hash', 'Settings', 'folder_of', 'check_settin
            'finish', 'gaze_rows']
 
 # %% ../nbs/10_dataset/06_scenes.ipynb #89877430
-import fcntl, hashlib, json, math, os, re, shutil, sys, threading, time
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,14 +38,22 @@ from .maps.catalogue import DEFAULT, SHOWN, describe as describe_methods, method
 from .dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, no_more, spread
 from .explain import record_targets, save_maps
 from .relevance.rules import RULES, frame_maps
-from .model import load
+from .asking import DTYPES, ModelChoice, Wording
 from .dataset.presentation import ANIMATIONS, present_scene, region_shares, write_page
 from .files import human, require_space, write_atomic
 from .record.payload import save_record
-from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER, collisions, find_frames, frame_folders, read_speed
+from experiment.frame.files import (
+    FRAME_FOLDERS,
+    GAZE_FOLDER,
+    SPEED_FOLDER,
+    collisions,
+    find_frames,
+    frame_folders,
+    read_speed,
+)
 from .errors import RunError
 from .command import Summary, command, pipeline_log, reason_of
-from .simlingo_vit_qwen_attn_grad import DTYPES, Prompt, group, save_outputs
+from .simlingo_vit_qwen_attn_grad import Prompt, group, save_outputs
 from .dataset.gaze import EPS, WIDTH
 from .targets import describe, parse, SHORT
 from .frame.tiles import read_frame
@@ -55,25 +72,41 @@ def code_hash(package: Path | None = None) -> str:  # 16 hex digits
 # %% ../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
 class Settings:
-    "What decides the bytes of a frame's results."
+    "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
     model: str
-    revision: str | None
-    dtype: str
-    device: str  # cpu or cuda, whichever of them
     target: tuple[str, ...]
     method: tuple[str, ...]
-    show: str
-    thumbnail: str
-    speed: float | None
-    images: int
-    max_new_tokens: int | None
-    records: bool
-    frame_folders: tuple[str, ...]
-    speed_folder: str
-    threads: int
+    revision: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"  # cpu or cuda, whichever of them
+    tokenizer: str | None = None
+    tile: int | None = None
+    crop: bool | None = None
+    add_thumbnail: bool | None = None
+    prompt: str | None = None
+    command: str | None = None
+    target_points: tuple[str, ...] = ()
+    max_new_tokens: int | None = None
+    speed: float | None = None
+    images: int = 1
+    show: str = "auto"
+    thumbnail: str = "apart"
+    records: bool = False
+    frame_folders: tuple[str, ...] = FRAME_FOLDERS
+    speed_folder: str = SPEED_FOLDER
+    threads: int = 1
     code: str = field(default_factory=code_hash)
+
+    @property
+    def choice(self) -> ModelChoice:  # the model that is asked
+        kept = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")
+        return ModelChoice(self.model, **{name: getattr(self, name) for name in kept})
+
+    @property
+    def words(self) -> Wording:  # in which it is asked
+        return Wording(self.prompt, self.command, self.target_points)
 
     @property
     def hash(self) -> str:  # 16 hex digits
@@ -90,6 +123,7 @@ def folder_of(
 # %% ../nbs/10_dataset/06_scenes.ipynb #db194b90
 def check_settings(settings: Settings) -> None:
     "Raise RunError, ValueError or MethodError for what no frame could answer."
+    settings.words.options()
     for t in settings.target:
         if t.removeprefix("-") not in SHORT:
             parse(t)
@@ -155,6 +189,8 @@ def plan(
 ) -> dict:  # detail and rule for `record_targets`
     "What a record has to keep to serve all attention rules among the methods."
     rules = [RULES[m][0] for m in methods if m in RULES]
+    if not rules:
+        return dict(detail="map")
     lead = next((m for m in methods if m in RULES and RULES[m][0].readout == "patches"), "ours")
     served = all(r.split == RULES[lead][0].split or (r.readout, r.split) == ("interleaver", "uniform") for r in rules)
     return dict(detail="trace" if served else "cam", rule=lead)
@@ -266,8 +302,8 @@ class FrameWork:
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
         self.settings, self.out, self.turn = settings, Path(out), threading.Lock()
-        self.model = load(settings.model, DTYPES[settings.dtype], device or settings.device, settings.revision)
-        self.options = plan(settings.method) | dict(max_new_tokens=settings.max_new_tokens)
+        self.model = settings.choice.load(device or settings.device)
+        self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
@@ -687,9 +723,16 @@ def scenes(
     speed: float | None = None,  # m/s for every frame, instead of speed files
     images: int = 1,  # consecutive frames in one prompt
     records: bool = False,  # keep the records too (for ours and qa)
-    max_new_tokens: int | None = None,  # longest answer; the model's own when not given
+    max_new_tokens: int | None = None,  # longest answer; the model's own when not given, 0 for silence
+    prompt: str | None = None,  # wording of the question, or the name of one; {speed:.1f} and {command} are filled in
+    command: str | None = None,  # navigation command in the prompt, such as "turn left"
+    target_points: tuple = (),  # or two points of the route ahead, x,y x,y in metres (x forward, y right)
     dtype: str = "float32",  # of the model
     revision: str | None = None,  # of a hub id
+    tokenizer: str | None = None,  # folder or hub id, when its files are not beside the weights
+    tile: int | None = None,  # px of a tile, when not the model's own
+    crop: bool | None = None,  # cut SimLingo's lower rows off, when not as the model says
+    add_thumbnail: bool | None = None,  # a tile with the complete frame, when not as the model says
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
     rate: float = RATE,  # frames a second taken from a video
     frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
@@ -698,22 +741,29 @@ def scenes(
 ) -> Summary:
     "Explain all frames of a data set; run again, it does what is missing."
     asked = Settings(
-        str(Path(dataset).resolve()),
-        model,
-        revision,
-        dtype,
-        device.split(":")[0],
-        tuple(target),
-        tuple(method),
-        show,
-        thumbnail,
-        speed,
-        images,
-        max_new_tokens,
-        records,
-        tuple(frame_folder),
-        speed_folder,
-        threads,
+        source=str(Path(dataset).resolve()),
+        model=model,
+        target=tuple(target),
+        method=tuple(method),
+        revision=revision,
+        dtype=dtype,
+        device=device.split(":")[0],
+        tokenizer=tokenizer,
+        tile=tile,
+        crop=crop,
+        add_thumbnail=add_thumbnail,
+        prompt=prompt,
+        command=command,
+        target_points=tuple(target_points),
+        max_new_tokens=max_new_tokens,
+        speed=speed,
+        images=images,
+        show=show,
+        thumbnail=thumbnail,
+        records=records,
+        frame_folders=tuple(frame_folder),
+        speed_folder=speed_folder,
+        threads=threads,
     )
     check_settings(asked)
     if animation == "mp4":

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 import torch
-from .errors import Finding
+from .errors import OVERFLOW, Finding
 
 # %% ../nbs/01_shared/02_targets.ipynb #3d8a1978
 def one_item(
@@ -644,7 +644,7 @@ def diagnose(
     if not math.isfinite(value):
         add(
             "non_finite",
-            f"the value is {value}; check the model's outputs (in float16 they overflow: use bfloat16 or float32)",
+            f"the value is {value}; check the model's outputs ({OVERFLOW})",
         )
     elif norm is not None and not math.isfinite(norm):
         add("non_finite", f"the norm of the gradient is {norm}; use a wider dtype")

@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from torch import nn
 from transformers.activations import GELUActivation
-from ..errors import ReadoutError
+from ..errors import OVERFLOW, ReadoutError
 from ..frame.tiles import Layout
 from ..vla.driving import DrivingVLA
 
@@ -312,7 +312,7 @@ def finite(
     bad = int((~grad.isfinite()).sum())
     if bad:
         raise ReadoutError(
-            f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): use bfloat16 or float32 instead of float16, or check the scalar"
+            f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): {OVERFLOW}; or check the scalar"
         )
     return grad
 

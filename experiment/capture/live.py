@@ -6,11 +6,12 @@
 __all__ = ['Projector', 'LiveVLA', 'live']
 
 # %% ../../nbs/06_capture/02_live.ipynb #e4801bd8
+from collections.abc import Callable
 from typing import Any, NoReturn
 import torch
 from torch import nn
 from .attention import Parts, live_parts
-from ..vla.driving import DrivingHeads, DrivingVLA, Inputs, WideMLP
+from ..vla.driving import DrivingHeads, DrivingVLA, Inputs, WideMLP, quiet
 from ..vla.config import ModelConfig
 from ..errors import ModelError
 
@@ -165,20 +166,21 @@ class LiveVLA(DrivingVLA):
     def generate(
         self,
         inputs: Inputs,
-        max_new_tokens: int | None = None,  # the configuration's own when None
+        max_new_tokens: int | None = None,  # the configuration's own when None; 0 means silence
+        progress: Callable[[str], object] = quiet,  # told what is being done
     ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
         "Greedy answer, never under grad."
         if getattr(self.language_model, "_supports_attention_backend", False):
-            return super().generate(inputs, max_new_tokens)
+            return super().generate(inputs, max_new_tokens, progress)
         x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-        ids = []
-        for _ in range(max_new_tokens or self.config.max_new_tokens):
-            ids.append(
-                self.logits(self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -1]).argmax(
-                    -1, keepdim=True
-                )
-            )
-            if ids[-1].item() == self.eos_token_id:
+        longest = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
+        ids = [inputs.input_ids[:, :0]]
+        while len(ids) <= longest:
+            progress(f"answer, token {len(ids)} of at most {longest}")
+            hidden = self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state
+            self.check_range(hidden)
+            ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+            if ids[-1].item() in self.stop_ids:
                 break
             x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)

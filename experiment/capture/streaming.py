@@ -19,7 +19,7 @@ from .fused import fusable, fused_backward
 from .attention import towers
 from ..relevance.interleaver import image_positions, patch_contributions, positive_share, to_patches, token_patches, uniform_share
 from ..relevance.language import seed, temper, used_layers
-from ..errors import MethodError
+from ..errors import OVERFLOW, MethodError
 from ..relevance.rules import Relevance, Rule, check_stages
 from ..vla.driving import DrivingVLA, Output
 from .hold import Leaves, cut_vision, frozen_norm_grad, norm_grad, norm_statistics
@@ -439,7 +439,7 @@ class stream:
             return
         layer = [i for t, i in self._order if t == tower][bad[0] - 1]
         raise StreamingError(
-            f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite (float16 overflows: use bfloat16 or float32)"
+            f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite ({OVERFLOW})"
         )
 
     def _result(self, language, tokens, patches, equal, vision, positions, tiles):

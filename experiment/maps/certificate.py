@@ -169,7 +169,7 @@ def question_of(
 ) -> Question:
     "The question that a record answers, with its own spoken answer, for asking on."
     meta = record["meta"]
-    inputs = model.prepare(list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"])
+    inputs = model.prepare(list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command"))
     score = record["target_info"].get("score") or "logit"
     return Question(
         model,

@@ -64,7 +64,7 @@ def largest(
 
 # %% ../../nbs/03_record/02_payload.ipynb #c99395a5
 SCHEMA = "vla-relevance/record-2"
-DETAILS = ("trace", "cam", "full")
+DETAILS = ("map", "trace", "cam", "full")
 MAX_PIXELS = 2**26  # of a frame
 
 # %% ../../nbs/03_record/02_payload.ipynb #bff29101
@@ -86,7 +86,7 @@ FIELDS: list[Field] = [
     Field(*row)
     for row in (
         ("schema", "str", "", "", f"`{SCHEMA}`"),
-        ("detail", "str", "", "", "`trace`, `cam` or `full`"),
+        ("detail", "str", "", "", "`map`, `trace`, `cam` or `full`"),
         ("tag", "str", "", "", "the frame's name, used for output files"),
         ("image_path", "str", "", "", "first frame as it was given; never opened without asking"),
         ("image_paths", "list of str", "", "", "every frame of the prompt, in order"),
@@ -165,7 +165,7 @@ FIELDS: list[Field] = [
         ("attention.*.0.shape", "list of int", "", "", "of attn or cam", DENSE),
         ("attention.vision_block_*.0.cam", "float tensor", "T 1+P 1+P", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
         ("attention.language_block_*.0.cam", "float tensor", "1 N N", "y", "mean over heads of (A⊙∂y/∂A)⁺", CAM),
-        ("trace", "dict?", "", "", "the relevance of one rule; None at `cam` and `full`"),
+        ("trace", "dict?", "", "", "the relevance of one rule; None but at `trace`"),
         ("trace.rule", "dict", "", "", "options of the rule (`experiment.relevance.rules.Rule`)", TRACE),
         ("trace.rule.split", "str", "", "", "how a token is shared by its patches", TRACE),
         ("trace.rule.readout", "str", "", "", "where the way down ends: patches or interleaver", TRACE),
@@ -395,35 +395,45 @@ def blocks(
         )
     return [record["attention"][f"{tower}_block_{i}"][0] for i in range(len(names))]
 
+# %% ../../nbs/03_record/02_payload.ipynb #cd1295d6
+def _kept_maps(record):
+    "At detail `map` the maps are all there is."
+    if not record["maps"]:
+        yield Finding("error", "no_map", "detail 'map' keeps maps and nothing else, and there is none")
+    if record["trace"] is not None:
+        yield Finding("error", "trace_at_map", "a trace at detail 'map', which keeps none")
+
+# %% ../../nbs/03_record/02_payload.ipynb #308db9c1
+def _traced_layers(record):
+    "Findings about the layers that a trace went through."
+    rule, trace = record["trace"]["rule"], record["trace"]
+    for name, key in (("language", "language_layers"), ("vision", "vision_layers")):
+        if trace[name] is None:
+            continue
+        depth, used = record["model"][key], rule[key]
+        descending = len(set(used)) == len(used) and used == sorted(used, reverse=True)
+        if not descending or (used and not 0 <= used[-1] <= used[0] < depth):
+            yield Finding(
+                "error",
+                "rule_layers",
+                f"trace.rule.{key}: {str(used)[:60]} are no layers of {depth} from the top down",
+            )
+        elif len(trace[name]) != 1 + len(used):
+            yield Finding(
+                "error", "wrong_shape", f"trace.{name}: {len(trace[name])} vectors, expected 1 + {len(used)} layers"
+            )
+
 # %% ../../nbs/03_record/02_payload.ipynb #73ec28d0
 def _layers(record):
     "Findings about the layers of both towers."
-    if record["detail"] == "trace":
+    if record["detail"] in ("map", "trace"):
         if record["attention"]:
             yield Finding(
                 "error",
                 "attention_at_trace",
-                f"{len(record['attention'])} attention entries at detail 'trace', which keeps none",
+                f"{len(record['attention'])} attention entries at detail {record['detail']!r}, which keeps none",
             )
-        rule, trace = record["trace"]["rule"], record["trace"]
-        for name, key in (("language", "language_layers"), ("vision", "vision_layers")):
-            if trace[name] is None:
-                continue
-            depth, used = record["model"][key], rule[key]
-            if (
-                len(set(used)) < len(used)
-                or used != sorted(used, reverse=True)
-                or (used and not 0 <= used[-1] <= used[0] < depth)
-            ):
-                yield Finding(
-                    "error",
-                    "rule_layers",
-                    f"trace.rule.{key}: {str(used)[:60]} are no layers of {depth} from the top down",
-                )
-            elif len(trace[name]) != 1 + len(used):
-                yield Finding(
-                    "error", "wrong_shape", f"trace.{name}: {len(trace[name])} vectors, expected 1 + {len(used)} layers"
-                )
+        yield from _traced_layers(record) if record["detail"] == "trace" else _kept_maps(record)
         return
     for tower in ("vision", "language"):
         try:
@@ -674,6 +684,8 @@ def record_bytes(
         dims.patches // 4,
     )
     fixed = pictures + 8 * P + maps * (4 * T * P + 1000) + 16_000
+    if detail == "map":
+        return fixed
     if detail == "trace":
         return fixed + 4 * ((1 + V) * T * (1 + P) + (1 + L) * N) + 8 * T * (n + P)
     interleaver = 4 * (2 * T * n * (4 * E + D) + 4 * E * (D + 2) + D * (D + 2))

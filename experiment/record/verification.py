@@ -47,6 +47,8 @@ def interleaver_facts(
 # %% ../../nbs/03_record/04_verification.ipynb #76832b62
 def _alive(record, tower):
     "Of every layer held, whether its gradient is not zero."
+    if record["detail"] == "map":
+        return []
     if record["detail"] == "trace":
         r, alpha = record["trace"][tower], record["trace"]["rule"]["residual_alpha"]
         return [] if r is None else [not torch.equal(below, alpha * above) for above, below in zip(r, r[1:])]

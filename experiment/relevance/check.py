@@ -254,6 +254,10 @@ def _sums(record):
         yield Finding("error", "patch_relevance", "patches are not the ViT's last vector without CLS")
     if not largest(trace["patches"]):
         yield Finding("error", "empty_map", "no relevance reached a patch: choose another target")
+
+# %% ../../nbs/04_relevance/05_check.ipynb #9b990742
+def _maps(record):
+    "A map that is zero everywhere shows nothing."
     for name, entry in record["maps"].items():
         if not largest(entry["signed"]):
             yield Finding("warning", "empty_map", f"maps.{name} is zero everywhere")
@@ -342,6 +346,7 @@ CHECKS: dict[str, Callable] = dict(
     rows=_rows,
     mlp1=_mlp1,
     sums=_sums,
+    maps=_maps,
     trace=_trace,
     target=_target,
     pictures=_pictures,

@@ -114,6 +114,11 @@ def attention_relevance(
     rule: Rule = Rule(),  # options
 ) -> Relevance:
     "Chefer et al. 2021, eq. 5–6, row form, through both towers and the interleaver. Raises MethodError when nothing arrives, or a trace was recorded by another rule."
+    if record["detail"] == "map":
+        raise MethodError(
+            "this record keeps maps only (detail map), and a rule that follows attention needs more: "
+            "make it again with detail trace, cam or full"
+        )
     relevance = traced_relevance(record, rule) if record["detail"] == "trace" else _dense_relevance(record, rule)
     check_stages(relevance.stages)
     return relevance

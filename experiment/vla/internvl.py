@@ -15,7 +15,7 @@ import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
 from .driving import DrivingVLA, empty_model, fill_model
 from .config import ModelConfig
-from .folder import check_vocabulary, read_json, read_tokenizer
+from .folder import check_vocabulary, read_json, read_text, read_tokenizer
 from .prompt import template_named
 from ..errors import ModelError
 from .shards import folder_weights
@@ -29,8 +29,8 @@ DECODERS = {
     "LlamaForCausalLM": "llama",
 }
 OWN_CODE = {
-    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B",
-    "InternLM3ForCausalLM": "InternVL3-9B",
+    "InternLM2ForCausalLM": "InternVL2 and 2.5 of 2B, 8B and 26B; 2.5-MPO is read in transformers' layout, …-MPO-hf",
+    "InternLM3ForCausalLM": "InternVL3-9B; its edition in transformers' layout, InternVL3-9B-hf, is read",
     "Phi3ForCausalLM": "InternVL2-4B",
 }
 
@@ -46,8 +46,7 @@ def check_decoder(
     if decoder in DECODERS:
         return DECODERS[decoder]
     reason = (
-        f"which runs by code of its own ({OWN_CODE[decoder]}) that is not run here; take an InternVL with another decoder, "
-        "or the edition in transformers' layout (OpenGVLab/…-hf), where it is a Llama"
+        f"which runs by code of its own that is not run here ({OWN_CODE[decoder]})"
         if decoder in OWN_CODE
         else "which was never checked here"
     )
@@ -66,13 +65,45 @@ def tile_limit(
     return most
 
 # %% ../../nbs/05_vla/05_internvl.ipynb #238642ea
+_VISION = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "layer_norm_eps",
+    "norm_type",
+    "num_channels",
+)
+_NOT_TEXT = (
+    "architectures",
+    "_attn_implementation",
+    "attn_implementation",
+    "torch_dtype",
+    "transformers_version",
+    "_name_or_path",
+    "auto_map",
+)
+
+# %% ../../nbs/05_vla/05_internvl.ipynb #705cc9c1
+def _vision_config(v):
+    "The ViT's settings under transformers' names."
+    return {k: v[k] for k in _VISION if k in v} | dict(
+        image_size=[v["image_size"]] * 2,
+        patch_size=[v["patch_size"]] * 2,
+        attention_bias=v.get("qkv_bias", True),
+        use_qk_norm=v.get("qk_normalization", False),
+        layer_scale_init_value=v.get("initializer_factor", 1.0),
+    )
+
+# %% ../../nbs/05_vla/05_internvl.ipynb #cffc3b69
 def native_config(
     chat: dict,  # the original `config.json`
     image_token_id: int,  # of <IMG_CONTEXT>
     name: str,  # what errors call the model
 ) -> dict:  # `InternVLConfig.to_dict()`
     "The same network as a transformers configuration. Raises ModelError for parts that have no native counterpart."
-    v, l = chat["vision_config"], chat["llm_config"]
+    v, l, ratio = chat["vision_config"], chat["llm_config"], chat["downsample_ratio"]
     decoder = check_decoder(chat, name)
     if chat.get("select_layer", -1) != -1:
         raise ModelError(
@@ -80,41 +111,14 @@ def native_config(
         )
     if chat.get("use_backbone_lora") or chat.get("use_llm_lora"):
         raise ModelError(f"{name}: the checkpoint holds un-merged LoRA weights; merge them before saving")
-    keep = (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "intermediate_size",
-        "hidden_act",
-        "layer_norm_eps",
-        "norm_type",
-        "num_channels",
-    )
-    vision = {k: v[k] for k in keep if k in v} | dict(
-        image_size=[v["image_size"]] * 2,
-        patch_size=[v["patch_size"]] * 2,
-        attention_bias=v.get("qkv_bias", True),
-        use_qk_norm=v.get("qk_normalization", False),
-        layer_scale_init_value=v.get("initializer_factor", 1.0),
-    )
-    drop = (
-        "architectures",
-        "_attn_implementation",
-        "attn_implementation",
-        "torch_dtype",
-        "transformers_version",
-        "_name_or_path",
-        "auto_map",
-    )
-    text = CONFIG_MAPPING[decoder](**{k: x for k, x in l.items() if k not in drop})
-    tied = bool(l.get("tie_word_embeddings", False))
+    text = CONFIG_MAPPING[decoder](**{k: x for k, x in l.items() if k not in _NOT_TEXT})
     return InternVLConfig(
-        vision_config=vision,
+        vision_config=_vision_config(v),
         text_config=text.to_dict(),
         image_token_id=image_token_id,
-        downsample_ratio=chat["downsample_ratio"],
-        image_seq_length=round((v["image_size"] // v["patch_size"] * chat["downsample_ratio"]) ** 2),
-        tie_word_embeddings=tied,
+        downsample_ratio=ratio,
+        image_seq_length=round((v["image_size"] // v["patch_size"] * ratio) ** 2),
+        tie_word_embeddings=bool(l.get("tie_word_embeddings", False)),
     ).to_dict()
 
 # %% ../../nbs/05_vla/05_internvl.ipynb #9e30691c
@@ -124,7 +128,7 @@ def chat_config(
     name: str,  # shown in logs and on pictures
     **kw: Any,  # other fields of `ModelConfig`
 ) -> ModelConfig:
-    "Network, tiling, pixel shuffle and chat template of an original configuration; `template` in `kw` is taken instead of its own."
+    "Network, tiling, pixel shuffle and chat template of an original configuration; `kw` goes before it."
     native = native_config(chat, image_token_id, name)
     tiling = dict(
         driving=False,
@@ -206,7 +210,7 @@ def _third(weight, i):
 def vision_weights(
     weights: dict[str, Weight],  # `vision_model.…` and `mlp1.…` are taken, other names left out
 ) -> dict[str, Weight]:  # by native parameter name
-    "ViT and projector under their native names. A name that is unknown stays as it is and is refused when the model is filled."
+    "ViT and projector under their native names. An unknown name stays and is refused when the model is filled."
     out = {}
     for key, weight in weights.items():
         if key.startswith("mlp1."):
@@ -237,7 +241,7 @@ def _stacked(parts):
 def expert_weights(
     weights: dict[str, Weight],  # of a language model
 ) -> dict[str, Weight]:  # with the experts of every layer stacked
-    "Experts one by one, as published, in transformers' stacks; other weights stay. Raises ModelError when an expert lacks a part."
+    "Experts, published one by one, in transformers' stacks. Raises ModelError when an expert lacks a part."
     out, experts = {}, {}
     for key, weight in weights.items():
         found = _EXPERT.fullmatch(key)
@@ -287,13 +291,15 @@ def load_original(
     dtype: torch.dtype = torch.float32,  # of the parameters
     tokenizer: Path | None = None,  # folder of the tokenizer, when not the same
 ) -> DrivingVLA:
-    "InternVL from a folder in its original layout; memory: the model and one weight. Raises ModelError with the remedy."
+    "InternVL from a folder in its original layout; memory: the model and a weight. Raises ModelError with the remedy."
     chat = read_json(folder / "config.json")
     check_decoder(chat, name)
     words = read_tokenizer(tokenizer or folder)
+    code = read_text(folder / "conversation.py") if (folder / "conversation.py").is_file() else None
     try:
         image = check_vocabulary(words, chat["llm_config"]["vocab_size"], str(tokenizer or folder))
-        config = chat_config(chat, image, name)
+        template = template_named(chat.get("template"), name, code)
+        config = chat_config(chat, image, name, template=template.to_dict())
     except (StrictDataclassError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(repr(error).split())[:160]
         raise ModelError(f"{folder / 'config.json'}: not an InternVL configuration ({reason})") from None

@@ -41,7 +41,7 @@ def native_config(
     path: Path,  # config.json
     raw: dict[str, Any],  # its content
 ) -> InternVLConfig:
-    "transformers' settings. Raises ModelError for another kind of model, another decoder, or features of another layer."
+    "transformers' settings. Raises ModelError for another kind of model or decoder, or features of another layer."
     kind, layer = raw.get("model_type"), raw.get("vision_feature_layer", -1)
     if kind != "internvl":
         raise ModelError(
@@ -89,7 +89,7 @@ def load_native(
     dtype: torch.dtype = torch.float32,  # of the parameters
     tokenizer: Path | None = None,  # folder of the tokenizer, when not the same
 ) -> DrivingVLA:
-    "InternVL from a folder in transformers' layout; memory: the model and one weight. Raises ModelError with the remedy."
+    "InternVL from a folder in transformers' layout; memory: the model and a weight. Raises ModelError with the remedy."
     native = native_config(folder / "config.json", read_json(folder / "config.json"))
     words = read_tokenizer(tokenizer or folder)
     check_vocabulary(words, native.text_config.vocab_size, str(tokenizer or folder), native.image_token_id)

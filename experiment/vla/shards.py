@@ -28,8 +28,8 @@ def refuse_pointers(
     found = [path for path in paths if path.is_file() and is_pointer(path)]
     if found:
         raise ModelError(
-            f"{', '.join(str(path) for path in found[:3])}{' and more' if len(found) > 3 else ''}: git-LFS's note about "
-            f"the file, not the file itself; run `git lfs pull` in {found[0].parent}, or download the file"
+            f"{', '.join(map(str, found[:3]))}{' and more' if len(found) > 3 else ''}: git-LFS's note about the file, "
+            f"not the file itself; run `git lfs pull` in {found[0].parent}, or download the file"
         )
 
 # %% ../../nbs/05_vla/01_weights_of_a_folder.ipynb #521f292a
@@ -58,7 +58,7 @@ _READERS = {".safetensors": lambda path: safetensors_weights([path]), ".bin": to
 def indexed_weights(
     index: Path,  # see `read_index`
 ) -> dict[str, Weight]:  # by name
-    "The weights that an index names, each from the shard that it names. Raises ModelError when a shard or a weight in it is missing."
+    "The weights that an index names, each from its shard. Raises ModelError when a shard or a weight in it is missing."
     table = read_index(index)
     files = {name: index.parent / name for name in sorted(set(table.values()))}
     absent = [name for name, path in files.items() if not path.is_file()]
@@ -100,7 +100,7 @@ def united_weights(
 def folder_weights(
     folder: Path,  # with model*.safetensors or pytorch_model*.bin, and their index
 ) -> dict[str, Weight]:  # by name
-    "The weights of a folder, as its index says where there is one. Raises ModelError when there are none, or when files contradict each other."
+    "The weights of a folder, by its index where there is one. Raises ModelError for none and for files that disagree."
     for stem, suffix in (("model", ".safetensors"), ("pytorch_model", ".bin")):
         index = folder / f"{stem}{suffix}.index.json"
         if index.is_file():
