@@ -231,13 +231,17 @@ def find_internvl(
     found = next((p for p in _places(path, variant) if p and p.is_dir() and has_tokenizer(p)), None)
     if found:
         return found
+    reason = ""
     if fetch:
-        return download(VARIANT, weights=False)
+        try:
+            return download(VARIANT, weights=False)
+        except ModelError:
+            reason = ", and the hub was out of reach"
     run = run_of(path) or path.parent
     elsewhere = "" if variant == VARIANT else f"variant {variant!r} is not a folder here, "
     raise ModelError(
         f"{path}: {elsewhere}InternVL2-1B's tokenizer is not beside it, not in "
-        f"{run / 'pretrained' / 'InternVL2-1B'} or that of a folder above, and not in the hub's cache; "
+        f"{run / 'pretrained' / 'InternVL2-1B'} or that of a folder above, and not in the hub's cache{reason}; "
         "copy its tokenizer.json (or vocab.json and merges.txt) and config.json there, "
         f"or name its folder or hub id: load(…, tokenizer={VARIANT!r})"
     )
