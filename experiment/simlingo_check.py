@@ -4,20 +4,26 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'LIMITS_64', 'CaseError', 'load_case', 'case_model', 'heading_energy', 'displacements', 'case_scalar',
-           'check_case', 'rounding_of', 'limits_of', 'failures', 'check', 'main']
+           'check_case', 'rounding_of', 'limits_of', 'failures', 'check', 'is_case', 'prove', 'arguments', 'main']
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #00000002
-import argparse, json
+import argparse
+import json
+from functools import partial
 from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
+from .asking import DTYPES, ModelChoice
 from .capture.attention import capture
-from .vla.driving import DrivingVLA, Inputs, Output
 from .capture.hold import is_norm
+from .check_model import check_model
 from .command import one_line_errors
-from .vla.simlingo import simlingo_model
+from .proof.result import to_json
 from .targets import action_target, desired_speed
+from .vla.checkpoint import run_of
+from .vla.driving import DrivingVLA, Inputs, Output
+from .vla.simlingo import simlingo_model
 from .vla.weights import Weight
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #00000005
@@ -275,27 +281,56 @@ def check(
     return int(bool(failed))
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #68916d08
-def main(
-    argv: list[str] | None = None,  # arguments; the command line's when None
-) -> int:  # exit status
-    "`simlingo check CASE.pt [--json]`."
-    parser = argparse.ArgumentParser(prog="simlingo", description="SimLingo on native modules.")
+def is_case(
+    path: str | Path,  # as it was given
+) -> bool:
+    "A .pt file that is no part of a run. Everything else names a model."
+    path = Path(path)
+    return path.suffix == ".pt" and not path.is_dir() and run_of(path) is None
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #d3d84cbe
+def prove(
+    choice: ModelChoice,
+    device: str = "cpu",  # cpu, cuda, cuda:1 …
+    as_json: bool = False,  # print one JSON object
+) -> int:  # exit status: 0 sound, 1 a check failed
+    "Check a model and print a line a check, each as soon as it is known."
+    model = choice.load(device)
+    report = check_model(model, say=(lambda line: None) if as_json else partial(print, flush=True))
+    print(to_json(report) if as_json else report.verdict)
+    return report.code
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #77a95f6e
+def arguments() -> argparse.ArgumentParser:
+    "The command line of `simlingo`."
+    parser = argparse.ArgumentParser(prog="simlingo", description="Prove a model before you trust a map of it.")
     commands = parser.add_subparsers(dest="command", required=True)
     sub = commands.add_parser(
         "check",
-        help="compute a case file again and report the differences",
-        description="Load a SimLingo-format case, compare embeddings, way-points, ids, attention, gradients and mlp1 with what SimLingo's own code computed.",
-        epilog="Exit status: 0 when every difference is within its limit, 1 when one is not, 2 when the case cannot be read.",
+        help="prove a model, or compute a case file again",
+        description="A model: prove on it everything that a map stands on, a line a check. "
+        "A case file (.pt): compare with what SimLingo's own code computed.",
+        epilog="Exit status: 0 when everything is within its limit, 1 when something is not, "
+        "2 when the model or the case cannot be read.",
     )
-    sub.add_argument("case", help="case file (.pt)")
-    sub.add_argument(
-        "--json",
-        action="store_true",
-        help="print one JSON object: name → largest absolute difference (_rel: relative to the largest reference value)",
-    )
-    args = parser.parse_args(argv)
+    sub.add_argument("what", metavar="MODEL|CASE.pt", help="model folder, hub id, demo, random:tiny, or a case file")
+    sub.add_argument("--json", action="store_true", help="print one JSON object")
+    sub.add_argument("--dtype", choices=list(DTYPES), default="float32", help="of the model (default: float32)")
+    sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
+    sub.add_argument("--revision", help="of a hub id")
+    sub.add_argument("--tokenizer", help="folder or hub id, when its files are not beside the weights")
+    return parser
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #f75a649d
+def main(
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
+    "`simlingo check MODEL` or `simlingo check CASE.pt`."
+    args = arguments().parse_args(argv)
     with one_line_errors():
-        return check(args.case, args.json)
+        if is_case(args.what):
+            return check(args.what, args.json)
+        return prove(ModelChoice(args.what, args.dtype, args.revision, args.tokenizer), args.device, args.json)
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #599c8f1c
 if __name__ == "__main__" and "__file__" in globals():
