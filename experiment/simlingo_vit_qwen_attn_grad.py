@@ -333,18 +333,23 @@ def simlingo_vit_qwen_attn_grad(
     model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
     mode: str = "action",  # what is explained when no target is named
     target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
-    detail: str = "trace",  # what a record keeps: map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and gradient, full = + both per head
+    # what a record keeps: map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
+    # gradient, full = + both per head
+    detail: str = "trace",
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     rule: str = "ours",  # that a trace follows; cam and full serve every rule
     maps: tuple = (DEFAULT,),  # maps of methods that need the model, kept beside; see ours --help for all names
-    certify: bool = False,  # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a backward
+    # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a
+    # backward
+    certify: bool = False,
     out: str = "runs/payloads",  # folder for everything
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
     images: int = 1,  # consecutive frames in one prompt
     rows: str = "uniform",  # weights of the seed rows
     limit: int | None = None,  # only the first prompts
     max_new_tokens: int | None = None,  # longest answer; the model's own when not given, 0 for silence
-    prompt: str | None = None,  # wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below
+    # wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below
+    prompt: str | None = None,
     command: str | None = None,  # navigation command in the prompt, such as "turn left"; SimLingo was trained with one
     target_points: tuple = (),  # or two points of the route ahead, x,y x,y in metres (x forward, y right)
     dtype: str = "float32",  # of the model; relevance is summed in float32 or wider
@@ -355,7 +360,9 @@ def simlingo_vit_qwen_attn_grad(
     crop: bool | None = None,  # cut SimLingo's lower rows off, when not as the model says
     add_thumbnail: bool | None = None,  # a tile with the complete frame, when not as the model says
 ) -> Summary:
-    "Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients) of both towers, outputs."
+    """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
+    of both towers, outputs.
+    """
     target = check_targets(target, mode)
     check_kept(maps, detail, bf16)
     words = Wording(prompt, command, tuple(target_points))
@@ -382,8 +389,8 @@ EPILOG = (
 examples:
   simlingo_vit_qwen_attn_grad scene/ --target brake_energy --out runs/a
   simlingo_vit_qwen_attn_grad scene/ --mode text --target token:light --out runs/b
-  simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward a frame, a record each: pt/<frame>__lateral.pt …
-  simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e      as SimLingo was trained
+  simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
+  simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c
 then: ours runs/a/pt --out runs/a/ours
 

@@ -333,7 +333,8 @@ def _unknown(text: str, name: str) -> ValueError:
     near = difflib.get_close_matches(name.lstrip("-"), [*ACTIONS, *TEXTS], n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ValueError(
-        f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, last, sum, "
+        f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, "
+        "last, sum, "
         "index:N, token:STRING (each may end in ~CONTRAST); a leading - negates; where several may be asked, also "
         + ", ".join(SHORT)
     )
@@ -410,7 +411,9 @@ class Target:
         return self.spec.kind
 
     def info(self) -> dict:  # by field
-        "Plain types for the record's `target_info`; token fields are single values for one token and lists for several."
+        """Plain types for the record's `target_info`; token fields are single values for one token and lists for
+        several.
+        """
         several = len(self.token_index) > 1
 
         def pick(values):
@@ -465,7 +468,9 @@ def action_target(
     route_rows: torch.Tensor | None = None,  # (N,) sequence positions of the route queries
     speed_rows: torch.Tensor | None = None,  # (M,) sequence positions of the speed queries
 ) -> Target:
-    "Raises ValueError for a text target, a missing head, a batch other than 1, or a number of rows that differs from the number of points."
+    """Raises ValueError for a text target, a missing head, a batch other than 1, or a number of rows that differs from
+    the number of points.
+    """
     spec = parse(spec)
     if spec.kind != "action":
         raise ValueError(f"{str(spec)!r} is a text target; action targets are {', '.join(ACTIONS)}")
@@ -541,7 +546,8 @@ def _answer(logits, token_ids, strings, positions) -> tuple[torch.Tensor, torch.
     ids = _ints(token_ids, count, "token ids")
     if count and not 0 <= int(ids.min()) <= int(ids.max()) < z.shape[1]:
         raise ValueError(
-            f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and tokenizer do not belong together"
+            f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and "
+            "tokenizer do not belong together"
         )
     return z, ids, _ints(positions, count, "positions")
 
@@ -555,7 +561,10 @@ def text_target(
     encode: Callable[[str], list[int]] | None = None,  # text → ids without special tokens; needed for a contrast
     score: str = "logit",  # "logit" | "logprob"
 ) -> Target:
-    "An empty answer gives a target without rows, which `diagnose` reports. Raises ValueError for a wrong kind, count, index or word."
+    """An empty answer gives a target without rows, which `diagnose` reports.
+
+    Raises ValueError for a wrong kind, count, index or word.
+    """
     spec = parse(spec)
     if spec.kind != "text":
         raise ValueError(f"{str(spec)!r} is an action target; text targets are {', '.join(TEXTS)}")
@@ -658,8 +667,10 @@ def diagnose(
     if entry and entry.differences >= 2 and target.dtype in (torch.float16, torch.bfloat16):
         add(
             "half_precision",
-            f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks like "
-            f"{'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in float32",
+            f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks "
+            "like "
+            f"{'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in "
+            "float32",
         )
     return found
 
@@ -673,7 +684,8 @@ def table() -> str:  # Markdown
 
     for a in ACTIONS.values():
         lines.append(
-            f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | {'–' if a.zero == 'never' else f'`{a.instead}`'} |"
+            f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | "
+            f"{'–' if a.zero == 'never' else f'`{a.instead}`'} |"
         )
     lines += [f"| `{name}` | text | logit or logprob | {cell(meaning)} | – | – |" for name, meaning in TEXTS.items()]
     return "\n".join(lines)

@@ -189,10 +189,14 @@ def fused_backward(
 ) -> tuple[
     tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor
 ]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A, float32
-    "Gradients of attention and the relevance that it moves. Memory: two numbers a row. Raises ValueError for what `fusable` denies."
+    """Gradients of attention and the relevance that it moves.
+
+    Memory: two numbers a row. Raises ValueError for what `fusable` denies.
+    """
     if not fusable(q, v, mask):
         raise ValueError(
-            f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask {None if mask is None else mask.dtype}: use the blocks of streaming"
+            f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask "
+            f"{None if mask is None else mask.dtype}: use the blocks of streaming"
         )
     (batch, heads, s, d), groups, tile = (
         q.shape,

@@ -24,7 +24,16 @@ from ..vla.driving import DrivingVLA, random_model
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
 from ..frame.tiles import cut
-from ..truth.scores import COVER, Case, counterfactual, join, mean_interval, patch_truth, place_of_others, place_scores
+from experiment.truth.scores import (
+    COVER,
+    Case,
+    counterfactual,
+    join,
+    mean_interval,
+    patch_truth,
+    place_of_others,
+    place_scores,
+)
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #fc2a8652
 SIZE, SKY = 112, 28  # px; no thing reaches into the sky
@@ -221,7 +230,10 @@ def training(
     size: int = 32,  # pictures a step
     seed: int = 0,  # of weights and pictures
 ) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]:  # model, steps done, smoothed log
-    "Muon for inner matrices, AdamW for the rest, as in `experiment.lab.train_demo`. The model is given back plain, without the hook, at every step."
+    """Muon for inner matrices, AdamW for the rest, as in `experiment.lab.train_demo`.
+
+    The model is given back plain, without the hook, at every step.
+    """
     torch.manual_seed(seed)
     model = random_model(mixing_config(), seed=seed, std=0.06).requires_grad_(True).train()
     questions, rng, smooth = torch.nn.Linear(48, 6), np.random.default_rng(seed), {}
@@ -268,7 +280,10 @@ def find_matches(
     n: int,  # cases
     seed: int = 0,  # of the pictures
 ) -> list[Case]:  # that the model answers rightly
-    "Matching pictures that the model gets right, and right again when either disc or both are taken out. The twin is the picture without both."
+    """Matching pictures that the model gets right, and right again when either disc or both are taken out.
+
+    The twin is the picture without both.
+    """
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
     go = model.tokenizer.convert_tokens_to_ids("go")
     while len(found) < n:
@@ -337,7 +352,9 @@ def score(
     caused: np.ndarray,  # (8, 8) Shapley values of `patch_truth`
     prior: np.ndarray,  # (8, 8) where the discs of other pictures are
 ) -> dict:  # by MEASURES
-    "Place scores, share on the disc that got less, share in the store, share of the effect that the top patches carry, cosine with the truth."
+    """Place scores, share on the disc that got less, share in the store, share of the effect that the top patches
+    carry, cosine with the truth.
+    """
     found, total = place_scores(m, case.mask, case.distractors, prior), max(m.sum(), 1e-300)
     found["weaker"] = min(m[cover(case.scene, [i]) >= COVER].sum() for i in (0, 1)) / total
     found["store"] = m[in_store()].sum() / total

@@ -60,12 +60,17 @@ class Certificate:
     @property
     def sentence(self) -> str:
         i = FRACTIONS.index(0.05)
-        what = f"hiding the 5 % most relevant pixels {'lowers' if self.kind == 'drop' else 'changes'} {self.target} by {self.deletion[i]:.2g} {self.unit}, 5 % at random by {np.mean([d[i] for d in self.random_deletion]):.2g}"
+        does, chance = "lowers" if self.kind == "drop" else "changes", np.mean([d[i] for d in self.random_deletion])
+        what = (
+            f"hiding the 5 % most relevant pixels {does} {self.target} by {self.deletion[i]:.2g} {self.unit}, "
+            f"5 % at random by {chance:.2g}"
+        )
         return (
             ("" if self.better else "NO BETTER THAN CHANCE: ")
             + what
             + (
-                f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred)"
+                f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels "
+                "(method centred)"
                 if self.unsure
                 else ""
             )
@@ -123,7 +128,10 @@ def certify(
     size: int = 8,  # variants in a forward
     below: torch.Tensor | None = None,  # for a map read at the interleaver: the same rule's at the pixels, as shown
 ) -> Certificate:
-    "Deletion and insertion of the map's own patches, of random ones and from the middle outwards. 2 + 10·(2 + draws) forwards, in batches."
+    """Deletion and insertion of the map's own patches, of random ones and from the middle outwards.
+
+    2 + 10·(2 + draws) forwards, in batches.
+    """
     fill, kind = infill(question), "drop"
     asked = parse(question.target)
     if asked.kind == "action" and (asked.arg or ACTIONS[asked.name].head) == "route":
@@ -169,7 +177,9 @@ def question_of(
 ) -> Question:
     "The question that a record answers, with its own spoken answer, for asking on."
     meta = record["meta"]
-    inputs = model.prepare(list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command"))
+    inputs = model.prepare(
+        list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command")
+    )
     score = record["target_info"].get("score") or "logit"
     return Question(
         model,

@@ -84,7 +84,11 @@ def smoothgrad(
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #799cd5da
 def grad_cam(question: Question) -> torch.Tensor:  # (T, side, side)
-    "Selvaraju et al. 2017, at the image tokens. 1 forward + 1 backward of the language model; may be negative where the paper's relu cuts."
+    """Selvaraju et al.
+
+    2017, at the image tokens. 1 forward + 1 backward of the language model; may be negative where the paper's relu
+    cuts.
+    """
     with torch.no_grad():
         made = question.model.image_features(question.inputs.pixel_values)
     z = made.clone().requires_grad_()

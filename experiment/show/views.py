@@ -76,7 +76,8 @@ def asked(
         )
     if state.language_layers or state.vision_layers or state.head is not None:
         raise MethodError(
-            f"{state.method} has no layers and heads to choose from: they are options of the attention rules {', '.join(RULES)}"
+            f"{state.method} has no layers and heads to choose from: they are options of the attention rules "
+            f"{', '.join(RULES)}"
         )
     return state.method
 
@@ -90,7 +91,8 @@ def one_head(
         return record
     if record["detail"] != "full":
         raise MethodError(
-            f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail 'full'"
+            f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail "
+            "'full'"
         )
 
     def cut(block):
@@ -190,9 +192,11 @@ class Live:
         self,
         model: DrivingVLA,
         frames: str
-        | Path,  # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
+        # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
+        | Path,
         speed: float | None = None,  # m/s for every frame, instead of speed files
-        detail: str = "cam",  # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        detail: str = "cam",
     ):
         self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
@@ -208,7 +212,10 @@ class Live:
         frame: int,  # of `names`
         twin_kind: str = "",  # of `experiment.truth.render.TWINS`; "": the frame itself
     ) -> tuple[Image.Image, float]:  # RGB, and m/s
-        "What the model gets to see. Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered."
+        """What the model gets to see.
+
+        Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered.
+        """
         if self.scenes:
             scene = twin(self.scenes[frame], twin_kind) if twin_kind else self.scenes[frame]
             return Image.fromarray(render(scene)[0]), scene.speed if self.speed is None else self.speed
@@ -226,7 +233,9 @@ class Live:
         method: str = DEFAULT,  # of the catalogue
         twin: str = "",  # as in `picture`
     ) -> dict:  # see `experiment.record.payload`
-        "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
+        """The model's answer: for an attention rule in this source's detail, for another method with its map and the
+        smallest trace.
+        """
         target = target or self.targets(frame)[0]
         key = (frame, target, "" if method in RULES else kept_as(method), twin)
         if key not in self.kept:
@@ -403,11 +412,11 @@ def pick_text(
     def number(values, i):
         return "" if relevance is None else f" = {values[image][found.tile].flatten()[i]:.3g}"
 
-    shares = (
-        ""
-        if relevance is None
-        else f" · {100 * sum(relevance.patches[image][found.tile].flatten()[p].item() for p in found.patches) / max(sum(x.sum().item() for x in relevance.patches), 1e-300):.1f} % of the map in its patches"
-    )
+    shares = ""
+    if relevance is not None:
+        own_patches = relevance.patches[image][found.tile].flatten()[list(found.patches)].sum().item()
+        everything = sum(x.sum().item() for x in relevance.patches)
+        shares = f" · {100 * own_patches / max(everything, 1e-300):.1f} % of the map in its patches"
     own = (
         ""
         if found.patch is None
@@ -415,7 +424,8 @@ def pick_text(
     )
     where = "" if found.position is None else f" at position {found.position}"
     return (
-        f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, made of the patches "
+        f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, "
+        "made of the patches "
         + " ".join(f"{at(p)}{number(relevance and relevance.patches, p)}" for p in found.patches)
         + shares
     )

@@ -707,7 +707,9 @@ def write_drive(
     folder: Path,  # <folder>/<kind>/ is made
     n: int = 24,  # frames
 ) -> Path:  # the folder
-    "Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others; `video_garmin_speed/` in m/s for all."
+    """Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others;
+    `video_garmin_speed/` in m/s for all.
+    """
     root = Path(folder) / kind
     frames = root / ("images" if kind == "bend" else "video_garmin")
     for path in (frames, root / "video_garmin_speed") + (() if kind == "bend" else (root / "video_saliency",)):

@@ -52,7 +52,8 @@ def join(
     rows, columns = grid
     if maps.ndim != 3 or len(maps) != rows * columns:
         raise ValueError(
-            f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), without a thumbnail"
+            f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), "
+            "without a thumbnail"
         )
     g = maps.shape[1]
     return maps.reshape(rows, columns, g, g).transpose(0, 2, 1, 3).reshape(rows * g, columns * g)
@@ -366,7 +367,8 @@ def find_cases(
                 found.append(case)
         if tried >= patience and len(found) < tried / 10:
             raise ValueError(
-                f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for it. Is it the trained demo model?"
+                f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for "
+                "it. Is it the trained demo model?"
             )
     return found[:n]
 
@@ -410,7 +412,9 @@ def patch_values(
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # (pairs, 12, 24) Shapley values, one estimate a pair, and (12, 24) bool: patches in the game
-    "What each patch that the two frames do not share does to the decision, as a share of the case's effect; sums to the other frame's effect."
+    """What each patch that the two frames do not share does to the decision, as a share of the case's effect; sums to
+    the other frame's effect.
+    """
     game = patch_cover((case.frame != other).any(2)) > 0
     players, values = np.flatnonzero(game.ravel()), np.zeros((pairs, game.size))
     if not len(players):
@@ -452,7 +456,9 @@ def truth_quality(
     case: Case,
     pairs: int = 4,  # permutations, each with its reverse
 ) -> dict:  # error, share, distractor_density
-    "The patchwise truth judged as a map: its standard error as a share of its length, and its scores when the patches of things that are no cause are swapped as well."
+    """The patchwise truth judged as a map: its standard error as a share of its length, and its scores when the patches
+    of things that are no cause are swapped as well.
+    """
     values, _ = patch_values(of, case, case.twin, pairs)
     beside, _ = patch_values(of, case, render(twin(case.scene, "no_distractors"))[0], pairs)
     both = np.maximum(values.mean(0), 0) + np.maximum(beside.mean(0), 0)
@@ -851,7 +857,8 @@ def table(
         ]
         if of("truth_share")["n"]:
             beside.append(
-                f"truth with distractors: share {of('truth_share')['mean']:.2f}, distr~ {of('truth_distractor_density_median')['mean']:.2f}, error {of('truth_error')['mean']:.2f}"
+                f"truth with distractors: share {of('truth_share')['mean']:.2f}, distr~ "
+                f"{of('truth_distractor_density_median')['mean']:.2f}, error {of('truth_error')['mean']:.2f}"
             )
         lines += [
             f"{target} · n = {of('share')['n']} · " + " · ".join(beside),
@@ -905,7 +912,10 @@ def save_results(
     default: str,  # the method that the package uses unless told otherwise
     seed: int,  # of the scenes
 ) -> Path:  # the same path
-    "Write the result file: rows, default method, the model's sha256, seed, versions. Numbers that are not finite become null."
+    """Write the result file: rows, default method, the model's sha256, seed, versions.
+
+    Numbers that are not finite become null.
+    """
 
     def clean(v):
         return None if isinstance(v, float) and not np.isfinite(v) else v
