@@ -14,7 +14,7 @@ from typing import Any
 import ipywidgets as w
 from .frame.camera import Camera
 from .show.canvas import Canvas
-from .maps.catalogue import SHOWN
+from .methods import SHOWN
 from .frame.heatmap import save_png
 from .relevance.rules import RULES, layouts
 from .vla.driving import DrivingVLA

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import InternVLConfig
-from ..maps.catalogue import as_shown, method_of
+from ..relevance.answers import as_shown
+from ..maps.catalogue import method_of
 from ..files import DATA
 from ..vla.config import SIMLINGO, ModelConfig, build_tokenizer
 from ..vla.driving import DrivingVLA, random_model

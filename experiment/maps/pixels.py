@@ -14,7 +14,8 @@ from transformers.activations import GELUActivation
 from ..capture.attention import towers
 from ..vla.driving import DrivingVLA
 from .question import Question, answerable, read_target
-from ..capture.hold import AROUND, HOLDS, ROUNDS, Hold, Readout, contributions, detach_output, finite, freeze_norm, holding, is_norm, patch_background, secant_slope
+from ..relevance.centred import AROUND, ROUNDS, Readout, contributions, patch_background
+from ..capture.hold import HOLDS, Hold, detach_output, finite, freeze_norm, holding, is_norm, secant_slope
 from ..errors import ReadoutError
 from ..frame.tiles import Layout
 

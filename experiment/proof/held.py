@@ -14,8 +14,10 @@ from functools import partial
 from torch import nn
 from transformers.activations import GELUActivation
 from ..capture.attention import towers
-from ..capture.hold import is_norm, noise_level, norm_statistics, patch_background
-from ..maps.catalogue import METHODS, STORED
+from ..capture.hold import is_norm, norm_statistics
+from ..relevance.centred import noise_level, patch_background
+from ..maps.catalogue import METHODS
+from ..methods import STORED
 from ..maps.pixels import patch_pixels
 from ..maps.question import Question
 from .result import NotApplicable, Result, measure

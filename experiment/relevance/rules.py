@@ -11,6 +11,7 @@ import math
 import torch
 from dataclasses import dataclass, field
 from ..errors import MethodError
+from ..methods import RULE_WORDS
 from ..frame.tiles import FrameMap, Layout, stitch
 from ..record.payload import blocks
 from .interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share, to_patches, uniform_share
@@ -55,14 +56,11 @@ class Rule:
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #69f0441e
 RULES: dict[str, tuple[Rule, str]] = {
-    "ours": (Rule(), "attention × gradient through both towers, frozen-norm split at mlp1"),
-    "literal": (Rule(split="plain"), "as ours, split by gradient × input as it is"),
-    "uniform_split": (Rule(split="uniform"), "as ours, a token's relevance shared equally by its four patches"),
-    "interleaver": (
-        Rule(readout="interleaver"),
-        "as ours, read out at mlp1's input: InternViT's attention is not used",
-    ),
-    "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), "read out at the image tokens themselves"),
+    "ours": (Rule(), RULE_WORDS["ours"]),
+    "literal": (Rule(split="plain"), RULE_WORDS["literal"]),
+    "uniform_split": (Rule(split="uniform"), RULE_WORDS["uniform_split"]),
+    "interleaver": (Rule(readout="interleaver"), RULE_WORDS["interleaver"]),
+    "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), RULE_WORDS["interleaver_uniform"]),
 }
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #1c6468ee

@@ -17,14 +17,17 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from ..frame.camera import Camera, visible
 from .canvas import Canvas, nearest
-from ..maps.catalogue import DEFAULT, METHODS, answering, kept_as, relevance_of
-from ..explain import record_frame, record_title
+from ..methods import DEFAULT, kept_as
+from ..maps.catalogue import METHODS
+from ..relevance.answers import answering, relevance_of
+from ..explain import record_frame
+from ..relevance.pictures import record_title
 from ..frame.heatmap import colourise, limits, overlay
 from ..relevance.interleaver import image_positions
 from ..relevance.rules import RULES, Relevance, Rule, frame_maps, layouts
 from ..errors import MethodError
 from ..vla.driving import DrivingVLA
-from ..ours import find_records, record_frames
+from ..record.files import find_records, record_frames
 from ..record.payload import load_record
 from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..command import OWN_ERRORS, reason_of

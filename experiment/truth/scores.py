@@ -29,7 +29,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from transformers import DynamicCache
-from ..maps.catalogue import DEFAULT, METHODS, as_shown, method_of
+from ..methods import DEFAULT
+from ..maps.catalogue import METHODS, method_of
+from ..relevance.answers import as_shown
 from ..vla.driving import DrivingVLA, Output, random_model
 from ..model import load
 from ..maps.paths import calibrate, centred_map, in_units
