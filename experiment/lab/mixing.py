@@ -275,6 +275,24 @@ def train_mixing(
     (Path(out) / "curves.json").write_text(json.dumps(curve))
     return curve
 
+# %% ../../nbs/13_lab/04_mixing.ipynb #3be25281
+def _case(cues, pictures, answer, y) -> Case:
+    "The case of a matching picture; `pictures` and `y` without nothing, either disc, both."
+    seen = cover(cues, (0, 1))
+    others = cover(cues, range(2, len(cues.radii))) >= COVER
+    return Case(
+        scene=cues,
+        target="text",
+        frame=pictures[0],
+        twin=pictures[3],
+        mask=seen >= COVER,
+        cover=seen,
+        distractors=others & (seen < COVER),
+        answer_ids=answer,
+        y=y[0],
+        effect=y[3] - y[0],
+    )
+
 # %% ../../nbs/13_lab/04_mixing.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
@@ -302,22 +320,7 @@ def find_matches(
         y = margins(asked, pictures)
         if (y[1:] >= 0).any():
             continue
-        seen = cover(cues, (0, 1))
-        others = cover(cues, range(2, len(cues.radii))) >= COVER
-        found.append(
-            Case(
-                cues,
-                "text",
-                pictures[0],
-                pictures[3],
-                seen >= COVER,
-                seen,
-                others & (seen < COVER),
-                asked.answer[0].tolist(),
-                y[0],
-                y[3] - y[0],
-            )
-        )
+        found.append(_case(cues, pictures, asked.answer[0].tolist(), y))
     return found
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #a9e1c814
