@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GATES', 'HOLDS', 'AROUND', 'CHANNELS', 'ROUNDS', 'is_norm', 'norm_statistics', 'frozen_norm_grad', 'norm_grad',
-           'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'detach_output', 'secant_slope', 'holding', 'finite',
-           'readout', 'patch_vectors', 'mosaic', 'surroundings', 'Readout', 'patch_background', 'background',
+           'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'detach_output', 'secant_slope', 'GeluSecant', 'holding',
+           'finite', 'readout', 'patch_vectors', 'mosaic', 'surroundings', 'Readout', 'patch_background', 'background',
            'noise_level', 'contributions', 'centred']
 
 # %% ../../nbs/06_capture/05_hold.ipynb #377fd645
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers.activations import GELUActivation
 from ..errors import OVERFLOW, ReadoutError
 from ..frame.tiles import Layout
@@ -85,7 +86,7 @@ def freeze_norm(
     out: torch.Tensor,  # its output
 ) -> torch.Tensor:  # the same values, with the gradient of held statistics
     "Forward hook: same output, frozen statistics in the backward pass. Raises ReadoutError when the module is no plain norm."
-    x = args[0]
+    x = args[0].to(out.device)  # a model that is spread moves its inputs inside
     if not (torch.is_grad_enabled() and x.requires_grad):
         return out
     mean, scale = norm_statistics(norm, x)
@@ -241,7 +242,26 @@ def secant_slope(
     factor: float,  # of the slope
 ) -> Callable:  # a forward hook
     "Forward hook of a pointwise activation: the gradient is factor·out/x."
-    return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
+
+    def hook(module, args, out):
+        return _Slope.apply(args[0].to(out.device), out.detach(), factor)
+
+    return hook
+
+# %% ../../nbs/06_capture/05_hold.ipynb #0d288c8d
+class GeluSecant(TorchFunctionMode):
+    "Inside this block every call of GELU that carries a gradient has the slope out/x; `calls` counts them."
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is not torch.nn.functional.gelu or not (torch.is_grad_enabled() and args[0].requires_grad):
+            return out
+        self.calls += 1
+        return _Slope.apply(args[0], out.detach(), 1.0)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #e72be9aa
 _GATED = {
@@ -262,11 +282,22 @@ _EXPERTS = {
     "half": {"experts.act_fn": secant_slope(1.0), "experts": _halve, "gate": _constant_router},
 }
 
+# %% ../../nbs/06_capture/05_hold.ipynb #20f537d0
+def _part(module, name):
+    "A module's part by its path. Raises ReadoutError for code with other names."
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise ReadoutError(
+            f"{type(module).__name__} has no {name}: this decoder's code has other parts than Qwen2's, which cannot be "
+            "held; use method centred_plain, which holds nothing, or ours with detail 'cam'"
+        ) from None
+
 # %% ../../nbs/06_capture/05_hold.ipynb #f3d5f5e1
 def _gate_hooks(layer, gates):
     "Modules of a decoder layer's MLP, or of its experts, and the hooks they get."
-    hooks = _EXPERTS if hasattr(layer.mlp, "experts") else _GATED
-    return [(layer.mlp.get_submodule(name), hook) for name, hook in hooks[gates].items()]
+    hooks = _EXPERTS if hasattr(_part(layer, "mlp"), "experts") else _GATED
+    return [(_part(layer.mlp, name), hook) for name, hook in hooks[gates].items()]
 
 # %% ../../nbs/06_capture/05_hold.ipynb #cc7c6d81
 def _held_parts(model, hold):
@@ -282,9 +313,10 @@ def _held_parts(model, hold):
         yield from ((m, freeze_norm) for m in norms)
     for layer in layers:
         if hold.softmax:
-            yield layer.self_attn.q_proj, detach_output
-            yield layer.self_attn.k_proj, detach_output
-        yield from _gate_hooks(layer, hold.gates)
+            yield _part(layer, "self_attn.q_proj"), detach_output
+            yield _part(layer, "self_attn.k_proj"), detach_output
+        if hold.gates != "open":
+            yield from _gate_hooks(layer, hold.gates)
     if hold.gelu:
         yield _activation(model.projector), secant_slope(1.0)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', 'attention_backward', 'relevance_backward',
-           'attention_function', 'Seed', 'stream']
+           'dense_moved', 'attention_function', 'Seed', 'stream']
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #ad1b75bc
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ from torch import nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .fused import fusable, fused_backward
-from .attention import towers
+from .attention import towers, watch_own_code
 from ..relevance.interleaver import image_positions, patch_contributions, positive_share, to_patches, token_patches, uniform_share
 from ..relevance.language import seed, temper, used_layers
 from ..errors import OVERFLOW, MethodError
@@ -173,10 +173,25 @@ def relevance_backward(
 
     return attention_backward(q, k, v, mask, scaling, causal, grad, receive, positive, temperature != 1), moved
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #4c5b872f
+def dense_moved(
+    r: torch.Tensor,  # (B, S) relevance of the rows
+    attn: torch.Tensor,  # (B, heads, S, S) A
+    grad: torch.Tensor,  # (B, heads, S, S) ∂y/∂A
+    positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
+    temperature: float = 1.0,  # of the rows of Ā
+) -> torch.Tensor:  # (B, S) Σ_h rA⊙∂A, in r's dtype
+    "The step of the relevance where A is at hand. Memory: one matrix a head."
+    product = attn.to(torch.promote_types(attn.dtype, torch.float32)) * grad
+    cam = (product.clamp_min_(0) if positive else product).sum(1)
+    if temperature != 1:
+        cam = torch.stack([temper(c, temperature) for c in cam])
+    return torch.einsum("bi,bij->bj", r.to(cam.dtype), cam).to(r.dtype)
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #30be9403
 @contextmanager
 def attention_function(
-    hosts: Sequence[nn.Module],  # the two towers
+    hosts: Sequence[nn.Module],  # the towers that ask the registry
     attend: Callable,  # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
     name: str,  # unique among contexts that are open
 ) -> Iterator[None]:  # a context
@@ -190,9 +205,9 @@ def attention_function(
         for host in hosts:
             host.set_attn_implementation(name)
         deaf = [type(host).__name__ for host in hosts if host.config._attn_implementation != name]
-        if deaf or len(hosts) < 2:
+        if deaf:
             raise StreamingError(
-                f"{' and '.join(deaf) or 'a tower of this model'} does not take its attention function from transformers' registry, so it cannot be streamed: "
+                f"{' and '.join(deaf)} does not take its attention function from transformers' registry, so it cannot be streamed: "
                 "use detail 'cam', which records A and ∂A densely (experiment.capture.attention.capture) and gives the same map"
             )
         yield
@@ -289,6 +304,7 @@ class stream:
                 if self.rule.readout == "interleaver"
                 else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
             )
+            handles += watch_own_code(self._towers, self._attended)
             for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]:
                 stack.callback(handle.remove)
             self._stack = stack.pop_all()
@@ -324,18 +340,24 @@ class stream:
         step = partial(self._step, part, query.shape[-1] ** -0.5 if scaling is None else scaling, causal)
         return _Attention.apply(query, key, value, attention_mask, plain, step), None
 
-    def _step(self, part, scaling, causal, q, k, v, mask, grad):
-        "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
+    def _passing(self, part, shape):
+        "The pass that comes to this layer, whose attention has `shape` samples and rows."
         p = self._pass
         if p is None:
             raise StreamingError(
                 "backward ran without a seed: use s.backward(y, out, seeds) inside the context that the forward ran in"
             )
         p.arrive(part)
-        if p.r.shape != (len(q), q.shape[2]):
+        if p.r.shape != tuple(shape):
             raise StreamingError(
-                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {(len(q), q.shape[2])}: forward and seeds do not match"
+                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {tuple(shape)}: forward and seeds do not match"
             )
+        return p
+
+    def _step(self, part, scaling, causal, q, k, v, mask, grad):
+        "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
+        p = self._passing(part, (len(q), q.shape[2]))
+        p.r = p.r.to(q.device)
         if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1:
             self._seen(p.r, mask)
         grads, moved = relevance_backward(
@@ -344,6 +366,19 @@ class stream:
         p.r = self.rule.residual_alpha * p.r + moved / (q.shape[1] * p.scale)
         p.trace[part[0]].append(p.r)
         return grads
+
+    def _attended(self, module, attn):
+        "Own code formed A: its gradient comes by during backward."
+        part = self._part.get(id(module))
+        if part is not None and torch.is_grad_enabled() and attn.requires_grad:
+            attn.register_hook(partial(self._dense_step, part, attn.detach()))
+
+    def _dense_step(self, part, attn, grad):
+        "One layer of own code inside backward: r ← αr + rĀ from its A and ∂A."
+        p = self._passing(part, attn.shape[::2])
+        moved = dense_moved(p.r.to(attn.device), attn, grad, not self.signed, self.rule.temperature)
+        p.r = self.rule.residual_alpha * p.r.to(attn.device) + moved / (attn.shape[1] * p.scale)
+        p.trace[part[0]].append(p.r)
 
     @staticmethod
     def _seen(r, mask):
@@ -363,7 +398,7 @@ class stream:
         if p is None:
             return
         p.arrive(("interleaver", None))
-        tokens = p.r[p.mask].view(x.shape[:2])
+        tokens = p.r[p.mask.to(p.r.device)].view(x.shape[:2]).to(x.device)
         if self.rule.split == "uniform":
             share, equal = uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
         else:
@@ -421,7 +456,7 @@ class stream:
 
     def _results(self, p, seeds, positions):
         "A `Relevance` for every sample."
-        language, vision = (torch.stack(t).cpu() for t in p.trace.values())
+        language, vision = (torch.stack([r.cpu() for r in t]) for t in p.trace.values())
         self._finite("language", language)
         self._finite("vision", vision)
         tokens, patches, equal = (t.cpu() for t in p.split)

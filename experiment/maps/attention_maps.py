@@ -82,7 +82,7 @@ def attentions_of(
     with holding(question.model, hold), capture(question.model, "full") as seen:
         y, out = question.forward(pixels)
         torch.autograd.grad(y.value, pixels)
-    mlp1 = {k: v.detach() for k, v in question.model.projector.state_dict().items()}
+    mlp1 = question.model.projector_weights()
     grad = mlp1_input_grad(seen.mlp1_input.value, seen.mlp1_output.grad, mlp1, freeze_norm=True)
     image = torch.cat(image_positions(out.selected_mask[0], question.tiles, question.model.config.tokens_per_tile))
     return Attentions(

@@ -77,7 +77,7 @@ def _relevance(model, seen, target, selected, tiles):
     start = seed(selected.shape[1], target.rows.tolist()).to(selected.device)
     down = roll(start, [c[0] for c in cams["language"]])[-1]
     tokens = torch.cat([down[p] for p in image_positions(selected[0], tiles, model.config.tokens_per_tile)])
-    weights = {k: v.detach() for k, v in model.projector.state_dict().items()}
+    weights = model.projector_weights()
     x, out = seen.mlp1_input.value, seen.mlp1_output.grad
     share, _ = positive_share(patch_contributions(x, mlp1_input_grad(x, out, weights, freeze_norm=True)))
     return cams, tokens, share
