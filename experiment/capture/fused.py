@@ -43,6 +43,9 @@ if HAVE_TRITON:
             seen = seen & (tl.load(mask + i[:, None] * S + j[None, :], mask=seen, other=0) != 0)
         return tl.where(seen, tl.dot(q, tl.trans(k), input_precision="ieee") * scaling, float("-inf"))
 
+# %% ../../nbs/06_capture/04_fused.ipynb #ebc5ca9c
+if HAVE_TRITON:
+
     @triton.jit
     def _rows(
         Q,
@@ -99,6 +102,9 @@ if HAVE_TRITON:
             ds = p * (tl.dot(g, tl.trans(_load(V + keys, j, S, D, P)), input_precision="ieee") - dot[:, None])
             dq += tl.dot(ds.to(k.dtype), k, input_precision="ieee") * scaling
         _store(DQ + head * S * D, i, dq, S, D, P)
+
+# %% ../../nbs/06_capture/04_fused.ipynb #e2a4ed92
+if HAVE_TRITON:
 
     @triton.jit
     def _columns(
@@ -174,6 +180,25 @@ def fusable(
         and (mask is None or mask.dtype == torch.bool)
     )
 
+# %% ../../nbs/06_capture/04_fused.ipynb #ddd20a43
+def _check_fusable(q, v, mask) -> None:
+    "Raise ValueError for what the kernels do not compute."
+    if not fusable(q, v, mask):
+        raise ValueError(
+            f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask "
+            f"{None if mask is None else mask.dtype}: use the blocks of streaming"
+        )
+
+# %% ../../nbs/06_capture/04_fused.ipynb #bfb20311
+def _mask_strides(
+    mask: torch.Tensor | None,
+) -> tuple[int, int]:  # numbers from one sample, and from one head, to the next
+    "Strides of the contiguous mask; 0 along an axis that is shared."
+    if mask is None:
+        return 0, 0
+    sample, head = (0 if n == 1 else step for n, step in zip(mask.shape[:2], mask.contiguous().stride()[:2]))
+    return sample, head
+
 # %% ../../nbs/06_capture/04_fused.ipynb #eb07c30d
 def fused_backward(
     q: torch.Tensor,  # (B, heads, S, d)
@@ -193,35 +218,18 @@ def fused_backward(
 
     Memory: two numbers a row. Raises ValueError for what `fusable` denies.
     """
-    if not fusable(q, v, mask):
-        raise ValueError(
-            f"no fused kernel for {str(q.dtype)[6:]} on {q.device.type}, head dimension {q.shape[-1]}, mask "
-            f"{None if mask is None else mask.dtype}: use the blocks of streaming"
-        )
-    (batch, heads, s, d), groups, tile = (
-        q.shape,
-        k.shape[1],
-        tile or ((32, 32) if q.dtype == torch.float32 else (64, 64)),
-    )
+    _check_fusable(q, v, mask)
+    (batch, heads, s, d), groups = q.shape, k.shape[1]
+    rows, columns = tile or ((32, 32) if q.dtype == torch.float32 else (64, 64))
     q, k, v, grad, r = (t.contiguous() for t in (q, k, v, grad, r.float()))
     seen = q if mask is None else mask.contiguous().view(torch.uint8)
-    strides = (
-        (0, 0) if mask is None else tuple(0 if n == 1 else step for n, step in zip(seen.shape[:2], seen.stride()[:2]))
-    )
+    strides = _mask_strides(mask)
     dq, dk, dv = (torch.empty_like(t) for t in (q, k, v))
     log, dot, moved = (torch.empty(batch, n, s, dtype=torch.float32, device=q.device) for n in (heads, heads, groups))
-    known = dict(
-        HEADS=heads,
-        REPEAT=heads // groups,
-        D=d,
-        P=max(triton.next_power_of_2(d), 16),
-        CAUSAL=causal and mask is None,
-        MASKED=mask is not None,
-        M=tile[0],
-        N=tile[1],
-    )
-    _rows[triton.cdiv(s, tile[0]), batch * heads](q, k, v, grad, seen, dq, log, dot, scaling, s, *strides, **known)
-    _columns[triton.cdiv(s, tile[1]), batch * groups](
+    size = dict(HEADS=heads, REPEAT=heads // groups, D=d, P=max(triton.next_power_of_2(d), 16))
+    known = size | dict(CAUSAL=causal and mask is None, MASKED=mask is not None, M=rows, N=columns)
+    _rows[triton.cdiv(s, rows), batch * heads](q, k, v, grad, seen, dq, log, dot, scaling, s, *strides, **known)
+    _columns[triton.cdiv(s, columns), batch * groups](
         q, k, v, grad, seen, r, log, dot, dk, dv, moved, scaling, s, *strides, POSITIVE=positive, **known
     )
     return (dq, dk, dv), moved.sum(1)

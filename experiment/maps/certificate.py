@@ -19,10 +19,10 @@ from ..targets import ACTIONS, parse
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2)  # of all patches
 UNSURE = 0.35  # share of relevance that moves, above which a map read at the interleaver is not to be trusted
 
-# %% ../../nbs/07_maps/08_certificate.ipynb #de0d0fc5
+# %% ../../nbs/07_maps/08_certificate.ipynb #0cd259a4
 @dataclass(frozen=True)
-class Certificate:
-    "What hiding and showing the most relevant patches does to the target."
+class _Curves:
+    "What was measured: the target, and what hiding and showing patches does to it."
 
     target: str  # as it was asked
     unit: str  # of its value
@@ -36,9 +36,12 @@ class Certificate:
     centre_deletion: list[float]  # from the middle of the frame outwards
     centre_insertion: list[float]  # likewise
     forwards: int  # that this cost
-    moved: float | None = (
-        None  # share of relevance that lies elsewhere at the pixels; None for a map that is not read at the interleaver
-    )
+    # share of relevance that lies elsewhere at the pixels; None for a map that is not read at the interleaver
+    moved: float | None = None
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #45f3c765
+class _Verdicts(_Curves):
+    "What the curves say about a map."
 
     @property
     def chance(
@@ -58,27 +61,48 @@ class Certificate:
         return bool(self.gain > mean + 3 * spread and self.gain > middle)
 
     @property
-    def sentence(self) -> str:
-        i = FRACTIONS.index(0.05)
-        does, chance = "lowers" if self.kind == "drop" else "changes", np.mean([d[i] for d in self.random_deletion])
-        what = (
-            f"hiding the 5 % most relevant pixels {does} {self.target} by {self.deletion[i]:.2g} {self.unit}, "
-            f"5 % at random by {chance:.2g}"
-        )
-        return (
-            ("" if self.better else "NO BETTER THAN CHANCE: ")
-            + what
-            + (
-                f"\nUNSURE: {self.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels "
-                "(method centred)"
-                if self.unsure
-                else ""
-            )
-        )
-
-    @property
     def unsure(self) -> bool:
         return self.moved is not None and self.moved > UNSURE
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #09fc53fb
+def _sentence(c: _Verdicts) -> str:  # two lines when it is unsure
+    "The verdict on a map, in the target's unit."
+    i = FRACTIONS.index(0.05)
+    does, chance = "lowers" if c.kind == "drop" else "changes", np.mean([d[i] for d in c.random_deletion])
+    warning = "" if c.better else "NO BETTER THAN CHANCE: "
+    what = (
+        f"hiding the 5 % most relevant pixels {does} {c.target} by {c.deletion[i]:.2g} {c.unit}, "
+        f"5 % at random by {chance:.2g}"
+    )
+    if not c.unsure:
+        return warning + what
+    doubt = f"{c.moved:.0%} of this relevance lies elsewhere when the same rule is read at the pixels (method centred)"
+    return f"{warning}{what}\nUNSURE: {doubt}"
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #e113933f
+def _figure(c: _Curves) -> Figure:
+    "Both curves beside chance and the middle of the frame."
+    fig = Figure(figsize=(5.4, 1.9), dpi=72, layout="constrained")
+    for ax, name in zip(fig.subplots(1, 2, sharey=True), ("deletion", "insertion")):
+        x, chance = 100 * np.array(FRACTIONS), np.array(getattr(c, f"random_{name}"))
+        ax.plot(x, getattr(c, name), "o-", color="#0072B2", ms=3, label="this map")
+        ax.plot(x, getattr(c, f"centre_{name}"), ":", color="#D55E00", label="middle of the frame")
+        ax.fill_between(x, chance.min(0), chance.max(0), color="0.75", label="random patches")
+        ax.set_title(name, fontsize=8)
+        ax.set_xlabel("% of patches", fontsize=7)
+        ax.tick_params(labelsize=7)
+    fig.axes[0].set_ylabel(f"effect, {c.unit}", fontsize=7)
+    fig.axes[0].legend(fontsize=6, frameon=False)
+    return fig
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #de0d0fc5
+@dataclass(frozen=True)
+class Certificate(_Verdicts):
+    "What hiding and showing the most relevant patches does to the target."
+
+    @property
+    def sentence(self) -> str:
+        return _sentence(self)
 
     def __repr__(self):
         return f"Certificate({self.sentence}; {self.forwards} forwards)"
@@ -91,18 +115,7 @@ class Certificate:
 
     def figure(self) -> Figure:  # of matplotlib
         "Both curves beside chance and the middle of the frame."
-        fig = Figure(figsize=(5.4, 1.9), dpi=72, layout="constrained")
-        for ax, name in zip(fig.subplots(1, 2, sharey=True), ("deletion", "insertion")):
-            x, chance = 100 * np.array(FRACTIONS), np.array(getattr(self, f"random_{name}"))
-            ax.plot(x, getattr(self, name), "o-", color="#0072B2", ms=3, label="this map")
-            ax.plot(x, getattr(self, f"centre_{name}"), ":", color="#D55E00", label="middle of the frame")
-            ax.fill_between(x, chance.min(0), chance.max(0), color="0.75", label="random patches")
-            ax.set_title(name, fontsize=8)
-            ax.set_xlabel("% of patches", fontsize=7)
-            ax.tick_params(labelsize=7)
-        fig.axes[0].set_ylabel(f"effect, {self.unit}", fontsize=7)
-        fig.axes[0].legend(fontsize=6, frameon=False)
-        return fig
+        return _figure(self)
 
 # %% ../../nbs/07_maps/08_certificate.ipynb #c6fae7cf
 def _orders(m, layouts, draws, seed):  # the map's order, `draws` random ones, from the middle outwards: (2 + draws, P)
@@ -119,6 +132,43 @@ def _orders(m, layouts, draws, seed):  # the map's order, `draws` random ones, f
             far.append(np.hypot(v[:, None], u[None]).ravel())
     return [ranked, np.lexsort((noise, np.concatenate(far))), *(rng.permutation(m.numel()) for _ in range(draws))]
 
+# %% ../../nbs/07_maps/08_certificate.ipynb #935a723c
+def _asked(question: Question) -> tuple[str, str]:  # "drop" or "change", unit of y
+    "Of the target: whether hiding should lower it, and its unit. Of a target of the route any change counts."
+    asked = parse(question.target)
+    if asked.kind != "action":
+        return "drop", question.score
+    action = ACTIONS[asked.name]
+    return "change" if (asked.arg or action.head) == "route" else "drop", action.unit
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #7420a8f6
+def _filled(
+    m: torch.Tensor,  # (T, side, side) the map
+    orders,  # (n, P) patches by rank
+) -> torch.Tensor:  # (2, n, len(FRACTIONS), P) bool: hidden, shown
+    "Which patches are filled: the first ones of an order, then all but these."
+    counts = [max(1, round(f * m.numel())) for f in FRACTIONS]
+    where = torch.zeros(2, len(orders), len(counts), m.numel(), dtype=torch.bool)
+    for i, order in enumerate(orders):
+        for j, k in enumerate(counts):
+            where[0, i, j, torch.as_tensor(order[:k].copy())] = True
+    where[1] = ~where[0]  # shown: all but the top k are filled
+    return where
+
+# %% ../../nbs/07_maps/08_certificate.ipynb #f63edfe8
+def _measure(
+    question: Question,
+    shape,  # (T, side, side)
+    where: torch.Tensor,  # (2, n, len(FRACTIONS), P) patches that are filled
+    size: int,  # variants in a forward
+) -> tuple[float, float, np.ndarray]:
+    "y of the frame, y of the filled frame, y of every variant (2, n, len(FRACTIONS))."
+    fill, none = infill(question), torch.zeros(1, where.shape[-1], dtype=torch.bool)
+    parts = torch.cat([none, ~none, where.flatten(0, 2)]).split(4 * size)
+    read = [question.values(question.swap(part.view(-1, *shape), fill), size) for part in parts]
+    y, empty, *rest = torch.cat(read).tolist()
+    return y, empty, np.array(rest).reshape(where.shape[:3])
+
 # %% ../../nbs/07_maps/08_certificate.ipynb #80b91b2e
 def certify(
     question: Question,
@@ -132,27 +182,11 @@ def certify(
 
     2 + 10·(2 + draws) forwards, in batches.
     """
-    fill, kind = infill(question), "drop"
-    asked = parse(question.target)
-    if asked.kind == "action" and (asked.arg or ACTIONS[asked.name].head) == "route":
-        kind = "change"
-    counts, orders = [max(1, round(f * m.numel())) for f in FRACTIONS], _orders(m, question.inputs.layouts, draws, seed)
-    where = torch.zeros(2, len(orders), len(counts), m.numel(), dtype=torch.bool)
-    for i, order in enumerate(orders):
-        for j, k in enumerate(counts):
-            where[0, i, j, torch.as_tensor(order[:k].copy())] = True
-    where[1] = ~where[0]  # shown: all but the top k are filled
-    none = torch.zeros(1, m.numel(), dtype=torch.bool)
-    y, empty, *rest = torch.cat(
-        [
-            question.values(question.swap(part.view(-1, *m.shape), fill), size)
-            for part in torch.cat([none, ~none, where.flatten(0, 2)]).split(4 * size)
-        ]
-    ).tolist()
-    curves = np.array(rest).reshape(2, len(orders), len(counts))
+    kind, unit = _asked(question)
+    where = _filled(m, _orders(m, question.inputs.layouts, draws, seed))
+    y, empty, curves = _measure(question, m.shape, where, size)
     effect = np.stack([y - curves[0], curves[1] - empty])
     effect = (effect if kind == "drop" else np.abs(effect)).tolist()
-    unit = ACTIONS[asked.name].unit if asked.kind == "action" else question.score
     return Certificate(
         question.target,
         unit,

@@ -166,6 +166,11 @@ def labels(scene: Scene) -> Labels:
     }[cause]
     return Labels(lane_to_ego(scene, np.arange(1, 21)) * flip, lane_to_ego(scene, way) * flip, answer, cause)
 
+# %% ../../nbs/11_truth/01_render.ipynb #76f7be09
+def _inside(left: int, top: int, right: int, bottom: int) -> tuple[int, int, int, int]:
+    "A block of pixels as far as it lies in the frame; empty when right ≤ left or bottom ≤ top."
+    return max(left, 0), max(top, 0), min(right, WIDTH), min(bottom, HEIGHT)
+
 # %% ../../nbs/11_truth/01_render.ipynb #11a6bb2c
 class _Canvas:
     "A frame in float32 RGB with its id mask, and the colour of the fog."
@@ -186,12 +191,7 @@ class _Canvas:
 
     def box(self, u0, v0, u1, v1, colour, ident, x):
         "An axis-parallel rectangle in pixels."
-        a, b, c, d = (
-            max(int(np.floor(u0)), 0),
-            max(int(np.floor(v0)), 0),
-            min(int(np.ceil(u1)), WIDTH),
-            min(int(np.ceil(v1)), HEIGHT),
-        )
+        a, b, c, d = _inside(int(np.floor(u0)), int(np.floor(v0)), int(np.ceil(u1)), int(np.ceil(v1)))
         if a >= c or b >= d:
             return
         i, j = np.arange(a, c, dtype=np.float32), np.arange(b, d, dtype=np.float32)
@@ -201,12 +201,7 @@ class _Canvas:
 
     def disc(self, u, v, ru, rv, colour, ident, x):
         "An ellipse in pixels."
-        a, b, c, d = (
-            max(int(u - ru) - 1, 0),
-            max(int(v - rv) - 1, 0),
-            min(int(u + ru) + 2, WIDTH),
-            min(int(v + rv) + 2, HEIGHT),
-        )
+        a, b, c, d = _inside(int(u - ru) - 1, int(v - rv) - 1, int(u + ru) + 2, int(v + rv) + 2)
         if a >= c or b >= d:
             return
         du, dv = (np.arange(a, c) + 0.5 - u) / ru, (np.arange(b, d) + 0.5 - v) / rv
@@ -289,57 +284,78 @@ def _light(canvas: _Canvas, thing: Thing) -> None:
     for name, (at, lit, dark) in lamps.items():
         canvas.disc(u, v0 + at * (v1 - v0), r, r, lit if thing.state == name else dark, thing.ident, x)
 
-# %% ../../nbs/11_truth/01_render.ipynb #90d90e5a
-def _roadside(canvas: _Canvas, thing: Thing) -> None:
-    "Gantry, tree, billboard, round sign or house."
+# %% ../../nbs/11_truth/01_render.ipynb #d8e3153c
+def _board(canvas: _Canvas, thing: Thing) -> None:
+    "A gantry or a billboard on two posts."
     u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
     _, ground = project(canvas.scene, x, 0.0, 0.0)
-    u, box, ident, colour = (u0 + u1) / 2, canvas.box, thing.ident, np.asarray(thing.colour)
-    if thing.kind in ("gantry", "billboard"):
-        for post in (u0, u1):
-            box(post - 0.09 * m, v0, post + 0.09 * m, ground, (112, 114, 118), ident, x)
-        box(u0, v0, u1, v1, colour, ident, x)
-        if thing.kind == "billboard":
-            box(
-                u0 + 0.2 * (u1 - u0),
-                v0 + 0.25 * (v1 - v0),
-                u1 - 0.3 * (u1 - u0),
-                v1 - 0.3 * (v1 - v0),
-                255 - colour * 0.6,
-                ident,
-                x,
-            )
-    elif thing.kind == "tree":
-        box(u - 0.15 * m, v1 - 0.4 * (v1 - v0), u + 0.15 * m, v1, (82, 62, 45), ident, x)
-        canvas.disc(u, v0 + 0.36 * (v1 - v0), (u1 - u0) / 2, 0.36 * (v1 - v0), colour, ident, x)
-        canvas.disc(
-            u - 0.1 * (u1 - u0), v0 + 0.28 * (v1 - v0), 0.3 * (u1 - u0), 0.2 * (v1 - v0), colour * 1.18, ident, x
-        )
-    elif thing.kind == "sign":
-        box(u - 0.07 * m, (v0 + v1) / 2, u + 0.07 * m, ground, (120, 122, 125), ident, x)
-        canvas.disc(u, (v0 + v1) / 2, (u1 - u0) / 2, (v1 - v0) / 2, colour, ident, x)
+    box, ident, colour = canvas.box, thing.ident, np.asarray(thing.colour)
+    for post in (u0, u1):
+        box(post - 0.09 * m, v0, post + 0.09 * m, ground, (112, 114, 118), ident, x)
+    box(u0, v0, u1, v1, colour, ident, x)
+    if thing.kind == "billboard":
         box(
-            u - 0.32 * (u1 - u0),
-            (v0 + v1) / 2 - 0.1 * m,
-            u + 0.32 * (u1 - u0),
-            (v0 + v1) / 2 + 0.1 * m,
-            (235, 235, 235),
+            u0 + 0.2 * (u1 - u0),
+            v0 + 0.25 * (v1 - v0),
+            u1 - 0.3 * (u1 - u0),
+            v1 - 0.3 * (v1 - v0),
+            255 - colour * 0.6,
             ident,
             x,
         )
-    else:
-        box(u0, v0, u1, v1, colour, ident, x)
-        box(u0, v0, u1, v0 + 0.16 * (v1 - v0), colour * 0.55, ident, x)
-        for a in (0.15, 0.6):
-            box(
-                u0 + a * (u1 - u0),
-                v0 + 0.35 * (v1 - v0),
-                u0 + (a + 0.25) * (u1 - u0),
-                v0 + 0.6 * (v1 - v0),
-                (70, 80, 95),
-                ident,
-                x,
-            )
+
+# %% ../../nbs/11_truth/01_render.ipynb #9924141a
+def _tree(canvas: _Canvas, thing: Thing) -> None:
+    "Trunk and crown."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    u, box, ident, colour = (u0 + u1) / 2, canvas.box, thing.ident, np.asarray(thing.colour)
+    box(u - 0.15 * m, v1 - 0.4 * (v1 - v0), u + 0.15 * m, v1, (82, 62, 45), ident, x)
+    canvas.disc(u, v0 + 0.36 * (v1 - v0), (u1 - u0) / 2, 0.36 * (v1 - v0), colour, ident, x)
+    canvas.disc(u - 0.1 * (u1 - u0), v0 + 0.28 * (v1 - v0), 0.3 * (u1 - u0), 0.2 * (v1 - v0), colour * 1.18, ident, x)
+
+# %% ../../nbs/11_truth/01_render.ipynb #59903327
+def _round_sign(canvas: _Canvas, thing: Thing) -> None:
+    "A disc with a bar on one post."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    _, ground = project(canvas.scene, x, 0.0, 0.0)
+    u, box, ident, colour = (u0 + u1) / 2, canvas.box, thing.ident, np.asarray(thing.colour)
+    box(u - 0.07 * m, (v0 + v1) / 2, u + 0.07 * m, ground, (120, 122, 125), ident, x)
+    canvas.disc(u, (v0 + v1) / 2, (u1 - u0) / 2, (v1 - v0) / 2, colour, ident, x)
+    box(
+        u - 0.32 * (u1 - u0),
+        (v0 + v1) / 2 - 0.1 * m,
+        u + 0.32 * (u1 - u0),
+        (v0 + v1) / 2 + 0.1 * m,
+        (235, 235, 235),
+        ident,
+        x,
+    )
+
+# %% ../../nbs/11_truth/01_render.ipynb #8709b2ea
+def _house(canvas: _Canvas, thing: Thing) -> None:
+    "A wall with its roof and two windows."
+    u0, v0, u1, v1, x, _ = _span(canvas.scene, thing)
+    box, ident, colour = canvas.box, thing.ident, np.asarray(thing.colour)
+    box(u0, v0, u1, v1, colour, ident, x)
+    box(u0, v0, u1, v0 + 0.16 * (v1 - v0), colour * 0.55, ident, x)
+    for a in (0.15, 0.6):
+        box(
+            u0 + a * (u1 - u0),
+            v0 + 0.35 * (v1 - v0),
+            u0 + (a + 0.25) * (u1 - u0),
+            v0 + 0.6 * (v1 - v0),
+            (70, 80, 95),
+            ident,
+            x,
+        )
+
+# %% ../../nbs/11_truth/01_render.ipynb #90d90e5a
+_ROADSIDE_PAINTERS = {"gantry": _board, "billboard": _board, "tree": _tree, "sign": _round_sign}
+
+
+def _roadside(canvas: _Canvas, thing: Thing) -> None:
+    "Gantry, tree, billboard, round sign or house."
+    _ROADSIDE_PAINTERS.get(thing.kind, _house)(canvas, thing)
 
 # %% ../../nbs/11_truth/01_render.ipynb #ea9e2de8
 def render(
@@ -441,9 +457,9 @@ def _signals(rng, ident):  # a gantry with signal heads: own lane's and, aside, 
             found.append(head(ident + 2 + i, "light_other", lat, rng.choice(["red", "green"])))
     return found
 
-# %% ../../nbs/11_truth/01_render.ipynb #2404f266
-def _draw(rng, wide) -> Scene:  # one candidate
-    lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
+# %% ../../nbs/11_truth/01_render.ipynb #a6536971
+def _things(rng, lanes) -> list[Thing]:  # signals, vehicles, roadside
+    "What stands on and beside the road of one candidate."
     things = _signals(rng, FIRST) if rng.random() < 0.6 else []
     if rng.random() < 0.55:
         s = rng.uniform(6.5, 26)
@@ -460,6 +476,10 @@ def _draw(rng, wide) -> Scene:  # one candidate
         things.append(
             _beside_road(rng, FIRST + 10 + i, str(rng.choice(ROADSIDE, p=[0.25, 0.3, 0.15, 0.2, 0.1])), lanes)
         )
+    return things
+
+# %% ../../nbs/11_truth/01_render.ipynb #4373c1f4
+def _colours(rng):  # of sky, grass and asphalt: three tuples of RGB
     dusk = rng.random()
     sky = np.array([150, 185, 225]) * (1 - dusk) + np.array([185, 185, 185]) * dusk + rng.normal(0, 10, 3)
     grass = (
@@ -472,6 +492,12 @@ def _draw(rng, wide) -> Scene:  # one candidate
     def colour(c):
         return tuple(float(i) for i in c)
 
+    return colour(sky), colour(grass), colour(asphalt)
+
+# %% ../../nbs/11_truth/01_render.ipynb #2404f266
+def _draw(rng, wide) -> Scene:  # one candidate
+    lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
+    things, colours = _things(rng, lanes), _colours(rng)
     return Scene(
         int(rng.integers(2**31)),
         float(np.round(rng.uniform(3, 13), 1)),
@@ -482,9 +508,7 @@ def _draw(rng, wide) -> Scene:  # one candidate
         66 + float(rng.uniform(-15, 15) * wide),
         lanes,
         tuple(things),
-        colour(sky),
-        colour(grass),
-        colour(asphalt),
+        *colours,
         float(rng.uniform(0.001, 0.010)),
         float(rng.uniform(0.7, 1.12)),
         float(rng.uniform(1, 6)),

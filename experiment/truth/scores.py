@@ -208,6 +208,40 @@ def _run(
         inputs_embeds=embeds, attention_mask=keep.long(), position_ids=place, past_key_values=cache, use_cache=True
     ).last_hidden_state
 
+# %% ../../nbs/11_truth/02_scores.ipynb #2f57cb06
+def _prompts(model, frames, speeds):  # embeddings (B, N, H) and what is no padding (B, N) bool
+    "The prompts of some frames of one size, padded on the left."
+    tiles = model.layout(*frames[0].shape[:2]).n_tiles
+    batch = model.tokenizer(
+        [model.prompt(float(v), [tiles]) for v in speeds],
+        return_tensors="pt",
+        padding=True,
+        padding_side="left",
+    )
+    x, _, _ = model.embed(batch["input_ids"].to(model.device), pixels_of(model, frames))
+    return x, batch["attention_mask"].bool().to(model.device)
+
+# %% ../../nbs/11_truth/02_scores.ipynb #629d7dc4
+def _speak(
+    model, x, keep, cache
+):  # answers as ids; the last word's embedding, not yet in the cache; keep with the words
+    "Greedy answers of a batch; a row that has ended is masked from then on."
+    said, is_open = [], torch.ones(len(x), dtype=torch.bool)
+    while is_open.any() and len(said) < model.config.max_new_tokens:
+        token = model.logits(_run(model, x, keep, cache)[:, -1]).argmax(-1)
+        said.append(torch.where(is_open, token, -1))
+        keep = torch.cat([keep, is_open[:, None]], 1)
+        x = model.language_model.embed_tokens(token)[:, None]
+        is_open = is_open & (token != model.eos_token_id)
+    return [[i for i in row if i >= 0] for row in torch.stack(said, 1).tolist()], x, keep
+
+# %% ../../nbs/11_truth/02_scores.ipynb #7c390073
+def _drive(model, x, keep, cache):  # routes and speed way-points
+    "The heads behind the answers; x is the last word."
+    queries = model.driving.queries(len(x)).to(x)
+    keep = torch.cat([keep, torch.ones(queries.shape[:2], dtype=torch.bool)], 1)
+    return model.driving(_run(model, torch.cat([x, queries], 1), keep, cache)[:, -queries.shape[1] :])
+
 # %% ../../nbs/11_truth/02_scores.ipynb #4d0167e9
 @torch.no_grad()
 def predict(
@@ -221,35 +255,14 @@ def predict(
         raise ValueError(f"{len(frames)} frames but {len(speeds)} speeds: give one speed per frame")
     route, waypoints, spoken = [], [], []
     for start in range(0, len(frames), size):
-        part = frames[start : start + size]
-        tiles = model.layout(*part[0].shape[:2]).n_tiles
-        batch = model.tokenizer(
-            [model.prompt(float(v), [tiles]) for v in speeds[start : start + size]],
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-        )
-        x, _, _ = model.embed(batch["input_ids"].to(model.device), pixels_of(model, part))
-        keep, open_, said, cache = (
-            batch["attention_mask"].bool().to(model.device),
-            torch.ones(len(part), dtype=torch.bool),
-            [],
-            DynamicCache(),
-        )
-        while open_.any() and len(said) < model.config.max_new_tokens:
-            token = model.logits(_run(model, x, keep, cache)[:, -1]).argmax(-1)
-            said.append(torch.where(open_, token, -1))
-            keep = torch.cat([keep, open_[:, None]], 1)
-            x = model.language_model.embed_tokens(token)[:, None]
-            open_ = open_ & (token != model.eos_token_id)
-        queries = model.driving.queries(len(part)).to(x)
-        keep = torch.cat([keep, torch.ones(queries.shape[:2], dtype=torch.bool)], 1)
-        r, w = model.driving(
-            _run(model, torch.cat([x, queries], 1), keep, cache)[:, -queries.shape[1] :]
-        )  # x: the last word, which is not yet in the cache
+        part = slice(start, start + size)
+        cache = DynamicCache()
+        x, keep = _prompts(model, frames[part], speeds[part])
+        said, x, keep = _speak(model, x, keep, cache)
+        r, w = _drive(model, x, keep, cache)
         route.append(r.double().numpy())
         waypoints.append(w.double().numpy())
-        spoken += [[i for i in row if i >= 0] for row in torch.stack(said, 1).tolist()]
+        spoken += said
     words = [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in spoken]
     return Prediction(np.concatenate(route), np.concatenate(waypoints), words, spoken)
 
@@ -324,6 +337,35 @@ def _right(scene, prediction, i):  # does the model decide as it should
 def _says_another(model, case):  # does the first word change with the cause
     return predict(model, [case.twin], [case.scene.speed]).answer_ids[0][0] != case.answer_ids[0]
 
+# %% ../../nbs/11_truth/02_scores.ipynb #1338201b
+def _wanted_scenes(rng, target: str, n: int = 32) -> list[Scene]:
+    "Fresh scenes in which the target has a cause."
+    scenes = []
+    while len(scenes) < n:
+        scene = sample(rng)
+        if _wanted(scene, target):
+            scenes.append(scene)
+    return scenes
+
+# %% ../../nbs/11_truth/02_scores.ipynb #afcd6854
+def _measured(model, scene, target, frame, ids, answer_ids) -> tuple[Case, Scene]:  # the case and the scene of its twin
+    "A case with its deciding number, and how far this moves without the cause."
+    name, kind = _wanted(scene, target)
+    other, cover = twin(scene, kind), patch_cover(cause_mask(scene, ids, name))
+    mask = cover >= COVER
+    distractors = (patch_cover(distractor_mask(scene, ids)) >= COVER) & ~mask
+    case = Case(scene, target, frame, render(other)[0], mask, cover, distractors, answer_ids)
+    case.y, after = decide(model, case, [case.frame, case.twin])
+    case.effect = after - case.y
+    return case, other
+
+# %% ../../nbs/11_truth/02_scores.ipynb #01c0d237
+def _answers_as_due(model, case: Case, other: Scene) -> bool:
+    "Whether the model's effect is the labels' within 30 %, and its words change where words are asked."
+    a, b = labels(case.scene), labels(other)
+    due = b.route[-1, 1] - a.route[-1, 1] if case.target == "curve" else b.mean_speed - a.mean_speed
+    return abs(case.effect - due) <= 0.3 * abs(due) and (case.target != "text" or _says_another(model, case))
+
 # %% ../../nbs/11_truth/02_scores.ipynb #f1f70efb
 def find_cases(
     model: DrivingVLA,
@@ -337,35 +379,15 @@ def find_cases(
         raise ValueError(f"no target is called {target!r}; choose from {', '.join(TARGETS)}")
     rng, found, tried = np.random.default_rng([seed, TARGETS.index(target), 77]), [], 0
     while len(found) < n:
-        scenes = []
-        while len(scenes) < 32:
-            scene = sample(rng)
-            if _wanted(scene, target):
-                scenes.append(scene)
+        scenes = _wanted_scenes(rng, target)
         tried += len(scenes)
         drawn = [render(s) for s in scenes]
         prediction = predict(model, [f for f, _ in drawn], [s.speed for s in scenes])
         for i, (scene, (frame, ids)) in enumerate(zip(scenes, drawn)):
             if not _right(scene, prediction, i):
                 continue
-            name, kind = _wanted(scene, target)
-            other, cover = twin(scene, kind), patch_cover(cause_mask(scene, ids, name))
-            mask = cover >= COVER
-            case = Case(
-                scene,
-                target,
-                frame,
-                render(other)[0],
-                mask,
-                cover,
-                (patch_cover(distractor_mask(scene, ids)) >= COVER) & ~mask,
-                prediction.answer_ids[i],
-            )
-            case.y, after = decide(model, case, [case.frame, case.twin])
-            case.effect = after - case.y
-            a, b = labels(scene), labels(other)
-            due = b.route[-1, 1] - a.route[-1, 1] if target == "curve" else b.mean_speed - a.mean_speed
-            if abs(case.effect - due) <= 0.3 * abs(due) and (target != "text" or _says_another(model, case)):
+            case, other = _measured(model, scene, target, frame, ids, prediction.answer_ids[i])
+            if _answers_as_due(model, case, other):
                 found.append(case)
         if tried >= patience and len(found) < tried / 10:
             raise ValueError(
@@ -972,11 +994,9 @@ def _one_target(job):  # in a worker: the rows of one target
         asked["centred_dataset"] = dataset_map(model)
     return evaluate(model, asked, n, seed, [target], say=lambda text: print(text, flush=True))
 
-# %% ../../nbs/11_truth/02_scores.ipynb #279eb8d9
-def main(
-    argv: list[str] | None = None,  # arguments; the command line's when None
-) -> int:  # exit status
-    "Command: score the methods on rendered scenes, print the table, write the result file."
+# %% ../../nbs/11_truth/02_scores.ipynb #b2708253
+def _parser() -> argparse.ArgumentParser:
+    "Options of the command."
     parser = argparse.ArgumentParser(
         prog="python -m experiment.truth.scores",
         description="Score heatmap methods on rendered scenes whose causes are known.",
@@ -1007,7 +1027,14 @@ def main(
     )
     parser.add_argument("--workers", type=int, default=2, help="processes, one target each at a time (default: 2)")
     parser.add_argument("--out", type=Path, default=Path("truth/results.json"))
-    args = parser.parse_args(argv)
+    return parser
+
+# %% ../../nbs/11_truth/02_scores.ipynb #279eb8d9
+def main(
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
+    "Command: score the methods on rendered scenes, print the table, write the result file."
+    args = _parser().parse_args(argv)
     jobs = [
         (args.model, list(METHODS) if args.full else args.methods, args.n, args.seed, target) for target in args.targets
     ]
