@@ -265,9 +265,9 @@ class _Pass:
             )
         self.order.pop(0)
 
-# %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
-class stream:
-    "Relevance of any number of scalars through both towers, without stored attention. On leaving, no hook and no registration stays."
+# %% ../../nbs/06_capture/06_streaming.ipynb #5b7f8873
+class _Streaming:
+    "What a stream holds: the model, the rule, the order of the layers, and the pass that is under way."
 
     def __init__(
         self,
@@ -292,53 +292,9 @@ class stream:
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
         self._patches = token_patches(model.pixel_shuffle, model.config.tile // model.config.patch)
 
-    def __enter__(self):
-        m, leaves = self.model, self._leaves
-        with ExitStack() as stack:  # undone when something below raises
-            stack.enter_context(
-                torch.compiler.set_stance("force_eager")
-            )  # compiled code may not see hooks that came later
-            stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            handles = (
-                cut_vision(m, leaves)
-                if self.rule.readout == "interleaver"
-                else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
-            )
-            handles += watch_own_code(self._towers, self._attended)
-            for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]:
-                stack.callback(handle.remove)
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *error):
-        self._stack.close()
-        self._leaves = Leaves()
-
-    def _attend(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
-        "The attention function: torch's own output; in a forward with gradients, our backward."
-
-        def plain(q, k, v, mask):
-            return ALL_ATTENTION_FUNCTIONS["sdpa"](
-                module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-            )[0]
-
-        part = self._part.get(id(module))
-        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
-            return plain(query, key, value, attention_mask), None
-        if dropout:
-            raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
-        if query.shape[2] != key.shape[2]:
-            raise StreamingError(
-                f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, without a key-value cache"
-            )
-        odd = [k for k in ("position_bias", "softcap", "s_aux") if kwargs.get(k) is not None]
-        if odd:
-            raise StreamingError(
-                f"this attention uses {', '.join(odd)}, which the rule does not know: record it densely with experiment.capture.attention.capture"
-            )
-        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        step = partial(self._step, part, query.shape[-1] ** -0.5 if scaling is None else scaling, causal)
-        return _Attention.apply(query, key, value, attention_mask, plain, step), None
+# %% ../../nbs/06_capture/06_streaming.ipynb #f4c5c3f8
+class _LayerSteps(_Streaming):
+    "The step of the relevance through one layer, inside backward."
 
     def _passing(self, part, shape):
         "The pass that comes to this layer, whose attention has `shape` samples and rows."
@@ -350,7 +306,8 @@ class stream:
         p.arrive(part)
         if p.r.shape != tuple(shape):
             raise StreamingError(
-                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {tuple(shape)}: forward and seeds do not match"
+                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {tuple(shape)}: "
+                "forward and seeds do not match"
             )
         return p
 
@@ -367,6 +324,49 @@ class stream:
         p.trace[part[0]].append(p.r)
         return grads
 
+    @staticmethod
+    def _seen(r, mask):
+        "Seed rows that look nowhere are padding."
+        blind = (r > 0) & ~mask.any(-1).all(1)
+        if blind.any():
+            raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #7c9de661
+class _RegistryAttention(_LayerSteps):
+    "Layers whose attention comes from the registry."
+
+    def _attend(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
+        "The attention function: torch's own output; in a forward with gradients, our backward."
+
+        def plain(q, k, v, mask):
+            return ALL_ATTENTION_FUNCTIONS["sdpa"](
+                module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
+            )[0]
+
+        part = self._part.get(id(module))
+        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
+            return plain(query, key, value, attention_mask), None
+        if dropout:
+            raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
+        if query.shape[2] != key.shape[2]:
+            raise StreamingError(
+                f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, "
+                "without a key-value cache"
+            )
+        odd = [k for k in ("position_bias", "softcap", "s_aux") if kwargs.get(k) is not None]
+        if odd:
+            raise StreamingError(
+                f"this attention uses {', '.join(odd)}, which the rule does not know: "
+                "record it densely with experiment.capture.attention.capture"
+            )
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        step = partial(self._step, part, query.shape[-1] ** -0.5 if scaling is None else scaling, causal)
+        return _Attention.apply(query, key, value, attention_mask, plain, step), None
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #4f52bb9b
+class _OwnAttention(_LayerSteps):
+    "Layers of own code, which form A themselves."
+
     def _attended(self, module, attn):
         "Own code formed A: its gradient comes by during backward."
         part = self._part.get(id(module))
@@ -380,12 +380,9 @@ class stream:
         p.r = self.rule.residual_alpha * p.r.to(attn.device) + moved / (attn.shape[1] * p.scale)
         p.trace[part[0]].append(p.r)
 
-    @staticmethod
-    def _seen(r, mask):
-        "Seed rows that look nowhere are padding."
-        blind = (r > 0) & ~mask.any(-1).all(1)
-        if blind.any():
-            raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
+# %% ../../nbs/06_capture/06_streaming.ipynb #8f696d87
+class _InterleaverStep(_Streaming):
+    "The step between the towers, at mlp1."
 
     def _watch(self, norm, args, out):
         "Wait for the gradient behind mlp1's LayerNorm."
@@ -414,16 +411,79 @@ class stream:
         p.r = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
         p.trace["vision"].append(p.r)
 
-    def backward(
-        self,
-        y: torch.Tensor,  # scalar; of a batch, the sum of its samples' scalars
-        out: Output,  # the forward it was read from
-        seeds: Sequence[Seed],  # one a sample
-        retain_graph: bool = False,  # keep the graph for another scalar
-        scale: float = 1.0,  # y is multiplied by this and the result divided: a power of 2 saves float16 gradients from underflow
-        check: bool = True,  # False: a relevance of which nothing is left is returned, not raised
-    ) -> list[Relevance]:  # one a sample
-        "One backward. Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or skips a layer, ReadoutError when y was not read from one forward."
+# %% ../../nbs/06_capture/06_streaming.ipynb #a822d160
+class _Context(_RegistryAttention, _OwnAttention, _InterleaverStep):
+    "Hooks and registration of a stream, which do not outlive it."
+
+    def __enter__(self):
+        m, leaves = self.model, self._leaves
+        with ExitStack() as stack:  # undone when something below raises
+            stack.enter_context(
+                torch.compiler.set_stance("force_eager")
+            )  # compiled code may not see hooks that came later
+            stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
+            handles = (
+                cut_vision(m, leaves)
+                if self.rule.readout == "interleaver"
+                else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
+            )
+            handles += watch_own_code(self._towers, self._attended)
+            for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]:
+                stack.callback(handle.remove)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error):
+        self._stack.close()
+        self._leaves = Leaves()
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #10bd6915
+class _SampleResult(_Streaming):
+    "The `Relevance` of one sample."
+
+    def _result(self, language, tokens, patches, equal, vision, positions, tiles):
+        sums = [("seed", language[0]), ("language", language[-1]), ("image tokens", tokens), ("interleaver", patches)]
+        cls, trace = torch.zeros(len(tokens), dtype=torch.float64), None
+        if self.rule.readout == "patches":
+            bottom = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision)
+            patches, cls, trace = bottom.patches, bottom.cls_share, vision
+            sums.append(("vision", vision[-1]))
+        if self.signed:
+            patches = patches.clamp_min(0)
+        if trace is not None:
+            sums.append(("patches", patches))
+        notes = []
+        if equal.any():
+            notes.append(
+                f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; "
+                "their relevance is shared equally"
+            )
+        side = round(patches.shape[-1] ** 0.5)
+        return Relevance(
+            [language[-1][i.cpu()] for i in positions],
+            list(patches.unflatten(-1, (side, side)).split(tiles)),
+            {k: v.sum().item() for k, v in sums},
+            cls,
+            language,
+            trace,
+            notes,
+        )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #7ee455e6
+def _never_reached(tower: str, layer: int | None) -> str:
+    "What to say when backward left out a part of the way."
+    part = tower if layer is None else f"{tower} layer {layer}"
+    return (
+        f"backward never came to {part}: its attention did not run with gradients, or not through the registry "
+        "(image features computed before, or a model with attention code of its own)"
+    )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #999125d7
+class _Seeds(_Streaming):
+    "Where the relevance of every sample starts."
+
+    def _start(self, y, out, seeds):
+        "r (B, N) at the seed rows, and the positions of every sample's image tokens."
         mask, n = out.selected_mask, self.model.config.tokens_per_tile
         if len(seeds) != len(mask):
             raise StreamingError(f"{len(seeds)} seeds for a batch of {len(mask)}: give one Seed a sample")
@@ -431,21 +491,7 @@ class stream:
         r = torch.stack(
             [seed(mask.shape[1], s.rows, self._weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]
         ).to(mask.device)
-        self._pass = p = _Pass(r, mask, list(self._order), scale, dict(language=[r], vision=[]))
-        try:
-            _, grad = self._leaves.gradient(y * scale, retain_graph)
-        finally:
-            self._pass = None
-        if p.order:
-            raise StreamingError(
-                f"backward never came to {p.order[0][0]}{'' if p.order[0][1] is None else f' layer {p.order[0][1]}'}: its attention did not run with "
-                "gradients, or not through the registry (image features computed before, or a model with attention code of its own)"
-            )
-        self.gradient_norm = grad.double().norm().item() / scale
-        found = self._results(p, seeds, positions)
-        for relevance in found if check else ():
-            check_stages(relevance.stages)
-        return found
+        return r, positions
 
     def _weights(self, y, hidden, b, s):
         if not isinstance(s.weights, str):
@@ -453,6 +499,10 @@ class stream:
         return row_weights(
             s.weights, torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
         ).tolist()
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #add96deb
+class _Results(_SampleResult):
+    "The `Relevance` of every sample, checked to be finite."
 
     def _results(self, p, seeds, positions):
         "A `Relevance` for every sample."
@@ -477,31 +527,37 @@ class stream:
             f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite ({OVERFLOW})"
         )
 
-    def _result(self, language, tokens, patches, equal, vision, positions, tiles):
-        sums = [("seed", language[0]), ("language", language[-1]), ("image tokens", tokens), ("interleaver", patches)]
-        cls, trace = torch.zeros(len(tokens), dtype=torch.float64), None
-        if self.rule.readout == "patches":
-            bottom = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision)
-            patches, cls, trace = bottom.patches, bottom.cls_share, vision
-            sums.append(("vision", vision[-1]))
-        if self.signed:
-            patches = patches.clamp_min(0)
-        if trace is not None:
-            sums.append(("patches", patches))
-        notes = (
-            [
-                f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; their relevance is shared equally"
-            ]
-            if equal.any()
-            else []
-        )
-        side = round(patches.shape[-1] ** 0.5)
-        return Relevance(
-            [language[-1][i.cpu()] for i in positions],
-            list(patches.unflatten(-1, (side, side)).split(tiles)),
-            {k: v.sum().item() for k, v in sums},
-            cls,
-            language,
-            trace,
-            notes,
-        )
+# %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
+class stream(_Context, _Seeds, _Results):
+    """Relevance of any number of scalars through both towers, without stored attention.
+
+    On leaving, no hook and no registration stays.
+    """
+
+    def backward(
+        self,
+        y: torch.Tensor,  # scalar; of a batch, the sum of its samples' scalars
+        out: Output,  # the forward it was read from
+        seeds: Sequence[Seed],  # one a sample
+        retain_graph: bool = False,  # keep the graph for another scalar
+        # y is multiplied by this and the result divided: a power of 2 saves float16 gradients from underflow
+        scale: float = 1.0,
+        check: bool = True,  # False: a relevance of which nothing is left is returned, not raised
+    ) -> list[Relevance]:  # one a sample
+        """One backward. Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or
+        skips a layer, ReadoutError when y was not read from one forward.
+        """
+        mask = out.selected_mask
+        r, positions = self._start(y, out, seeds)
+        self._pass = p = _Pass(r, mask, list(self._order), scale, dict(language=[r], vision=[]))
+        try:
+            _, grad = self._leaves.gradient(y * scale, retain_graph)
+        finally:
+            self._pass = None
+        if p.order:
+            raise StreamingError(_never_reached(*p.order[0]))
+        self.gradient_norm = grad.double().norm().item() / scale
+        found = self._results(p, seeds, positions)
+        for relevance in found if check else ():
+            check_stages(relevance.stages)
+        return found
