@@ -24,17 +24,11 @@ from ..vla.config import SIMLINGO, ModelConfig, build_tokenizer
 from ..vla.driving import DrivingVLA, random_model
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
-from ..frame.tiles import cut
-from experiment.truth.scores import (
-    COVER,
-    Case,
-    counterfactual,
-    join,
-    mean_interval,
-    patch_truth,
-    place_of_others,
-    place_scores,
-)
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD, cut
+from ..truth.cases import COVER, Case
+from ..truth.counterfactuals import counterfactual, patch_truth
+from ..truth.metrics import join, mean_interval, place_scores
+from ..truth.scores import place_of_others
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #fc2a8652
 SIZE, SKY = 112, 28  # px; no thing reaches into the sky
@@ -200,7 +194,7 @@ def make_batch(
     "Fresh pictures."
     several = [sample_cues(rng) for _ in range(size)]
     pixels = torch.from_numpy(np.stack([draw(c) for c in several])).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     counts = np.stack([np.bincount(c.colours[: c.discs], minlength=3) for c in several])
     facts = np.concatenate([counts >= 1, counts >= 2], 1).astype(np.float32)
     return (pixels - mean) / std, torch.tensor([c.match for c in several]), torch.from_numpy(facts)

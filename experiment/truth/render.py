@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
-           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'SECONDS',
-           'main', 'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled',
+           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'main',
+           'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'way_speed', 'Labels', 'allowed', 'travelled',
            'labels', 'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive',
            'gaze', 'write_drive', 'drives']
 
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from ..command import Summary, command
+from ..targets import DT
 
 # %% ../../nbs/11_truth/01_render.ipynb #48996d87
 HEIGHT, WIDTH, FOCAL = 168, 336, 200.0  # frame in pixels, focal length in pixels (field of view 80°)
@@ -112,6 +113,14 @@ def project(
 FREE_SPEED = 13.0  # m/s
 ANSWERS = ("go", "follow car", "brake car ahead", "stop red light")
 
+# %% ../../nbs/11_truth/01_render.ipynb #97fa6b55
+def way_speed(
+    waypoints: np.ndarray,  # (…, n, 2) m, one every DT seconds
+) -> np.ndarray:  # (…) m/s
+    "Way along the waypoints per second."
+    steps = np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :]))
+    return np.linalg.norm(steps, axis=-1).sum(-1) / (waypoints.shape[-2] * DT)
+
 # %% ../../nbs/11_truth/01_render.ipynb #d23c6940
 @dataclass(frozen=True)
 class Labels:
@@ -123,9 +132,7 @@ class Labels:
     @property
     def mean_speed(self) -> float:  # m/s over the 2.5 s
         "Way travelled along the waypoints per second."
-        return float(
-            np.linalg.norm(np.diff(self.speed_wps, axis=0, prepend=self.speed_wps[:1] * 0), axis=1).sum() / 2.5
-        )
+        return float(way_speed(self.speed_wps))
 
 # %% ../../nbs/11_truth/01_render.ipynb #e4ba40d5
 def allowed(scene: Scene) -> dict:  # reason -> the speed it allows, m/s
@@ -158,7 +165,7 @@ def labels(scene: Scene) -> Labels:
     cause = min(found, key=found.get)
     goal = found[cause]
     flip = np.array([1.0, -1.0 if scene.mirror else 1.0])
-    way = travelled(scene.speed, goal, np.arange(1, 11) * 0.25)
+    way = travelled(scene.speed, goal, np.arange(1, 11) * DT)
     answer = {
         "free": "go",
         "light": "stop red light",
@@ -606,7 +613,6 @@ def patch_cover(
 # %% ../../nbs/11_truth/01_render.ipynb #a0e2fa77
 DRIVES_FOLDER = DATA / "scenes"
 DRIVES = ("approach", "light", "bend")
-SECONDS = 0.25  # between frames
 
 # %% ../../nbs/11_truth/01_render.ipynb #39f125a5
 def _start(kind: str) -> Scene:  # first frame of a drive
@@ -649,7 +655,7 @@ def drive(
     own = {"lead": 4.5, "oncoming": -9.0}  # their speeds along the lane, m/s
     scene, found = _start(kind), []
     for i in range(n):
-        t, sway = i / max(n - 1, 1), i * SECONDS
+        t, sway = i / max(n - 1, 1), i * DT
         bend = {"approach": 0.006 * np.sin(2 * t), "light": -0.004, "bend": 0.022 * np.sin(2 * np.pi * t)}[kind]
 
         def lit(thing):
@@ -668,10 +674,10 @@ def drive(
             replace(scene, speed=float(np.round(scene.speed, 1)), things=tuple(x for x in scene.things if x.s > 5))
         )
         allow = min(allowed(found[-1]).values())
-        way = scene.speed * SECONDS
-        moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * SECONDS - way) for x in scene.things)
+        way = scene.speed * DT
+        moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * DT - way) for x in scene.things)
         scene = replace(
-            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * SECONDS
+            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * DT
         )
     return found
 
