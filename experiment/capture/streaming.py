@@ -522,7 +522,7 @@ class _Context(_AllHooks):
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
-        self.model, self.gradient_norm = model, None
+        self.model, self.rule, self.gradient_norm = model, rule, None
         self._towers, self._leaves = towers(model), Leaves()
         self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
@@ -534,7 +534,7 @@ class _Context(_AllHooks):
         with ExitStack() as stack:  # undone when something below raises
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            if self._how.rule.readout == "interleaver":
+            if self.rule.readout == "interleaver":
                 handles = cut_vision(m, leaves)
             else:
                 handles = [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
