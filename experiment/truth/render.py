@@ -479,7 +479,7 @@ def _things(rng, lanes) -> list[Thing]:  # signals, vehicles, roadside
     return things
 
 # %% ../../nbs/11_truth/01_render.ipynb #4373c1f4
-def _colours(rng):  # of sky, grass and asphalt: three tuples of RGB
+def _colours(rng) -> tuple[tuple, tuple, tuple]:  # of sky, grass and asphalt, RGB
     dusk = rng.random()
     sky = np.array([150, 185, 225]) * (1 - dusk) + np.array([185, 185, 185]) * dusk + rng.normal(0, 10, 3)
     grass = (
@@ -497,7 +497,8 @@ def _colours(rng):  # of sky, grass and asphalt: three tuples of RGB
 # %% ../../nbs/11_truth/01_render.ipynb #2404f266
 def _draw(rng, wide) -> Scene:  # one candidate
     lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
-    things, colours = _things(rng, lanes), _colours(rng)
+    things = _things(rng, lanes)
+    sky, grass, asphalt = _colours(rng)
     return Scene(
         int(rng.integers(2**31)),
         float(np.round(rng.uniform(3, 13), 1)),
@@ -508,7 +509,9 @@ def _draw(rng, wide) -> Scene:  # one candidate
         66 + float(rng.uniform(-15, 15) * wide),
         lanes,
         tuple(things),
-        *colours,
+        sky,
+        grass,
+        asphalt,
         float(rng.uniform(0.001, 0.010)),
         float(rng.uniform(0.7, 1.12)),
         float(rng.uniform(1, 6)),
