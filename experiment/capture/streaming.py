@@ -17,7 +17,14 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .fused import fusable, fused_backward
 from .attention import towers, watch_own_code
-from ..relevance.interleaver import image_positions, patch_contributions, positive_share, to_patches, token_patches, uniform_share
+from experiment.relevance.interleaver import (
+    image_positions,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    token_patches,
+    uniform_share,
+)
 from ..relevance.language import seed, temper, used_layers
 from ..errors import OVERFLOW, MethodError
 from ..relevance.rules import Relevance, Rule, check_stages
@@ -45,7 +52,9 @@ def block_shape(
     block: int,  # numbers wanted
     all_heads: bool = False,  # take all KV heads
 ) -> tuple[int, int]:  # KV heads and rows taken together
-    "At least STACK query rows to a KV head, so that the products are worth their overhead, and as many KV heads as then fit."
+    """At least STACK query rows to a KV head, so that the products are worth their overhead, and as many KV heads as
+    then fit.
+    """
     taken = groups if all_heads else min(max(block // (STACK * length), 1), groups)
     return taken, min(max(block // (taken * repeat * length), 1 if all_heads else -(-STACK // repeat)), length)
 
@@ -78,7 +87,10 @@ def _add_product(total, a, b, factor=1.0):
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #99c4258b
 def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, rows, narrow):
-    "`attention_backward` for some KV heads of one sample: q, grad (heads, S, d), k, v (KV heads, S, d); `rows` are taken at once."
+    """`attention_backward` for some KV heads of one sample.
+
+    q, grad: (heads, S, d). k, v: (KV heads, S, d). `rows` are taken at once.
+    """
     (heads, s, _), groups = q.shape, len(k)
     wide = torch.promote_types(q.dtype, torch.float32)
     keys, values = k.to(wide), v.to(wide)
@@ -195,7 +207,10 @@ def attention_function(
     attend: Callable,  # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
     name: str,  # unique among contexts that are open
 ) -> Iterator[None]:  # a context
-    "Both towers use `attend` inside this block. Raises StreamingError for a tower that does not take its attention from the registry."
+    """Both towers use `attend` inside this block.
+
+    Raises StreamingError for a tower that does not take its attention from the registry.
+    """
     before = [host.config._attn_implementation for host in hosts]
     ALL_ATTENTION_FUNCTIONS[name] = attend
     AttentionMaskInterface.register(
@@ -207,8 +222,9 @@ def attention_function(
         deaf = [type(host).__name__ for host in hosts if host.config._attn_implementation != name]
         if deaf:
             raise StreamingError(
-                f"{' and '.join(deaf)} does not take its attention function from transformers' registry, so it cannot be streamed: "
-                "use detail 'cam', which records A and ∂A densely (experiment.capture.attention.capture) and gives the same map"
+                f"{' and '.join(deaf)} does not take its attention function from transformers' registry, so it cannot "
+                "be streamed: use detail 'cam', which records A and ∂A densely (experiment.capture.attention.capture) "
+                "and gives the same map"
             )
         yield
     finally:
@@ -260,8 +276,8 @@ class _Pass:
                 return "nothing" if p is None else " layer ".join(str(x) for x in p if x is not None)
 
             raise StreamingError(
-                f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must run once in a forward, "
-                "with its attention from the registry, and image features must come from the last vision layer"
+                f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must "
+                "run once in a forward, with its attention from the registry, and image features must come from the last vision layer"
             )
         self.order.pop(0)
 
