@@ -34,6 +34,12 @@ if HAVE_TRITON:
         )
 
     @triton.jit
+    def _store_two(a_base, b_base, at, a, b, S, D: tl.constexpr, P: tl.constexpr):
+        "Two matrices at the same rows."
+        _store(a_base, at, a, S, D, P)
+        _store(b_base, at, b, S, D, P)
+
+    @triton.jit
     def _scores(q, k, i, j, mask, scaling, S, CAUSAL: tl.constexpr, MASKED: tl.constexpr):
         "Scores of rows i and columns j, −inf where i may not look."
         seen = (i[:, None] < S) & (j[None, :] < S)
@@ -42,6 +48,74 @@ if HAVE_TRITON:
         if MASKED:
             seen = seen & (tl.load(mask + i[:, None] * S + j[None, :], mask=seen, other=0) != 0)
         return tl.where(seen, tl.dot(q, tl.trans(k), input_precision="ieee") * scaling, float("-inf"))
+
+# %% ../../nbs/06_capture/04_fused.ipynb #4352d4de
+if HAVE_TRITON:
+
+    @triton.jit
+    def _row_sums(
+        q,
+        g,
+        K,
+        V,
+        i,
+        mask,
+        scaling,
+        S,
+        end,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
+    ):
+        "log Σexp of the scores and Σ A⊙∂A of M rows; softmax as it goes along: Milakov & Gimelshein 2018."
+        top, total, dot = tl.full([M], float("-inf"), tl.float32), tl.zeros([M], tl.float32), tl.zeros([M], tl.float32)
+        for start in range(0, end, N):
+            j = start + tl.arange(0, N)
+            s = _scores(q, _load(K, j, S, D, P), i, j, mask, scaling, S, CAUSAL, MASKED)
+            higher = tl.maximum(top, tl.max(s, 1))
+            safe = tl.where(higher == float("-inf"), 0.0, higher)  # a row that may look nowhere
+            shrink, p = tl.exp(top - safe), tl.exp(s - safe[:, None])
+            total = total * shrink + tl.sum(p, 1)
+            dot = dot * shrink + tl.sum(p * tl.dot(g, tl.trans(_load(V, j, S, D, P)), input_precision="ieee"), 1)
+            top = higher
+        total = tl.where(total == 0, 1.0, total)
+        return tl.where(top == float("-inf"), 0.0, top) + tl.log(total), dot / total
+
+# %% ../../nbs/06_capture/04_fused.ipynb #7a381b68
+if HAVE_TRITON:
+
+    @triton.jit
+    def _row_gradient(
+        q,
+        g,
+        K,
+        V,
+        i,
+        log,
+        dot,
+        mask,
+        scaling,
+        S,
+        end,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
+    ):
+        "∂Q of M rows, from their sums."
+        dq = tl.zeros([M, P], tl.float32)
+        for start in range(0, end, N):
+            j = start + tl.arange(0, N)
+            k = _load(K, j, S, D, P)
+            p = tl.exp(_scores(q, k, i, j, mask, scaling, S, CAUSAL, MASKED) - log[:, None])
+            ds = p * (tl.dot(g, tl.trans(_load(V, j, S, D, P)), input_precision="ieee") - dot[:, None])
+            dq += tl.dot(ds.to(k.dtype), k, input_precision="ieee") * scaling
+        return dq
 
 # %% ../../nbs/06_capture/04_fused.ipynb #ebc5ca9c
 if HAVE_TRITON:
@@ -73,35 +147,53 @@ if HAVE_TRITON:
         head, i = tl.program_id(1).to(tl.int64), tl.program_id(0) * M + tl.arange(0, M)
         keys, mask = (head // REPEAT) * S * D, MASK + (head // HEADS) * mask_batch + (head % HEADS) * mask_head
         q, g = _load(Q + head * S * D, i, S, D, P), _load(G + head * S * D, i, S, D, P)
-        end = S
-        if CAUSAL:
-            end = tl.minimum(S, tl.program_id(0) * M + M)
-        top, total, dot, dq = (
-            tl.full([M], float("-inf"), tl.float32),
-            tl.zeros([M], tl.float32),
-            tl.zeros([M], tl.float32),
-            tl.zeros([M, P], tl.float32),
-        )
-        for start in range(0, end, N):  # softmax as it goes along: Milakov & Gimelshein 2018
-            j = start + tl.arange(0, N)
-            s = _scores(q, _load(K + keys, j, S, D, P), i, j, mask, scaling, S, CAUSAL, MASKED)
-            higher = tl.maximum(top, tl.max(s, 1))
-            safe = tl.where(higher == float("-inf"), 0.0, higher)  # a row that may look nowhere
-            shrink, p = tl.exp(top - safe), tl.exp(s - safe[:, None])
-            total = total * shrink + tl.sum(p, 1)
-            dot = dot * shrink + tl.sum(p * tl.dot(g, tl.trans(_load(V + keys, j, S, D, P)), input_precision="ieee"), 1)
-            top = higher
-        total = tl.where(total == 0, 1.0, total)
-        log, dot = tl.where(top == float("-inf"), 0.0, top) + tl.log(total), dot / total
+        k, v, end = K + keys, V + keys, tl.minimum(S, tl.program_id(0) * M + M) if CAUSAL else S
+        log, dot = _row_sums(q, g, k, v, i, mask, scaling, S, end, D, P, CAUSAL, MASKED, M, N)
         tl.store(L + head * S + i, log, mask=i < S)
         tl.store(DOT + head * S + i, dot, mask=i < S)
-        for start in range(0, end, N):
-            j = start + tl.arange(0, N)
-            k = _load(K + keys, j, S, D, P)
-            p = tl.exp(_scores(q, k, i, j, mask, scaling, S, CAUSAL, MASKED) - log[:, None])
-            ds = p * (tl.dot(g, tl.trans(_load(V + keys, j, S, D, P)), input_precision="ieee") - dot[:, None])
-            dq += tl.dot(ds.to(k.dtype), k, input_precision="ieee") * scaling
+        dq = _row_gradient(q, g, k, v, i, log, dot, mask, scaling, S, end, D, P, CAUSAL, MASKED, M, N)
         _store(DQ + head * S * D, i, dq, S, D, P)
+
+# %% ../../nbs/06_capture/04_fused.ipynb #63f1b473
+if HAVE_TRITON:
+
+    @triton.jit
+    def _head_columns(
+        dk,
+        dv,
+        moved,
+        k,
+        v,
+        Q,
+        G,
+        R,
+        L,
+        DOT,
+        mask,
+        h,
+        j,
+        scaling,
+        S,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        POSITIVE: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
+    ):
+        "Add what the rows of head h give to ∂K, ∂V and the relevance that arrives."
+        for start in range(tl.program_id(0) * N // M * M if CAUSAL else 0, S, M):
+            i = start + tl.arange(0, M)
+            q, g = _load(Q + h * S * D, i, S, D, P), _load(G + h * S * D, i, S, D, P)
+            log, dot = tl.load(L + h * S + i, mask=i < S, other=0.0), tl.load(DOT + h * S + i, mask=i < S, other=0.0)
+            p = tl.exp(_scores(q, k, i, j, mask, scaling, S, CAUSAL, MASKED) - log[:, None])
+            t = p * tl.dot(g, tl.trans(v), input_precision="ieee")
+            dv += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision="ieee")
+            dk += tl.dot(tl.trans((t - p * dot[:, None]).to(q.dtype)), q, input_precision="ieee") * scaling
+            t = tl.maximum(t, 0.0) if POSITIVE else t
+            moved += tl.sum(tl.load(R + i, mask=i < S, other=0.0)[:, None] * t, 0)
+        return dk, dv, moved
 
 # %% ../../nbs/06_capture/04_fused.ipynb #e2a4ed92
 if HAVE_TRITON:
@@ -137,29 +229,12 @@ if HAVE_TRITON:
         group, j = tl.program_id(1).to(tl.int64), tl.program_id(0) * N + tl.arange(0, N)
         k, v = _load(K + group * S * D, j, S, D, P), _load(V + group * S * D, j, S, D, P)
         dk, dv, moved = tl.zeros([N, P], tl.float32), tl.zeros([N, P], tl.float32), tl.zeros([N], tl.float32)
-        begin = 0
-        if CAUSAL:
-            begin = tl.program_id(0) * N // M * M
-        for head in range(group * REPEAT, group * REPEAT + REPEAT):
-            batch = head // HEADS
-            mask = MASK + batch * mask_batch + (head % HEADS) * mask_head
-            for start in range(begin, S, M):
-                i = start + tl.arange(0, M)
-                q, g = _load(Q + head * S * D, i, S, D, P), _load(G + head * S * D, i, S, D, P)
-                log, dot = (
-                    tl.load(L + head * S + i, mask=i < S, other=0.0),
-                    tl.load(DOT + head * S + i, mask=i < S, other=0.0),
-                )
-                r = tl.load(R + batch * S + i, mask=i < S, other=0.0)
-                p = tl.exp(_scores(q, k, i, j, mask, scaling, S, CAUSAL, MASKED) - log[:, None])
-                t = p * tl.dot(g, tl.trans(v), input_precision="ieee")
-                dv += tl.dot(tl.trans(p.to(g.dtype)), g, input_precision="ieee")
-                dk += tl.dot(tl.trans((t - p * dot[:, None]).to(q.dtype)), q, input_precision="ieee") * scaling
-                if POSITIVE:
-                    t = tl.maximum(t, 0.0)
-                moved += tl.sum(r[:, None] * t, 0)
-        _store(DK + group * S * D, j, dk, S, D, P)
-        _store(DV + group * S * D, j, dv, S, D, P)
+        for h in range(group * REPEAT, group * REPEAT + REPEAT):
+            mask, r = MASK + (h // HEADS) * mask_batch + (h % HEADS) * mask_head, R + h // HEADS * S
+            dk, dv, moved = _head_columns(
+                dk, dv, moved, k, v, Q, G, r, L, DOT, mask, h, j, scaling, S, D, P, CAUSAL, MASKED, POSITIVE, M, N
+            )
+        _store_two(DK + group * S * D, DV + group * S * D, j, dk, dv, S, D, P)
         tl.store(MOVED + group * S + j, moved, mask=j < S)
 
 # %% ../../nbs/06_capture/04_fused.ipynb #f58984bd

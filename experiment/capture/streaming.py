@@ -277,7 +277,8 @@ class _Pass:
 
             raise StreamingError(
                 f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must "
-                "run once in a forward, with its attention from the registry, and image features must come from the last vision layer"
+                "run once in a forward, with its attention from the registry, and image features must come from the "
+                "last vision layer"
             )
         self.order.pop(0)
 
