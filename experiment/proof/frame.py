@@ -181,6 +181,6 @@ def check_mixing(
         own = int((table == row * layout.side + column).any(1).nonzero()[0])
         hits += int(change.argmax()) == own
         shares.append((change[own] / change.max()).item())
-    says = f"of {count} changed patches move their own token most; its change is {min(shares):.0%} of the largest or more"
+    says = f"of {count} changed patches move their own token most; it changes by at least {min(shares):.0%} of the largest change"
     state = "note" if shares else "FAILED"
     return Result("mixing", state, says, float(hits))

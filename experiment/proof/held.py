@@ -175,6 +175,8 @@ def check_map(
         mapped = mapped or default_map(question)
     again, away = centred_again(question, mapped)
     signed = mapped.signed.to(again)
+    if not (signed > 0).any():
+        raise NotApplicable("nothing in this frame speaks for the target, so the map is empty: give a frame that shows something")
     step = _tiles(away * (signed > 0)[..., None], question.patch).to(mapped.pixels)
     with mapped.constants.in_place():
         _, out = question.forward(mapped.pixels - step)
