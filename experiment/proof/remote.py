@@ -22,7 +22,7 @@ from ..vla.folder import quiet, read_json
 # %% ../../nbs/08_explain/09_remote_code.ipynb #f2cd561a
 @contextmanager
 def older_code() -> Iterator[None]:  # a context
-    "Inside, model classes written for transformers 4 can be read: `PreTrainedModel` has an empty `all_tied_weights_keys`."
+    "Classes written for transformers 4 can be read: `PreTrainedModel` has an empty `all_tied_weights_keys`."
     PreTrainedModel.all_tied_weights_keys = {}
     try:
         yield
@@ -41,16 +41,21 @@ def refuse_unpinned(
             raise ModelError(f"{source}: has no code of its own; leave --remote-code out")
         if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
             raise ModelError(
-                f"{source}: its code would be run as it is on the hub today; read it there, and name the commit that you "
-                "read: --revision with 40 hexadecimal digits"
+                f"{source}: its code would be run as it is on the hub today; read it there, and name the commit "
+                "that you read: --revision with 40 hexadecimal digits"
             )
         return
     named = (read_json(folder / "config.json").get("auto_map") or {}).get("AutoModel") or ""
     file = folder / f"{named.partition('.')[0]}.py"
     if "--" in named:
-        raise ModelError(f"{folder}: config.json asks for code from elsewhere ({named}); put the *.py files into the folder")
+        raise ModelError(
+            f"{folder}: config.json asks for code from elsewhere ({named}); put the *.py files into the folder"
+        )
     if not named or not file.is_file():
-        raise ModelError(f"{folder}: brings no code of its own ({file.name} is missing); leave --remote-code out, or copy its *.py files there")
+        raise ModelError(
+            f"{folder}: brings no code of its own ({file.name} is missing); "
+            "leave --remote-code out, or copy its *.py files there"
+        )
 
 # %% ../../nbs/08_explain/09_remote_code.ipynb #2c040761
 def remote_model(
@@ -71,9 +76,13 @@ def remote_model(
                 dtype=dtype,
             )
     except ImportError as error:
-        raise ModelError(f"{source}: its own code needs packages that are not here ({reason_of(error)[:200]}); install them") from None
+        raise ModelError(
+            f"{source}: its own code needs packages that are not here ({reason_of(error)[:200]}); install them"
+        ) from None
     except Exception as error:
-        raise ModelError(f"{source}: its own code could not be run ({type(error).__name__}: {reason_of(error)[:200]})") from None
+        raise ModelError(
+            f"{source}: its own code could not be run ({type(error).__name__}: {reason_of(error)[:200]})"
+        ) from None
     return model.eval().requires_grad_(False)
 
 # %% ../../nbs/08_explain/09_remote_code.ipynb #de819af8
