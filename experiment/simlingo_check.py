@@ -104,7 +104,7 @@ _OWN_NAMES = {"route_y_last": "lateral", "speed_x": "longitudinal_progress"}  # 
 def displacements(
     speed_wps: torch.Tensor,  # (N, 2) m
 ) -> torch.Tensor:  # (5,) m, the last in m/s
-    "What a displacement of the speed way-points may be: last from ego, last from first, the same forward only, third from first, desired speed."
+    "Last from ego, last from first, the same forward only, third from first, the agent's desired speed."
     first, third, last = speed_wps[0], speed_wps[2], speed_wps[-1]
     lengths = [last.norm(), (last - first).norm(), last[0] - first[0], (third - first).norm()]
     return torch.stack([*lengths, desired_speed(speed_wps)])
@@ -137,7 +137,8 @@ def case_scalar(
     value = readings[(readings.detach() - stated).abs().argmin()]
     if abs(value.item() - stated) > 1e-3 * abs(stated):
         raise CaseError(
-            f"{where}: the scalar {name} is {value.item():.6g} here and {stated:.6g} in the case: it is defined in another way"
+            f"{where}: the scalar {name} is {value.item():.6g} here and {stated:.6g} in the case: "
+            "it is defined in another way"
         )
     return value
 

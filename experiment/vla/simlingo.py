@@ -45,7 +45,8 @@ def lora_scale(
     theirs = {k: (adapter or {}).get(k, mine) for k, mine in (("r", r), ("lora_alpha", alpha))}
     if theirs != dict(r=r, lora_alpha=alpha):
         raise ModelError(
-            f"{where}: the adapter says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration {r} and {alpha}; they belong to different runs"
+            f"{where}: the adapter says LoRA rank {theirs['r']} and alpha {theirs['lora_alpha']}, the configuration "
+            f"{r} and {alpha}; they belong to different runs"
         )
     return r, alpha / r
 
@@ -59,7 +60,8 @@ def check_settings(
         variant = str(_get(settings, where, "model", part, "variant"))
         if variant.startswith("OpenGVLab/") and variant != VARIANT:
             raise ModelError(
-                f"{where}: its {part} is {variant}; only {VARIANT} is read (2B and 4B have decoders with code of their own)"
+                f"{where}: its {part} is {variant}; only {VARIANT} is read (2B and 4B have decoders with code of "
+                "their own)"
             )
     mode, route = (_get(settings, where, "model", key) for key in ("speed_wps_mode", "predict_route_as_wps"))
     if mode != "2d" or not route:
@@ -82,7 +84,7 @@ def _vision_shapes(chat):
     at = f"{_V}vision_model.embeddings."
     out = {
         f"{at}class_embedding": (1, 1, d),
-        f"{at}patch_embedding.weight": (d, v["num_channels"], v["patch_size"], v["patch_size"]),
+        f"{at}patch_embedding.weight": (d, v.get("num_channels", 3), v["patch_size"], v["patch_size"]),
         f"{at}patch_embedding.bias": (d,),
         f"{at}position_embedding": (1, 1 + (v["image_size"] // v["patch_size"]) ** 2, d),
     }
@@ -226,7 +228,7 @@ def native_weights(
     lora: tuple[int, float] | None,  # (r, α/r) of `lora_scale`
     where: str,  # what errors call the file
 ) -> dict[str, Weight]:  # by native parameter name
-    "Aliases verified and dropped, LoRA merged, names translated. Raises WeightsError with the list of weights that do not fit."
+    "Aliases verified and dropped, LoRA merged, names translated. Raises WeightsError listing what does not fit."
     _check_lora(weights, lora, where)
     base = _L if any(key.startswith(_L) for key in weights) else _BARE
     aliases = _aliases(base)
@@ -261,7 +263,8 @@ def add_simlingo_tokens(
     ids = [vocab.get(token) for token in SIMLINGO]
     if ids != list(range(len(vocab) - len(SIMLINGO), len(vocab))):
         raise ModelError(
-            f"SimLingo's special tokens have the ids {ids} in a vocabulary of {len(vocab)}; they must stand at its end, in order: use InternVL2-1B's own tokenizer"
+            f"SimLingo's special tokens have the ids {ids} in a vocabulary of {len(vocab)}; they must stand at its "
+            "end, in order: use InternVL2-1B's own tokenizer"
         )
     return tokenizer
 

@@ -94,7 +94,7 @@ def _remedy(path, error):
 def torch_weights(
     path: Path,  # of `torch.save`
 ) -> dict[str, Weight]:  # by name
-    "The weights of a `.pt`, `.ckpt` or `.bin` file, memory-mapped; code in the pickle never runs. Raises ModelError for a damaged file or one with other contents."
+    "The weights of a file, memory-mapped; code in it never runs. Raises ModelError for damage or other contents."
     try:
         state = _unwrapped(_opened(path))
     except FileNotFoundError:
