@@ -92,8 +92,10 @@ def make(out: Path, workers: int, only: list[str]) -> int:
     action = [name for name in names if name not in COSTLY | {TEXT_ONLY}]
     spoken = [name for name in TEXT_MAPS if name in names]
     captures = (
-        Capture("maps", (FRAME, "--speed", "8", "--target", "-forward_speed", "--maps", *action), tuple(action)),
-        Capture("maps_text", (FRAME, "--speed", "8", "--target", "max", "--maps", *spoken), tuple(spoken)),
+        Capture("maps", (FRAME, "--speed", "8", "--detail", "cam", "--target", "-forward_speed", "--maps", *action),
+                tuple(action)),
+        Capture("maps_text", (FRAME, "--speed", "8", "--mode", "text", "--target", "max", "--maps", *spoken),
+                tuple(spoken)),
         *CAPTURES,
     )
     wrong: list[str] = []
