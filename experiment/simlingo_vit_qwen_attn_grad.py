@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 import torch
 from PIL import Image
@@ -250,10 +251,10 @@ def warn_about(
             silent[0],
         )
 
-# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
 @dataclass
-class Capture:
-    "Called with a prompt: ask the model, write a record a target with everything beside it."
+class _Run:
+    "What is asked of every prompt, and where the answers go."
 
     model: DrivingVLA
     out: Path  # the run's folder
@@ -267,6 +268,25 @@ class Capture:
     log: logging.Logger  # of the run
     verified: Verification  # of the run
     life: Life = field(default_factory=Life)  # is told the stages
+
+    def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
+        "What the model answers."
+        shown = self.maps[0] if self.maps else self.asked["rule"]
+        kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
+        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
+        paths = [str(f.path) for f in prompt.frames]
+        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
+        for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
+            if self.bf16:
+                record = half(record)
+            if self.certify:
+                self.life("certificate")
+                record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
+            yield record
+
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
+class Capture(_Run):
+    "Called with a prompt: ask the model, write a record a target with everything beside it."
 
     def __call__(self, prompt: Prompt) -> None:
         "Raises what makes this prompt fail."
@@ -283,21 +303,6 @@ class Capture:
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
             self.verified.add(record["tag"], record, findings, {"record": [path], "beside": beside})
-
-    def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
-        "What the model answers."
-        shown = self.maps[0] if self.maps else self.asked["rule"]
-        kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
-        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
-        paths = [str(f.path) for f in prompt.frames]
-        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
-        for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
-            if self.bf16:
-                record = half(record)
-            if self.certify:
-                self.life("certificate")
-                record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield record
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #c5792741
 def note_record(
@@ -328,6 +333,42 @@ def note_record(
     for finding in findings:
         if finding.severity != "note":
             log.warning("%s: %s", tag, finding)
+
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #e4a9a322
+def _log_start(given: SimpleNamespace, vla: DrivingVLA, prompts: list[Prompt], log: logging.Logger) -> None:
+    "What is run, and that the disk has room for it. Raises RunError when it has not."
+    target = given.target
+    log.info(
+        "%r · target %s · detail %s · %d prompts from %s",
+        vla,
+        " ".join(target),
+        given.detail,
+        len(prompts),
+        given.frames,
+    )
+    itemsize = 2 if given.bf16 or given.dtype != "float32" else 4
+    maps, longest = len(given.maps), given.max_new_tokens
+    check_room(vla, prompts, target, given.detail, itemsize, maps, longest, given.out, log)
+
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6c5722fe
+def _over_frames(given: SimpleNamespace) -> Summary:
+    "One record a frame and target, for the options of `simlingo_vit_qwen_attn_grad`."
+    words = Wording(given.prompt, given.command, tuple(given.target_points))
+    asked = words.options() | {k: getattr(given, k) for k in ("detail", "rule", "rows", "max_new_tokens")}
+    prompts = group(find_frames(given.frames), given.images)[: given.limit]
+    choice = ModelChoice(
+        given.model, given.dtype, given.revision, given.tokenizer, given.tile, given.crop, given.add_thumbnail
+    )
+    out = Path(given.out)
+    with pipeline_log(given.out) as log, verification("simlingo_vit_qwen_attn_grad", given.out, log) as verified:
+        vla = choice.load(given.device)
+        _log_start(given, vla, prompts, log)
+        warn_about(vla, prompts, given.speed, words, log)
+        options = {k: getattr(given, k) for k in ("target", "maps", "images", "speed", "certify", "bf16")}
+        run = Capture(vla, out, asked=asked, log=log, verified=verified, **options)
+        verified.summary = summary = each(prompts, run, log, "frames", run.life)
+    print(f"{summary}\nrecords in {out / 'pt'}, log in {out / 'pipeline.log'}")
+    return summary
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
@@ -365,21 +406,10 @@ def simlingo_vit_qwen_attn_grad(
     """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
     of both towers, outputs.
     """
-    target = check_targets(target, mode)
+    given = SimpleNamespace(**locals())
+    given.target = check_targets(target, mode)
     check_kept(maps, detail, bf16)
-    words = Wording(prompt, command, tuple(target_points))
-    asked = words.options() | dict(detail=detail, rule=rule, rows=rows, max_new_tokens=max_new_tokens)
-    prompts = group(find_frames(frames), images)[:limit]
-    with pipeline_log(out) as log, verification("simlingo_vit_qwen_attn_grad", out, log) as verified:
-        vla = ModelChoice(model, dtype, revision, tokenizer, tile, crop, add_thumbnail).load(device)
-        log.info("%r · target %s · detail %s · %d prompts from %s", vla, " ".join(target), detail, len(prompts), frames)
-        itemsize = 2 if bf16 or dtype != "float32" else 4
-        check_room(vla, prompts, target, detail, itemsize, len(maps), max_new_tokens, out, log)
-        warn_about(vla, prompts, speed, words, log)
-        run = Capture(vla, Path(out), target, maps, asked, images, speed, certify, bf16, log, verified)
-        verified.summary = summary = each(prompts, run, log, "frames", run.life)
-    print(f"{summary}\nrecords in {Path(out) / 'pt'}, log in {Path(out) / 'pipeline.log'}")
-    return summary
+    return _over_frames(given)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f9e324de
 EPILOG = (

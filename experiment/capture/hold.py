@@ -81,7 +81,10 @@ def freeze_norm(
     args: tuple,  # its input
     out: torch.Tensor,  # its output
 ) -> torch.Tensor:  # the same values, with the gradient of held statistics
-    "Forward hook: same output, frozen statistics in the backward pass. Raises ReadoutError when the module is no plain norm."
+    """Forward hook: same output, frozen statistics in the backward pass.
+
+    Raises ReadoutError when the module is no plain norm.
+    """
     x = args[0].to(out.device)  # a model that is spread moves its inputs inside
     if not (torch.is_grad_enabled() and x.requires_grad):
         return out
@@ -93,10 +96,24 @@ def freeze_norm(
     gap = ((plain - out[row]).abs().max() / plain.abs().max().clamp(min=1e-30)).item()
     if not gap <= (1e-4 if x.dtype in (torch.float32, torch.float64) else 3e-2):
         raise ReadoutError(
-            f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of the largest value; "
-            "use experiment.relevance.rules.attention_relevance for this model"
+            f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of "
+            "the largest value; use experiment.relevance.rules.attention_relevance for this model"
         )
     return _Frozen.apply(x, out.detach(), norm, scale)
+
+# %% ../../nbs/06_capture/05_hold.ipynb #9b0f7dd3
+def _only_gradient(y, leaves, retain_graph):
+    "The one leaf that y depends on, and ∂y/∂leaf."
+    grads = [None] * len(leaves)
+    if y.requires_grad:
+        grads = torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True)
+    found = [(leaf.detach(), grad) for leaf, grad in zip(leaves, grads) if grad is not None]
+    if len(found) != 1:
+        raise ReadoutError(
+            f"the scalar depends on the images of {len(found)} forwards inside this context: "
+            "read it from the outputs of one"
+        )
+    return found[0]
 
 # %% ../../nbs/06_capture/05_hold.ipynb #3ce1eebd
 class Leaves:
@@ -126,19 +143,10 @@ class Leaves:
         leaves = [leaf for r in self._refs if (leaf := r()) is not None]
         if not leaves:
             raise ReadoutError(
-                "no forward with gradients was seen: call model(…) and ask for its gradient inside one context, without torch.no_grad() or cached image features"
+                "no forward with gradients was seen: call model(…) and ask for its gradient inside one context, "
+                "without torch.no_grad() or cached image features"
             )
-        grads = (
-            torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True)
-            if y.requires_grad
-            else [None] * len(leaves)
-        )
-        found = [(leaf.detach(), grad) for leaf, grad in zip(leaves, grads) if grad is not None]
-        if len(found) != 1:
-            raise ReadoutError(
-                f"the scalar depends on the images of {len(found)} forwards inside this context: read it from the outputs of one"
-            )
-        return found[0]
+        return _only_gradient(y, leaves, retain_graph)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #13b7ee90
 def cut_vision(
@@ -322,7 +330,10 @@ def holding(
     model: DrivingVLA,
     hold: Hold | str = "norms",  # or a name in `HOLDS`
 ) -> Iterator[None]:  # a context
-    "Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant; forwards keep their bits."
+    """Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant.
+
+    Forwards keep their bits.
+    """
     if isinstance(hold, str) and hold not in HOLDS:
         raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
     with ExitStack() as stack:

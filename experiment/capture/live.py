@@ -259,6 +259,18 @@ class LiveVLA(Borrowed):
         side = round(x.shape[1] ** 0.5)
         return self.projector(self.pixel_shuffle(x.unflatten(1, (side, side))).flatten(1, 2))
 
+    def resize_tiles(
+        self,
+        tile: int,  # px, a multiple of two patches
+    ) -> "LiveVLA":  # the same
+        "Feed tiles of another size: the live ViT fits its position embeddings itself, nothing in it is changed."
+        if tile < 1 or tile % (2 * self.config.patch):
+            raise ModelError(
+                f"{self.config.name}: a tile of {tile} px is no multiple of two patches ({2 * self.config.patch} px)"
+            )
+        self.config.vlm["vision_config"]["image_size"] = [tile, tile]
+        return self
+
     @torch.no_grad()
     def generate(
         self,
