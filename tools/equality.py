@@ -5,13 +5,16 @@ targets and methods. `equality.py compare A B` reads two such folders and names 
 largest difference. Only commands and files are used: no module of the package is imported, so modules may move.
 """
 import argparse
+import contextlib
 import csv
 import fnmatch
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -32,9 +35,11 @@ FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "v
 COSTLY = {"shapley_sampling", *FULL[len(CAM):]}
 TEXT_ONLY = "token_activation"
 TEXT_MAPS = (TEXT_ONLY, "centred_supported", "centred", "lrp", "grad_cam", "gradient_x_input")
-# Fields that name the place, the time or the code instead of a result.
-IGNORED = ("*.log", "*.html", "*seconds*", "*.started*", "*.finished*", "*version*", "*.code*", "*image_path*",
-           "*.path*", "*.machine*", "*.command*", "*.argv*", "*.elapsed*", "*.source*")
+# Fields that name the place, the time or the code instead of a result, and sizes of files, which hold such names.
+IGNORED = ("*.log", "*.html", "*seconds*", "*.started", "*.finished", "*.version*", "*.code*", "*.image_path*",
+           "*.path", "*.machine", "*.command", "*.elapsed", "*.bytes", "*.settings", "*.made_from", "*.gaze[[]*",
+           "*/verification.json.*.outputs.*", "*/done/*.json.files.*", "*/done/*.json.sources*",
+           "*/settings.json.*")
 
 
 @dataclass(frozen=True)
@@ -193,6 +198,8 @@ def difference(a: Any, b: Any, rtol: float) -> str:
             return f"shape {a.shape} against {b.shape}"
         if not a.size or np.array_equal(a, b, equal_nan=a.dtype.kind == "f" and b.dtype.kind == "f"):
             return ""
+        if not {a.dtype.kind, b.dtype.kind} <= set("biuf"):
+            return f"{str(a)[:70]} against {str(b)[:70]}"
         a, b = a.astype(np.float64), b.astype(np.float64)
         if not np.array_equal(np.isfinite(a), np.isfinite(b)):
             return "finite in other places"
@@ -221,7 +228,7 @@ def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: 
     here, there = ({str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
                    for folder in (first, second))
     here = {renamed(name, renames): path for name, path in here.items()}
-    fields = offences = 0
+    fields = offences = left = 0
     for name in sorted(here.keys() | there.keys()):
         if not kept(name, patterns):
             continue
@@ -233,6 +240,7 @@ def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: 
             b = dict(leaves(load(there[name]), name))
             for key in [*a, *(k for k in b if k not in a)]:
                 if not kept(key, patterns):
+                    left += 1
                     continue
                 fields += 1
                 if key not in a or key not in b:
@@ -242,7 +250,8 @@ def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: 
         for line in lines:
             print(line)
         offences += len(lines)
-    print(f"{fields} fields of {len(here.keys() & there.keys())} files compared, {offences} differ (rtol {rtol:g})")
+    print(f"{fields} fields of {len(here.keys() & there.keys())} files compared, {left} left out, "
+          f"{offences} differ (rtol {rtol:g})")
     return offences
 
 
@@ -255,11 +264,25 @@ def selftest() -> int:
     assert "shape" in difference(one, one[:2], 1.0)
     assert "finite" in difference(one, np.array([1.0, np.nan, 2.0]), 1.0)
     assert difference("a", "b", 1.0)
+    assert difference(np.array("a"), np.array("b"), 1.0)
     assert difference(True, "True", 1.0)
     assert dict(leaves({"a": [{"b": "1.5"}, "x"]}, "f")) == {"f.a[0].b": np.asarray(1.5), "f.a[1]": "x"}
     assert renamed("run/ours_rows/ours.npz", ["ours=rule"]) == "run/ours_rows/rule.npz"
     assert not kept("a/pipeline.log", list(IGNORED))
     assert method_names("x\n\nmethods (name):\n  one  F\n  two  B\n\nexamples:\n  three\n") == ["one", "two"]
+    with tempfile.TemporaryDirectory() as tmp:
+        first, second = Path(tmp) / "a", Path(tmp) / "b"
+        for folder, last in ((first, 2.0), (second, 2.5)):
+            folder.mkdir()
+            np.savez(folder / "ours.npz", heat=np.array([1.0, last]))
+            (folder / "pipeline.log").write_text(str(folder))
+        with contextlib.redirect_stdout(io.StringIO()) as told:
+            ways = (0, []), (0.5, []), (0, ["*.heat"])
+            counts = [compare(first, second, rtol, ignore, []) for rtol, ignore in ways]
+            (second / "more.csv").write_text("a\n1\n")
+            counts.append(compare(first, second, 0.5, [], []))
+        assert counts == [1, 0, 0, 1], counts
+        assert "ours.npz.heat: largest difference 0.5, of at most 2" in told.getvalue()
     print("equality: passed")
     return 0
 
