@@ -50,7 +50,7 @@ def attentions_of(
 # %% ../../nbs/07_maps/03_attention_maps.ipynb #bb4e5c11
 @torch.no_grad()
 def token_activation(question: Question) -> torch.Tensor:  # (T, side, side)
-    "Logits of the target's tokens at every image token, minus the vocabulary's mean there. Raises MethodError for actions."
+    "Logits of the target's tokens at every image token, minus the mean there. Raises MethodError for actions."
     target, out = question.forward()
     if target.kind != "text":
         raise MethodError(
