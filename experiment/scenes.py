@@ -34,9 +34,12 @@ import experiment
 from . import __version__
 from .dataset.agreement import cases, mean_gaze, read_scores, score_scene, table
 from .frame.camera import Camera
-from .maps.catalogue import DEFAULT, SHOWN, describe as describe_methods, method_of, relevance_of
+from .methods import DEFAULT, SHOWN, describe as describe_methods
+from .maps.catalogue import method_of
+from .relevance.answers import relevance_of
 from .dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, no_more, spread
-from .explain import record_targets, save_maps
+from .explain import record_targets
+from .relevance.pictures import save_maps
 from .relevance.rules import RULES, frame_maps
 from .asking import DTYPES, ModelChoice, Wording
 from .dataset.presentation import ANIMATIONS, present_scene, region_shares, write_page

@@ -28,7 +28,9 @@ from .frame.camera import draw_route, draw_speed
 from .frame.files import FrameFile, find_frames, read_speed
 from .frame.heatmap import save_png
 from .frame.tiles import read_frame
-from .maps.catalogue import DEFAULT, method_of, relevance_of
+from .methods import DEFAULT
+from .maps.catalogue import method_of
+from .relevance.answers import relevance_of
 from .record.payload import DETAILS, Dims, half, record_bytes, save_record
 from .record.verification import Verification, verification
 from .relevance.check import check

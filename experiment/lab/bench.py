@@ -31,7 +31,8 @@ from ..relevance.rules import attention_relevance, trace_of
 from ..vla.config import CONFIGS
 from ..vla.driving import DrivingVLA, Output, random_model
 from ..files import write_atomic
-from ..capture.hold import centred, readout
+from ..relevance.centred import centred
+from ..capture.hold import readout
 from ..capture.streaming import Seed, stream
 from ..frame.tiles import Layout
 from ..capture.wide import NARROW, widened

@@ -17,23 +17,18 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 from transformers import InternVLConfig
-from ..maps.catalogue import as_shown, method_of
+from ..relevance.answers import as_shown
+from ..maps.catalogue import method_of
 from ..files import DATA
 from ..vla.config import SIMLINGO, ModelConfig, build_tokenizer
 from ..vla.driving import DrivingVLA, random_model
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
-from ..frame.tiles import cut
-from experiment.truth.scores import (
-    COVER,
-    Case,
-    counterfactual,
-    join,
-    mean_interval,
-    patch_truth,
-    place_of_others,
-    place_scores,
-)
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD, cut
+from ..truth.cases import COVER, Case
+from ..truth.counterfactuals import counterfactual, patch_truth
+from ..truth.metrics import join, mean_interval, place_scores
+from ..truth.scores import place_of_others
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #fc2a8652
 SIZE, SKY = 112, 28  # px; no thing reaches into the sky
@@ -199,7 +194,7 @@ def make_batch(
     "Fresh pictures."
     several = [sample_cues(rng) for _ in range(size)]
     pixels = torch.from_numpy(np.stack([draw(c) for c in several])).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     counts = np.stack([np.bincount(c.colours[: c.discs], minlength=3) for c in several])
     facts = np.concatenate([counts >= 1, counts >= 2], 1).astype(np.float32)
     return (pixels - mean) / std, torch.tensor([c.match for c in several]), torch.from_numpy(facts)
@@ -274,6 +269,24 @@ def train_mixing(
     (Path(out) / "curves.json").write_text(json.dumps(curve))
     return curve
 
+# %% ../../nbs/13_lab/04_mixing.ipynb #3be25281
+def _case(cues, pictures, answer, y) -> Case:
+    "The case of a matching picture; `pictures` and `y` without nothing, either disc, both."
+    seen = cover(cues, (0, 1))
+    others = cover(cues, range(2, len(cues.radii))) >= COVER
+    return Case(
+        scene=cues,
+        target="text",
+        frame=pictures[0],
+        twin=pictures[3],
+        mask=seen >= COVER,
+        cover=seen,
+        distractors=others & (seen < COVER),
+        answer_ids=answer,
+        y=y[0],
+        effect=y[3] - y[0],
+    )
+
 # %% ../../nbs/13_lab/04_mixing.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
@@ -301,22 +314,7 @@ def find_matches(
         y = margins(asked, pictures)
         if (y[1:] >= 0).any():
             continue
-        seen = cover(cues, (0, 1))
-        others = cover(cues, range(2, len(cues.radii))) >= COVER
-        found.append(
-            Case(
-                cues,
-                "text",
-                pictures[0],
-                pictures[3],
-                seen >= COVER,
-                seen,
-                others & (seen < COVER),
-                asked.answer[0].tolist(),
-                y[0],
-                y[3] - y[0],
-            )
-        )
+        found.append(_case(cues, pictures, asked.answer[0].tolist(), y))
     return found
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #a9e1c814

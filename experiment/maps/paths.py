@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from ..errors import ExplainError
 from .question import Question
-from ..capture.hold import AROUND, ROUNDS, Hold, Readout, background, centred, patch_vectors, readout
+from ..relevance.centred import AROUND, ROUNDS, Readout, background, centred, patch_vectors
+from ..capture.hold import Hold, readout
 
 # %% ../../nbs/07_maps/04_paths.ipynb #f341f5d3
 def nodes_of(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
-from ..capture.hold import AROUND, patch_background
+from ..relevance.centred import AROUND, patch_background
 from ..errors import ExplainError, Finding
 from ..relevance.interleaver import token_patches
 from ..targets import Target, action_target, diagnose, parse, text_target
