@@ -14,20 +14,16 @@ from transformers.activations import GELUActivation
 from ..capture.attention import towers
 from ..vla.driving import DrivingVLA
 from .question import Question, answerable, read_target
+from ..relevance.centred import AROUND, ROUNDS, Readout, contributions, patch_background
 from experiment.capture.hold import (
-    AROUND,
     HOLDS,
-    ROUNDS,
     GeluSecant,
     Hold,
-    Readout,
-    contributions,
     detach_output,
     finite,
     freeze_norm,
     holding,
     is_norm,
-    patch_background,
     secant_slope,
 )
 from ..errors import ReadoutError
@@ -113,7 +109,10 @@ def centred_patches(
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
     rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
 ) -> Readout:
-    "Centred contributions of every patch's pixels. Cost: one forward, one backward through both towers; no attention matrix."
+    """Centred contributions of every patch's pixels.
+
+    Cost: one forward, one backward through both towers; no attention matrix.
+    """
     return next(centred_patches_of(question, [question.target], hold, around, rounds))
 
 # %% ../../nbs/07_maps/02_pixels.ipynb #bac0d757
@@ -124,7 +123,10 @@ def centred_patches_of(
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
     rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
 ) -> Iterator[Readout]:  # one a target, made when it is asked for
-    "Several targets at one forward. Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite."
+    """Several targets at one forward.
+
+    Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite.
+    """
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
     with holding_all(question.model, hold):
         _, out = question.about(targets[0]).forward(pixels)
