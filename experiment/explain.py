@@ -92,7 +92,8 @@ def _mlp1(model, seen):
 def _words(model, out, answer):
     ids = answer[0].tolist()
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1
-    scores = model.logits(out.hidden.detach()[0, rows]).gather(-1, answer[0][:, None])[:, 0]
+    scores = model.logits(out.hidden.detach()[0, rows])
+    scores = scores.gather(-1, answer[0][:, None].to(scores.device))[:, 0]
     return dict(
         token_ids=ids,
         token_scores=scores.tolist(),

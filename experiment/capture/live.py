@@ -289,7 +289,7 @@ class LiveVLA(Borrowed):
                 progress(f"answer, token {len(ids)} of at most {longest}")
                 hidden = self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state
                 self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
                 if ids[-1].item() in self.stop_ids:
                     break
                 x = torch.cat([x, self.words(ids[-1])], 1)
