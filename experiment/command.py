@@ -95,11 +95,8 @@ class Life:
     ):
         self.every, self.tag, self.stage, self.since = every, "", "", time.monotonic()
 
-    def start(
-        self,
-        tag: str,  # of the item
-    ) -> None:
-        "A new item."
+    def start(self, tag: str) -> None:
+        "A new item with this tag."
         self.tag = tag
         self("reading")
 

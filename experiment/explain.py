@@ -82,7 +82,7 @@ def _mlp1(model, seen):
         pixel_shuffle_out=entry(grid(x.value), grid(x.grad)),
         mlp1_input=entry(x.value, x.grad),
         mlp1_output=entry(y.value, y.grad),
-        mlp1={k: v.detach() for k, v in model.projector.state_dict().items()},
+        mlp1=model.projector_weights(),
     )
 
 # %% ../nbs/08_explain/01_explain.ipynb #c65fb8a2

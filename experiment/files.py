@@ -63,7 +63,8 @@ def require_space(
     free = shutil.disk_usage(next(p for p in (folder, *folder.parents) if p.exists())).free
     if needed > free:
         raise PayloadError(
-            f"{folder}: {what} need about {human(needed)}, {human(free)} are free; keep less (--detail trace or cam), fewer frames (--limit), or choose another disk",
+            f"{folder}: {what} need about {human(needed)}, {human(free)} are free; keep less (--detail trace or cam), "
+            "fewer frames (--limit), or choose another disk",
             "disk_space",
         )
     return free

@@ -8,9 +8,11 @@ __all__ = ['cut_frames_as', 'load']
 # %% ../nbs/05_vla/07_model.ipynb #d4ea65d0
 import re
 import torch
+from collections.abc import Mapping
 from pathlib import Path
 from .errors import ModelError
 from .files import DATA
+from .vla.adapter import adapter_base, is_adapter, merge_adapter
 from .vla.checkpoint import is_run
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
@@ -19,6 +21,7 @@ from .vla.internvl import check_decoder, load_original
 from .vla.native import check_towers, load_native, native_config
 from .vla.simlingo import load_simlingo
 from .vla.shards import refuse_pointers
+from .vla.spread import check_spreading, spread
 from .vla.weights import safetensors_weights
 
 # %% ../nbs/05_vla/07_model.ipynb #de527100
@@ -94,6 +97,27 @@ def cut_frames_as(
     if thumbnail is not None:
         model.config.thumbnail = thumbnail
 
+# %% ../nbs/05_vla/07_model.ipynb #31cbd125
+def _load_source(name, dtype, revision, tokenizer):
+    "The model that a name stands for, on the CPU."
+    folder = Path(name)
+    if name.startswith("random:"):
+        if name[7:] not in CONFIGS:
+            raise ModelError(
+                f"{name}: there is no such configuration; choose from {', '.join('random:' + c for c in CONFIGS)}"
+            )
+        return random_model(name[7:], dtype=dtype)
+    if name == "demo":
+        return _load_folder(DATA / "demo", name, dtype)
+    if folder.is_dir() or is_run(folder):
+        return _load_path(folder, name, dtype, tokenizer)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
+        return _load_path(_fetched(name, revision), name, dtype, tokenizer, fetch=True)
+    what = "this is a file" if folder.is_file() else "no such folder"
+    raise ModelError(
+        f"{name}: {what}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
+    )
+
 # %% ../nbs/05_vla/07_model.ipynb #1a1afe87
 def load(
     source: str | Path = "demo",  # see the table above
@@ -106,25 +130,18 @@ def load(
     tile: int | None = None,  # px of a tile, when not the checkpoint's own
     crop: bool | None = None,  # cut SimLingo's lower rows off, when not as the checkpoint says
     thumbnail: bool | None = None,  # add a tile with the complete frame, when not as the checkpoint says
+    device_map: str
+    | Mapping[str, str | int | torch.device]
+    | None = None,  # instead of device: spread over several, see `experiment.vla.spread`
 ) -> DrivingVLA:
     "A model ready to be explained: frozen, in evaluation mode. Raises ModelError with the name and the remedy."
-    folder, name = Path(source), str(source)
-    if name.startswith("random:"):
-        if name[7:] not in CONFIGS:
-            raise ModelError(
-                f"{name}: there is no such configuration; choose from {', '.join('random:' + c for c in CONFIGS)}"
-            )
-        model = random_model(name[7:], dtype=dtype)
-    elif name == "demo":
-        model = _load_folder(DATA / "demo", name, dtype)
-    elif folder.is_dir() or is_run(folder):
-        model = _load_path(folder, name, dtype, tokenizer)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not name.startswith("."):
-        model = _load_path(_fetched(name, revision), name, dtype, tokenizer, fetch=True)
+    if device_map is not None:
+        check_spreading(device_map, device)
+    if is_adapter(Path(source)):
+        base = _load_source(adapter_base(Path(source)), dtype, revision, tokenizer)
+        model = merge_adapter(base, Path(source))
     else:
-        what = "this is a file" if folder.is_file() else "no such folder"
-        raise ModelError(
-            f"{name}: {what}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
-        )
+        model = _load_source(str(source), dtype, revision, tokenizer)
     cut_frames_as(model, tile, crop, thumbnail)
-    return model.to(device).eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    return model.to(device) if device_map is None else spread(model, device_map)

@@ -181,7 +181,8 @@ def keep_settings(
             return
         if not force:
             raise RunError(
-                f"{out} holds results of other settings ({'; '.join(changed)}): choose another --out, or throw them away with --force"
+                f"{out} holds results of other settings ({'; '.join(changed)}): choose another --out, or throw them "
+                "away with --force"
             )
         shutil.rmtree(out / "scenes", ignore_errors=True)
     write_json(path, dict(settings=now, hash=settings.hash))
@@ -296,7 +297,9 @@ def summary_of(
 
 # %% ../nbs/10_dataset/06_scenes.ipynb #8cc8678b
 class FrameWork:
-    "A worker's tool: explains a prompt and writes everything about it; in lanes, one is written while the model explains the next."
+    """A worker's tool: explains a prompt and writes everything about it; in lanes, one is written while the model
+    explains the next.
+    """
 
     def __init__(
         self,
@@ -332,7 +335,8 @@ class FrameWork:
             return self.settings.speed
         if now.silent:
             raise RunError(
-                f"{now.path}: its scene has speeds, but there is none for this frame; add {self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
+                f"{now.path}: its scene has speeds, but there is none for this frame; add "
+                f"{self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
             )
         return read_speed(now.speed_path) if now.speed_path else 0.0
 
@@ -644,7 +648,8 @@ def same_makers(
     differs = [f"{k} {before.get(k)!r} there, {v!r} now" for k, v in about.items() if before.get(k) != v]
     if differs:
         raise RunError(
-            f"the results in {out} come from something else ({'; '.join(differs)}): use the same on all workers, or another --out"
+            f"the results in {out} come from something else ({'; '.join(differs)}): use the same on all workers, or "
+            "another --out"
         )
     write_json(out / "settings.json", kept)
 
@@ -709,7 +714,9 @@ def _found(dataset, settings, gaze_folder, limit):
 
 # %% ../nbs/10_dataset/06_scenes.ipynb #905d11dd
 def scenes(
-    dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video (also animated .gif and .webp)
+    # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video (also animated .gif
+    # and .webp)
+    dataset: str,
     out: str = "runs/scenes",  # folder for everything
     model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
     target: tuple = ("forward_speed",),  # one or more, action and text alike, see below
@@ -928,9 +935,10 @@ examples:
   scenes data/ --target -forward_speed route tokens --method centred ours --out runs/all
   scenes data/ --out runs/all …                       the same again: does what is missing
   scenes data/ --workers 8 --device cuda --out runs/gpu
-  scenes /shared/data --ray auto --out /shared/runs/a   on a Ray cluster; every node sees these folders and this environment
+  scenes /shared/data --ray auto --out /shared/runs/a   on a Ray cluster; every node sees these folders
 
-Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json), 2 when it could not start."""
+Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
+2 when it could not start."""
 )
 main = command(
     scenes, EPILOG, show=list(SHOWN), thumbnail=["apart", "blend"], dtype=list(DTYPES), animation=list(ANIMATIONS)

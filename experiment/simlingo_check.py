@@ -9,6 +9,8 @@ __all__ = ['LIMITS', 'LIMITS_64', 'CaseError', 'load_case', 'case_model', 'headi
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #00000002
 import argparse
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 import torch
@@ -19,6 +21,8 @@ from .capture.attention import capture
 from .capture.hold import is_norm
 from .check_model import check_model
 from .command import one_line_errors
+from .frame.tiles import read_frame
+from .proof.remote import reference_of, refuse_unpinned
 from .proof.result import to_json
 from .targets import action_target, desired_speed
 from .vla.checkpoint import run_of
@@ -168,41 +172,54 @@ def _gap(ours, theirs, what, relative=False):
         worst = max(worst, gap.item() if gap.isfinite() else float("inf"))
     return worst
 
-# %% ../nbs/09_commands/01_simlingo_check.ipynb #58780d0a
-def check_case(
-    path: str | Path,  # `.pt`
-    dtype: torch.dtype | None = None,  # to compute in; the case's own when None
-) -> dict:  # name → difference; `ids_equal` is a bool
-    "Everything the case holds, computed again. Raises CaseError, ModelError with the file's name."
-    case, where = load_case(path), str(path)
-    model = case_model(case, dtype or getattr(torch, case["meta"]["dtype"]), where)
-    i, o, seq = case["inputs"], case["outputs"], case["sequence"]
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #736317e1
+def _call(
+    case: dict, dtype: torch.dtype
+) -> tuple:  # pixels (tiles, 3, tile, tile), prompt (1, N), answer (1, M), points
+    "What the case's model was called with."
+    i = case["inputs"]
     points = None if i.get("target_points") is None or "<TARGET_POINT>" not in i["query"] else i["target_points"][None]
-    pixels = i["pixel_values"].flatten(0, 2).to(model.dtype)
-    ids = torch.tensor([o["generated_ids"]])
+    ids = torch.tensor([case["outputs"]["generated_ids"]])
+    return i["pixel_values"].flatten(0, 2).to(dtype), i["input_ids"], ids, points
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #9e4200ad
+def _output_gaps(model: DrivingVLA, case: dict) -> dict:  # name → difference
+    "Embeddings, way-points and spoken ids, computed with transformers' eager attention."
+    (pixels, prompt, ids, points), i, o = _call(case, model.dtype), case["inputs"], case["outputs"]
     model.vlm.set_attn_implementation("eager")
-    spoken = model.generate(Inputs(pixels, i["input_ids"], [], float(i["speed"]), i["query"], points))
+    spoken = model.generate(Inputs(pixels, prompt, [], float(i["speed"]), i["query"], points))
     with torch.no_grad():
-        plain = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
-        x, _, _ = model.embed(torch.cat([i["input_ids"], ids], 1), pixels, points)
-    stages, pixels = {}, pixels.requires_grad_()
-    hooks = [
-        part.register_forward_hook(lambda m, a, out, k=k: stages.update({k: out}))
-        for k, part in enumerate(
-            (model.projector.layer_norm, model.projector.linear_1, model.projector.act, model.projector.linear_2)
-        )
-    ]
-    with capture(model) as seen:
-        out = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
-        (at_pixels,) = torch.autograd.grad(case_scalar(model, out, case, where), [pixels])
-    for hook in hooks:
-        hook.remove()
-    gaps = dict(
-        embeds=_gap([torch.cat([x, model.driving.queries(1)], 1)], [seq["final_inputs_embeds"]], "embeddings"),
+        plain = model(pixels, prompt, answer_ids=ids, target_points=points)
+        x, _, _ = model.embed(torch.cat([prompt, ids], 1), pixels, points)
+    embeds = torch.cat([x, model.driving.queries(1)], 1)
+    return dict(
+        embeds=_gap([embeds], [case["sequence"]["final_inputs_embeds"]], "embeddings"),
         route_m=_gap([plain.route], [o["route"]], "route"),
         speed_wps_m=_gap([plain.speed_wps], [o["speed_wps"]], "speed way-points"),
         ids_equal=spoken[0].tolist() == list(o["generated_ids"]),
     )
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #3ca13ae2
+@contextmanager
+def _watch_mlp1(projector: torch.nn.Module) -> Iterator[dict[int, torch.Tensor]]:  # step → what it gave
+    "The outputs of mlp1's four steps in the forwards inside the block."
+    stages: dict[int, torch.Tensor] = {}
+    steps = (projector.layer_norm, projector.linear_1, projector.act, projector.linear_2)
+    with ExitStack() as stack:
+        for k, step in enumerate(steps):
+            hook = step.register_forward_hook(lambda m, a, out, k=k: stages.update({k: out}))
+            stack.callback(hook.remove)
+        yield stages
+
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #c2dbc16f
+def _gradient_gaps(model: DrivingVLA, case: dict, where: str) -> dict:  # name → difference
+    "Attention, its gradients, mlp1 and the gradient at the pixels."
+    pixels, prompt, ids, points = _call(case, model.dtype)
+    pixels.requires_grad_()
+    with _watch_mlp1(model.projector) as stages, capture(model) as seen:
+        out = model(pixels, prompt, answer_ids=ids, target_points=points)
+        (at_pixels,) = torch.autograd.grad(case_scalar(model, out, case, where), [pixels])
+    gaps = {}
     for tower in ("vision", "language"):
         gaps[f"{tower}_attn"] = _gap([s.attn for s in getattr(seen, tower)], case[tower]["attn"], f"{tower} attention")
     for tower in ("vision", "language"):
@@ -212,6 +229,16 @@ def check_case(
     gaps["mlp1"] = _gap([stages[k] for k in range(4)], [case["vision"][f"mlp1.{k}"]["value"] for k in range(4)], "mlp1")
     return gaps | dict(pixel_grad_rel=_gap([at_pixels], [case["pixel_grad"]], "gradient at the pixels", True))
 
+# %% ../nbs/09_commands/01_simlingo_check.ipynb #58780d0a
+def check_case(
+    path: str | Path,  # `.pt`
+    dtype: torch.dtype | None = None,  # to compute in; the case's own when None
+) -> dict:  # name → difference; `ids_equal` is a bool
+    "Everything the case holds, computed again. Raises CaseError, ModelError with the file's name."
+    case, where = load_case(path), str(path)
+    model = case_model(case, dtype or getattr(torch, case["meta"]["dtype"]), where)
+    return _output_gaps(model, case) | _gradient_gaps(model, case, where)
+
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #bce240c6
 @torch.no_grad()
 def rounding_of(
@@ -220,12 +247,11 @@ def rounding_of(
 ) -> float:  # m
     "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
     case = load_case(path)
-    model, i = case_model(case, torch.float64, str(path)), case["inputs"]
-    points = None if i.get("target_points") is None or "<TARGET_POINT>" not in i["query"] else i["target_points"][None]
-    ids, pixels = torch.tensor([case["outputs"]["generated_ids"]]), i["pixel_values"].flatten(0, 2).double()
+    model = case_model(case, torch.float64, str(path))
+    pixels, prompt, ids, points = _call(case, torch.float64)
 
     def ways():
-        out = model(pixels, i["input_ids"], answer_ids=ids, target_points=points)
+        out = model(pixels, prompt, answer_ids=ids, target_points=points)
         return torch.cat([out.route, out.speed_wps], 1)
 
     base, rng = ways(), torch.Generator().manual_seed(0)
@@ -293,10 +319,17 @@ def prove(
     choice: ModelChoice,
     device: str = "cpu",  # cpu, cuda, cuda:1 …
     as_json: bool = False,  # print one JSON object
+    frame: str | None = None,  # image file; coloured blocks when None
+    remote_code: bool = False,  # run the code that was published with the model, and compare
 ) -> int:  # exit status: 0 sound, 1 a check failed
     "Check a model and print a line a check, each as soon as it is known."
+    picture = None if frame is None else read_frame(frame)
+    if remote_code:
+        refuse_unpinned(choice.source, choice.revision)
     model = choice.load(device)
-    report = check_model(model, say=(lambda line: None) if as_json else partial(print, flush=True))
+    reference = reference_of(model, choice.source, choice.revision) if remote_code else None
+    say = (lambda line: None) if as_json else partial(print, flush=True)
+    report = check_model(model, picture, reference, say)
     print(to_json(report) if as_json else report.verdict)
     return report.code
 
@@ -319,6 +352,8 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     sub.add_argument("--revision", help="of a hub id")
     sub.add_argument("--tokenizer", help="folder or hub id, when its files are not beside the weights")
+    sub.add_argument("--frame", help="image to check with (default: coloured blocks)")
+    sub.add_argument("--remote-code", action="store_true", help="RUN the code that the model was published with, and compare outputs")
     return parser
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #f75a649d
@@ -330,7 +365,8 @@ def main(
     with one_line_errors():
         if is_case(args.what):
             return check(args.what, args.json)
-        return prove(ModelChoice(args.what, args.dtype, args.revision, args.tokenizer), args.device, args.json)
+        choice = ModelChoice(args.what, args.dtype, args.revision, args.tokenizer)
+        return prove(choice, args.device, args.json, args.frame, args.remote_code)
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #599c8f1c
 if __name__ == "__main__" and "__file__" in globals():

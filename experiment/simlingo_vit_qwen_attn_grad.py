@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 import torch
 from PIL import Image
@@ -250,10 +251,10 @@ def warn_about(
             silent[0],
         )
 
-# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
 @dataclass
-class Capture:
-    "Called with a prompt: ask the model, write a record a target with everything beside it."
+class _Run:
+    "What is asked of every prompt, and where the answers go."
 
     model: DrivingVLA
     out: Path  # the run's folder
@@ -267,6 +268,25 @@ class Capture:
     log: logging.Logger  # of the run
     verified: Verification  # of the run
     life: Life = field(default_factory=Life)  # is told the stages
+
+    def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
+        "What the model answers."
+        shown = self.maps[0] if self.maps else self.asked["rule"]
+        kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
+        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
+        paths = [str(f.path) for f in prompt.frames]
+        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
+        for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
+            if self.bf16:
+                record = half(record)
+            if self.certify:
+                self.life("certificate")
+                record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
+            yield record
+
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
+class Capture(_Run):
+    "Called with a prompt: ask the model, write a record a target with everything beside it."
 
     def __call__(self, prompt: Prompt) -> None:
         "Raises what makes this prompt fail."
@@ -283,21 +303,6 @@ class Capture:
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
             self.verified.add(record["tag"], record, findings, {"record": [path], "beside": beside})
-
-    def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
-        "What the model answers."
-        shown = self.maps[0] if self.maps else self.asked["rule"]
-        kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
-        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
-        paths = [str(f.path) for f in prompt.frames]
-        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
-        for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
-            if self.bf16:
-                record = half(record)
-            if self.certify:
-                self.life("certificate")
-                record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield record
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #c5792741
 def note_record(
@@ -329,24 +334,65 @@ def note_record(
         if finding.severity != "note":
             log.warning("%s: %s", tag, finding)
 
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #e4a9a322
+def _log_start(given: SimpleNamespace, vla: DrivingVLA, prompts: list[Prompt], log: logging.Logger) -> None:
+    "What is run, and that the disk has room for it. Raises RunError when it has not."
+    target = given.target
+    log.info(
+        "%r · target %s · detail %s · %d prompts from %s",
+        vla,
+        " ".join(target),
+        given.detail,
+        len(prompts),
+        given.frames,
+    )
+    itemsize = 2 if given.bf16 or given.dtype != "float32" else 4
+    maps, longest = len(given.maps), given.max_new_tokens
+    check_room(vla, prompts, target, given.detail, itemsize, maps, longest, given.out, log)
+
+# %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6c5722fe
+def _over_frames(given: SimpleNamespace) -> Summary:
+    "One record a frame and target, for the options of `simlingo_vit_qwen_attn_grad`."
+    words = Wording(given.prompt, given.command, tuple(given.target_points))
+    asked = words.options() | {k: getattr(given, k) for k in ("detail", "rule", "rows", "max_new_tokens")}
+    prompts = group(find_frames(given.frames), given.images)[: given.limit]
+    choice = ModelChoice(
+        given.model, given.dtype, given.revision, given.tokenizer, given.tile, given.crop, given.add_thumbnail
+    )
+    out = Path(given.out)
+    with pipeline_log(given.out) as log, verification("simlingo_vit_qwen_attn_grad", given.out, log) as verified:
+        vla = choice.load(given.device)
+        _log_start(given, vla, prompts, log)
+        warn_about(vla, prompts, given.speed, words, log)
+        options = {k: getattr(given, k) for k in ("target", "maps", "images", "speed", "certify", "bf16")}
+        run = Capture(vla, out, asked=asked, log=log, verified=verified, **options)
+        verified.summary = summary = each(prompts, run, log, "frames", run.life)
+    print(f"{summary}\nrecords in {out / 'pt'}, log in {out / 'pipeline.log'}")
+    return summary
+
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
     frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
     model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
     mode: str = "action",  # what is explained when no target is named
     target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
-    detail: str = "trace",  # what a record keeps: map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and gradient, full = + both per head
+    # what a record keeps: map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
+    # gradient, full = + both per head
+    detail: str = "trace",
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     rule: str = "ours",  # that a trace follows; cam and full serve every rule
     maps: tuple = (DEFAULT,),  # maps of methods that need the model, kept beside; see ours --help for all names
-    certify: bool = False,  # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a backward
+    # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a
+    # backward
+    certify: bool = False,
     out: str = "runs/payloads",  # folder for everything
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
     images: int = 1,  # consecutive frames in one prompt
     rows: str = "uniform",  # weights of the seed rows
     limit: int | None = None,  # only the first prompts
     max_new_tokens: int | None = None,  # longest answer; the model's own when not given, 0 for silence
-    prompt: str | None = None,  # wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below
+    # wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below
+    prompt: str | None = None,
     command: str | None = None,  # navigation command in the prompt, such as "turn left"; SimLingo was trained with one
     target_points: tuple = (),  # or two points of the route ahead, x,y x,y in metres (x forward, y right)
     dtype: str = "float32",  # of the model; relevance is summed in float32 or wider
@@ -357,22 +403,13 @@ def simlingo_vit_qwen_attn_grad(
     crop: bool | None = None,  # cut SimLingo's lower rows off, when not as the model says
     add_thumbnail: bool | None = None,  # a tile with the complete frame, when not as the model says
 ) -> Summary:
-    "Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients) of both towers, outputs."
-    target = check_targets(target, mode)
+    """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
+    of both towers, outputs.
+    """
+    given = SimpleNamespace(**locals())
+    given.target = check_targets(target, mode)
     check_kept(maps, detail, bf16)
-    words = Wording(prompt, command, tuple(target_points))
-    asked = words.options() | dict(detail=detail, rule=rule, rows=rows, max_new_tokens=max_new_tokens)
-    prompts = group(find_frames(frames), images)[:limit]
-    with pipeline_log(out) as log, verification("simlingo_vit_qwen_attn_grad", out, log) as verified:
-        vla = ModelChoice(model, dtype, revision, tokenizer, tile, crop, add_thumbnail).load(device)
-        log.info("%r · target %s · detail %s · %d prompts from %s", vla, " ".join(target), detail, len(prompts), frames)
-        itemsize = 2 if bf16 or dtype != "float32" else 4
-        check_room(vla, prompts, target, detail, itemsize, len(maps), max_new_tokens, out, log)
-        warn_about(vla, prompts, speed, words, log)
-        run = Capture(vla, Path(out), target, maps, asked, images, speed, certify, bf16, log, verified)
-        verified.summary = summary = each(prompts, run, log, "frames", run.life)
-    print(f"{summary}\nrecords in {Path(out) / 'pt'}, log in {Path(out) / 'pipeline.log'}")
-    return summary
+    return _over_frames(given)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f9e324de
 EPILOG = (
@@ -384,8 +421,8 @@ EPILOG = (
 examples:
   simlingo_vit_qwen_attn_grad scene/ --target brake_energy --out runs/a
   simlingo_vit_qwen_attn_grad scene/ --mode text --target token:light --out runs/b
-  simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward a frame, a record each: pt/<frame>__lateral.pt …
-  simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e      as SimLingo was trained
+  simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
+  simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c
 then: ours runs/a/pt --out runs/a/ours
 

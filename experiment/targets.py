@@ -12,7 +12,7 @@ __all__ = ['DT', 'ACTIONS', 'TEXTS', 'SHORT', 'one_item', 'waypoints', 'curvatur
 import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 import torch
 from .errors import OVERFLOW, Finding
@@ -171,131 +171,126 @@ class Action:
     instead: str  # what to ask then
     floor: float | None = None  # |value| under which nothing is asked, in `unit`
 
+# %% ../nbs/01_shared/02_targets.ipynb #c45e5f5f
+_ROUTE_ACTIONS = [  # read from the points of the route
+    Action(
+        "curv_energy",
+        "route",
+        "1/m",
+        "∫κ² ds: how strongly the route bends",
+        curv_energy,
+        2,
+        "the route is straight",
+        "lateral",
+        2e-5,
+    ),
+    Action(
+        "curv_diff",
+        "route",
+        "1/m",
+        "Σ|κᵢ₊₁−κᵢ|: how much the bend changes",
+        curv_diff,
+        2,
+        "the curvature is constant",
+        "curv_energy",
+        1e-3,
+    ),
+    Action("lateral", "route", "m", "y of the route's end, positive to the right", lateral, 0, "never", "none"),
+    Action(
+        "lat_dev", "route", "m", "mean |y| of the route", lat_dev, 0, "the route lies on the x axis", "lateral", 1e-2
+    ),
+    Action(
+        "lane_change",
+        "route",
+        "m",
+        "shift of the route's end across its first heading, positive to the right",
+        lane_change,
+        1,
+        "all points of the route coincide",
+        "lateral",
+    ),
+]
+
+# %% ../nbs/01_shared/02_targets.ipynb #4e099bff
+_SPEED_ACTIONS = [  # read from the way-points of the speed
+    Action(
+        "longitudinal_progress", "speed", "m", "x of the last waypoint", longitudinal_progress, 0, "never", "none:speed"
+    ),
+    Action(
+        "forward_speed",
+        "speed",
+        "m/s",
+        "mean path speed",
+        forward_speed,
+        1,
+        "the car stands still",
+        "longitudinal_progress",
+        5e-2,
+    ),
+    Action(
+        "desired_speed",
+        "speed",
+        "m/s",
+        "2·|wp0−wp2|: the speed that SimLingo's agent asks of its controller",
+        desired_speed,
+        1,
+        "the waypoints 0.25 s and 0.75 s ahead coincide",
+        "longitudinal_progress",
+        5e-2,
+    ),
+]
+
+# %% ../nbs/01_shared/02_targets.ipynb #37bdd384
+_ACCELERATION_ACTIONS = [  # read from how that speed changes
+    Action(
+        "acc_energy",
+        "speed",
+        "m²/s³",
+        "∫a² dt: braking and accelerating",
+        acc_energy,
+        2,
+        "the speed is constant",
+        "forward_speed",
+        5e-3,
+    ),
+    Action(
+        "brake_energy",
+        "speed",
+        "m²/s³",
+        "∫max(−a,0)² dt: braking",
+        brake_energy,
+        2,
+        "the car never slows down",
+        "-forward_speed",
+        5e-3,
+    ),
+    Action(
+        "jerk_energy",
+        "speed",
+        "m²/s⁵",
+        "∫j² dt: changes of acceleration",
+        jerk_energy,
+        3,
+        "the acceleration is constant",
+        "acc_energy",
+        2e-2,
+    ),
+]
+
 # %% ../nbs/01_shared/02_targets.ipynb #f0e3cd97
-ACTIONS: dict[str, Action] = {
-    a.name: a
-    for a in [
-        Action(
-            "curv_energy",
-            "route",
-            "1/m",
-            "∫κ² ds: how strongly the route bends",
-            curv_energy,
-            2,
-            "the route is straight",
-            "lateral",
-            2e-5,
-        ),
-        Action(
-            "curv_diff",
-            "route",
-            "1/m",
-            "Σ|κᵢ₊₁−κᵢ|: how much the bend changes",
-            curv_diff,
-            2,
-            "the curvature is constant",
-            "curv_energy",
-            1e-3,
-        ),
-        Action("lateral", "route", "m", "y of the route's end, positive to the right", lateral, 0, "never", "none"),
-        Action(
-            "lat_dev",
-            "route",
-            "m",
-            "mean |y| of the route",
-            lat_dev,
-            0,
-            "the route lies on the x axis",
-            "lateral",
-            1e-2,
-        ),
-        Action(
-            "lane_change",
-            "route",
-            "m",
-            "shift of the route's end across its first heading, positive to the right",
-            lane_change,
-            1,
-            "all points of the route coincide",
-            "lateral",
-        ),
-        Action(
-            "longitudinal_progress",
-            "speed",
-            "m",
-            "x of the last waypoint",
-            longitudinal_progress,
-            0,
-            "never",
-            "none:speed",
-        ),
-        Action(
-            "forward_speed",
-            "speed",
-            "m/s",
-            "mean path speed",
-            forward_speed,
-            1,
-            "the car stands still",
-            "longitudinal_progress",
-            5e-2,
-        ),
-        Action(
-            "desired_speed",
-            "speed",
-            "m/s",
-            "2·|wp0−wp2|: the speed that SimLingo's agent asks of its controller",
-            desired_speed,
-            1,
-            "the waypoints 0.25 s and 0.75 s ahead coincide",
-            "longitudinal_progress",
-            5e-2,
-        ),
-        Action(
-            "acc_energy",
-            "speed",
-            "m²/s³",
-            "∫a² dt: braking and accelerating",
-            acc_energy,
-            2,
-            "the speed is constant",
-            "forward_speed",
-            5e-3,
-        ),
-        Action(
-            "brake_energy",
-            "speed",
-            "m²/s³",
-            "∫max(−a,0)² dt: braking",
-            brake_energy,
-            2,
-            "the car never slows down",
-            "-forward_speed",
-            5e-3,
-        ),
-        Action(
-            "jerk_energy",
-            "speed",
-            "m²/s⁵",
-            "∫j² dt: changes of acceleration",
-            jerk_energy,
-            3,
-            "the acceleration is constant",
-            "acc_energy",
-            2e-2,
-        ),
-        Action(
-            "none",
-            "route",
-            "m",
-            "sum of all coordinates of a head (`none:speed` for the other one): untargeted",
-            none,
-            0,
-            "never",
-            "lateral",
-        ),
-    ]
-}
+_UNTARGETED = [  # of either head
+    Action(
+        "none",
+        "route",
+        "m",
+        "sum of all coordinates of a head (`none:speed` for the other one): untargeted",
+        none,
+        0,
+        "never",
+        "lateral",
+    ),
+]
+ACTIONS: dict[str, Action] = {a.name: a for a in _ROUTE_ACTIONS + _SPEED_ACTIONS + _ACCELERATION_ACTIONS + _UNTARGETED}
 
 # %% ../nbs/01_shared/02_targets.ipynb #f7f35634
 TEXTS: dict[str, str] = {
@@ -333,7 +328,8 @@ def _unknown(text: str, name: str) -> ValueError:
     near = difflib.get_close_matches(name.lstrip("-"), [*ACTIONS, *TEXTS], n=2)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     return ValueError(
-        f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, last, sum, "
+        f"unknown target {text!r}: {hint}valid are the action targets {', '.join(ACTIONS)} and the text targets max, "
+        "last, sum, "
         "index:N, token:STRING (each may end in ~CONTRAST); a leading - negates; where several may be asked, also "
         + ", ".join(SHORT)
     )
@@ -410,43 +406,55 @@ class Target:
         return self.spec.kind
 
     def info(self) -> dict:  # by field
-        "Plain types for the record's `target_info`; token fields are single values for one token and lists for several."
-        several = len(self.token_index) > 1
-
-        def pick(values):
-            return list(values) if several else (values[0] if values else None)
-
-        return dict(
-            type=self.kind,
-            target=str(self.spec),
-            kinematic_metric=self.name if self.kind == "action" else None,
-            head=self.head,
-            description=self.description,
-            unit=self.unit,
-            value=self.value.item(),
-            sign=self.spec.sign,
-            score=self.score,
-            token_index=pick(self.token_index),
-            token_id=pick(self.token_id),
-            token_string=pick(self.token_string),
-            contrast=self.spec.contrast,
-            contrast_id=pick(self.contrast_id),
-            rows=self.rows.tolist(),
-        )
+        """Plain types for the record's `target_info`; token fields are single values for one token and lists for
+        several.
+        """
+        return _target_info(self)
 
     def line(
         self,
         grad_norm: float | None = None,  # of ∂y/∂(whatever is explained), when known
     ) -> str:  # without a line break
         "One line for a log."
-        rows = f"rows {int(self.rows[0])}…{int(self.rows[-1])} ({len(self.rows)})" if len(self.rows) else "no rows"
-        spoken = (
-            f" on {', '.join(f'{i}:{s!r}' for i, s in zip(self.token_index, self.token_string))}"
-            if self.token_index
-            else ""
-        )
-        norm = "" if grad_norm is None else f", gradient norm {float(grad_norm):.4g}"
-        return f"target {self.spec} = {self.value.item():.6g} {self.unit} (head {self.head}{spoken}, {rows}{norm})"
+        return _target_line(self, grad_norm)
+
+# %% ../nbs/01_shared/02_targets.ipynb #ac9739fd
+def _target_info(target: "Target") -> dict:  # by field
+    "Fields of `Target.info`."
+    several = len(target.token_index) > 1
+
+    def pick(values):
+        return list(values) if several else (values[0] if values else None)
+
+    return dict(
+        type=target.kind,
+        target=str(target.spec),
+        kinematic_metric=target.name if target.kind == "action" else None,
+        head=target.head,
+        description=target.description,
+        unit=target.unit,
+        value=target.value.item(),
+        sign=target.spec.sign,
+        score=target.score,
+        token_index=pick(target.token_index),
+        token_id=pick(target.token_id),
+        token_string=pick(target.token_string),
+        contrast=target.spec.contrast,
+        contrast_id=pick(target.contrast_id),
+        rows=target.rows.tolist(),
+    )
+
+# %% ../nbs/01_shared/02_targets.ipynb #abb84061
+def _target_line(target: "Target", grad_norm: float | None) -> str:  # without a line break
+    "What `Target.line` prints."
+    rows = f"rows {int(target.rows[0])}…{int(target.rows[-1])} ({len(target.rows)})" if len(target.rows) else "no rows"
+    spoken = (
+        f" on {', '.join(f'{i}:{s!r}' for i, s in zip(target.token_index, target.token_string))}"
+        if target.token_index
+        else ""
+    )
+    norm = "" if grad_norm is None else f", gradient norm {float(grad_norm):.4g}"
+    return f"target {target.spec} = {target.value.item():.6g} {target.unit} (head {target.head}{spoken}, {rows}{norm})"
 
 # %% ../nbs/01_shared/02_targets.ipynb #59799eca
 def _ints(values, count: int, name: str) -> torch.Tensor:
@@ -465,7 +473,9 @@ def action_target(
     route_rows: torch.Tensor | None = None,  # (N,) sequence positions of the route queries
     speed_rows: torch.Tensor | None = None,  # (M,) sequence positions of the speed queries
 ) -> Target:
-    "Raises ValueError for a text target, a missing head, a batch other than 1, or a number of rows that differs from the number of points."
+    """Raises ValueError for a text target, a missing head, a batch other than 1, or a number of rows that differs from
+    the number of points.
+    """
     spec = parse(spec)
     if spec.kind != "action":
         raise ValueError(f"{str(spec)!r} is a text target; action targets are {', '.join(ACTIONS)}")
@@ -541,9 +551,44 @@ def _answer(logits, token_ids, strings, positions) -> tuple[torch.Tensor, torch.
     ids = _ints(token_ids, count, "token ids")
     if count and not 0 <= int(ids.min()) <= int(ids.max()) < z.shape[1]:
         raise ValueError(
-            f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and tokenizer do not belong together"
+            f"token ids span {int(ids.min())}…{int(ids.max())}, but there are {z.shape[1]} logits: logits and "
+            "tokenizer do not belong together"
         )
     return z, ids, _ints(positions, count, "positions")
+
+# %% ../nbs/01_shared/02_targets.ipynb #45786454
+def _text_spec(spec: str | TargetSpec, score: str) -> TargetSpec:
+    "The text target that is asked. Raises ValueError for an action target and an unknown score."
+    spec = parse(spec)
+    if spec.kind != "text":
+        raise ValueError(f"{str(spec)!r} is an action target; text targets are {', '.join(TEXTS)}")
+    if score not in ("logit", "logprob"):
+        raise ValueError(f"score is {score!r}, expected 'logit' or 'logprob'")
+    return spec
+
+# %% ../nbs/01_shared/02_targets.ipynb #02849152
+def _text_description(spec: TargetSpec, score: str) -> str:  # in words
+    "What a text target measures."
+    contrast = f", minus that of {spec.contrast!r}" if spec.contrast else ""
+    return f"{'minus ' if spec.sign < 0 else ''}{score} of {TEXTS[spec.name]}{contrast}"
+
+# %% ../nbs/01_shared/02_targets.ipynb #a6bb7352
+def _subtracted_ids(
+    spec: TargetSpec,
+    words: list[str],  # spoken tokens that are asked for
+    picked: list[int],  # their ids
+    encode: Callable[[str], list[int]] | None,  # text → ids without special tokens
+    vocabulary: int,  # V
+) -> list[int]:  # one a word; none without a contrast
+    "Ids of the contrast. Raises ValueError when it is the spoken token itself."
+    if not spec.contrast:
+        return []
+    others = _contrast_ids(spec, words, encode, vocabulary)
+    if others == picked:
+        raise ValueError(
+            f"target {str(spec)!r}: the contrast is the spoken token itself, so the difference is always 0"
+        )
+    return others
 
 # %% ../nbs/01_shared/02_targets.ipynb #4c7d6df0
 def text_target(
@@ -555,29 +600,22 @@ def text_target(
     encode: Callable[[str], list[int]] | None = None,  # text → ids without special tokens; needed for a contrast
     score: str = "logit",  # "logit" | "logprob"
 ) -> Target:
-    "An empty answer gives a target without rows, which `diagnose` reports. Raises ValueError for a wrong kind, count, index or word."
-    spec = parse(spec)
-    if spec.kind != "text":
-        raise ValueError(f"{str(spec)!r} is an action target; text targets are {', '.join(TEXTS)}")
-    if score not in ("logit", "logprob"):
-        raise ValueError(f"score is {score!r}, expected 'logit' or 'logprob'")
+    """An empty answer gives a target without rows, which `diagnose` reports.
+
+    Raises ValueError for a wrong kind, count, index or word.
+    """
+    spec = _text_spec(spec, score)
     z, ids, rows = _answer(logits, token_ids, strings, positions)
-    what = f"{'minus ' if spec.sign < 0 else ''}{score} of {TEXTS[spec.name]}" + (
-        f", minus that of {spec.contrast!r}" if spec.contrast else ""
-    )
+    what = _text_description(spec, score)
     if not strings:
         return Target(spec, "text", z.new_zeros(()), score, what, rows, logits.dtype, score)
     strings, logprob = [_plain(s) for s in strings], z.log_softmax(-1)
     chosen = _choose(spec, logprob.detach().gather(1, ids[:, None].to(z.device))[:, 0], strings)
-    words, picked, others = [strings[i] for i in chosen], ids[chosen].tolist(), []
+    words, picked = [strings[i] for i in chosen], ids[chosen].tolist()
     scores = (z if score == "logit" else logprob)[chosen]
     value = scores[range(len(chosen)), picked].sum()
-    if spec.contrast:
-        others = _contrast_ids(spec, words, encode, z.shape[1])
-        if others == picked:
-            raise ValueError(
-                f"target {str(spec)!r}: the contrast is the spoken token itself, so the difference is always 0"
-            )
+    others = _subtracted_ids(spec, words, picked, encode, z.shape[1])
+    if others:
         value = value - scores[range(len(chosen)), others].sum()
     return Target(
         spec,
@@ -587,11 +625,11 @@ def text_target(
         what,
         rows[chosen],
         logits.dtype,
-        score,
-        tuple(chosen),
-        tuple(picked),
-        tuple(words),
-        tuple(others),
+        score=score,
+        token_index=tuple(chosen),
+        token_id=tuple(picked),
+        token_string=tuple(words),
+        contrast_id=tuple(others),
     )
 
 # %% ../nbs/01_shared/02_targets.ipynb #556e385b
@@ -614,54 +652,61 @@ def row_weights(
     norm = torch.linalg.vector_norm(g / g.abs().max(), dim=-1)  # scaled first: tiny gradients do not underflow
     return norm / norm.sum()
 
+# %% ../nbs/01_shared/02_targets.ipynb #6dec0d8c
+def _remedy(target: Target) -> str:
+    "What to ask instead when a target says nothing."
+    entry = ACTIONS.get(target.name)
+    if not entry:
+        return "try score='logit', another token, or another contrast"
+    if entry.zero == "never":
+        return "the graph to the explained tensor may be cut"
+    return f"{entry.zero} (the usual reason); try {entry.instead}"
+
+# %% ../nbs/01_shared/02_targets.ipynb #de8665b3
+def _failures(target: Target, norm: float | None) -> Iterator[tuple[str, str]]:  # name and reason
+    "Why a target gives no map at all."
+    value = target.value.item()
+    if not target.value.requires_grad:
+        yield (
+            "constant",
+            "the value has no graph: the outputs were detached or computed without grad; run the forward with grad",
+        )
+    if not math.isfinite(value):
+        yield "non_finite", f"the value is {value}; check the model's outputs ({OVERFLOW})"
+    elif norm is not None and not math.isfinite(norm):
+        yield "non_finite", f"the norm of the gradient is {norm}; use a wider dtype"
+    if norm == 0:
+        yield "zero_gradient", f"the gradient is exactly 0 (value {value:.4g} {target.unit}): {_remedy(target)}"
+
+# %% ../nbs/01_shared/02_targets.ipynb #4abc9bfd
+def _weaknesses(target: Target, norm: float | None) -> Iterator[tuple[str, str]]:  # name and reason
+    "Why an action's map may show rounding."
+    entry, value = ACTIONS.get(target.name), target.value.item()
+    if not entry:
+        return
+    if entry.floor is not None and norm != 0 and abs(value) < entry.floor:
+        limit = f"{value:.4g} {target.unit} is below {entry.floor:g} {target.unit}"
+        yield "negligible", f"{limit}, the map would show rounding: {_remedy(target)}"
+    if entry.differences >= 2 and target.dtype in (torch.float16, torch.bfloat16):
+        yield (
+            "half_precision",
+            f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks "
+            f"like {'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in "
+            "float32",
+        )
+
 # %% ../nbs/01_shared/02_targets.ipynb #0585a01c
 def diagnose(
     target: Target,
     grad_norm: float | torch.Tensor | None = None,  # norm of ∂y/∂(whatever is explained), if known
 ) -> list[Finding]:  # empty when all is well
     "Warnings that say which target, why, and what to ask instead."
-    entry, spec, found = ACTIONS.get(target.name), str(target.spec), []
-
-    def add(name, why):
-        return found.append(Finding("warning", name, f"target {spec}: {why}"))
-
-    instead = (
-        f"{entry.zero} (the usual reason); try {entry.instead}"
-        if entry and entry.zero != "never"
-        else "the graph to the explained tensor may be cut"
-        if entry
-        else "try score='logit', another token, or another contrast"
-    )
-    value, norm = target.value.item(), None if grad_norm is None else float(grad_norm)
-    if not len(target.rows):
-        add("empty", "no spoken token and so no rows to start from; try an action target")
-        return found
-    if not target.value.requires_grad:
-        add(
-            "constant",
-            "the value has no graph: the outputs were detached or computed without grad; run the forward with grad",
-        )
-    if not math.isfinite(value):
-        add(
-            "non_finite",
-            f"the value is {value}; check the model's outputs ({OVERFLOW})",
-        )
-    elif norm is not None and not math.isfinite(norm):
-        add("non_finite", f"the norm of the gradient is {norm}; use a wider dtype")
-    if norm == 0:
-        add("zero_gradient", f"the gradient is exactly 0 (value {value:.4g} {target.unit}): {instead}")
-    if entry and entry.floor is not None and norm != 0 and abs(value) < entry.floor:
-        add(
-            "negligible",
-            f"{value:.4g} {target.unit} is below {entry.floor:g} {target.unit}, the map would show rounding: {instead}",
-        )
-    if entry and entry.differences >= 2 and target.dtype in (torch.float16, torch.bfloat16):
-        add(
-            "half_precision",
-            f"the {target.head} points arrived in {str(target.dtype).removeprefix('torch.')}, their rounding looks like "
-            f"{'bends' if target.head == 'route' else 'acceleration'}; run the heads and their cumulative sum in float32",
-        )
-    return found
+    norm = None if grad_norm is None else float(grad_norm)
+    if len(target.rows):
+        problems = [*_failures(target, norm), *_weaknesses(target, norm)]
+    else:
+        problems = [("empty", "no spoken token and so no rows to start from; try an action target")]
+    return [Finding("warning", name, f"target {target.spec}: {why}") for name, why in problems]
 
 # %% ../nbs/01_shared/02_targets.ipynb #54ba19d4
 def table() -> str:  # Markdown
@@ -673,7 +718,8 @@ def table() -> str:  # Markdown
 
     for a in ACTIONS.values():
         lines.append(
-            f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | {'–' if a.zero == 'never' else f'`{a.instead}`'} |"
+            f"| `{a.name}` | {a.head} | {a.unit} | {cell(a.meaning)} | {a.zero} | "
+            f"{'–' if a.zero == 'never' else f'`{a.instead}`'} |"
         )
     lines += [f"| `{name}` | text | logit or logprob | {cell(meaning)} | – | – |" for name, meaning in TEXTS.items()]
     return "\n".join(lines)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GATES', 'HOLDS', 'is_norm', 'norm_statistics', 'frozen_norm_grad', 'norm_grad', 'freeze_norm', 'Leaves', 'cut_vision',
-           'Hold', 'detach_output', 'secant_slope', 'holding', 'finite', 'readout']
+           'Hold', 'detach_output', 'secant_slope', 'GeluSecant', 'holding', 'finite', 'readout']
 
 # %% ../../nbs/06_capture/05_hold.ipynb #377fd645
 import torch
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers.activations import GELUActivation
 from ..errors import OVERFLOW, ReadoutError
 from ..vla.driving import DrivingVLA
@@ -80,8 +81,11 @@ def freeze_norm(
     args: tuple,  # its input
     out: torch.Tensor,  # its output
 ) -> torch.Tensor:  # the same values, with the gradient of held statistics
-    "Forward hook: same output, frozen statistics in the backward pass. Raises ReadoutError when the module is no plain norm."
-    x = args[0]
+    """Forward hook: same output, frozen statistics in the backward pass.
+
+    Raises ReadoutError when the module is no plain norm.
+    """
+    x = args[0].to(out.device)  # a model that is spread moves its inputs inside
     if not (torch.is_grad_enabled() and x.requires_grad):
         return out
     mean, scale = norm_statistics(norm, x)
@@ -92,10 +96,24 @@ def freeze_norm(
     gap = ((plain - out[row]).abs().max() / plain.abs().max().clamp(min=1e-30)).item()
     if not gap <= (1e-4 if x.dtype in (torch.float32, torch.float64) else 3e-2):
         raise ReadoutError(
-            f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of the largest value; "
-            "use experiment.relevance.rules.attention_relevance for this model"
+            f"{type(norm).__name__} is no plain LayerNorm or RMSNorm: its output differs from γ(x−μ)s by {gap:.2g} of "
+            "the largest value; use experiment.relevance.rules.attention_relevance for this model"
         )
     return _Frozen.apply(x, out.detach(), norm, scale)
+
+# %% ../../nbs/06_capture/05_hold.ipynb #9b0f7dd3
+def _only_gradient(y, leaves, retain_graph):
+    "The one leaf that y depends on, and ∂y/∂leaf."
+    grads = [None] * len(leaves)
+    if y.requires_grad:
+        grads = torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True)
+    found = [(leaf.detach(), grad) for leaf, grad in zip(leaves, grads) if grad is not None]
+    if len(found) != 1:
+        raise ReadoutError(
+            f"the scalar depends on the images of {len(found)} forwards inside this context: "
+            "read it from the outputs of one"
+        )
+    return found[0]
 
 # %% ../../nbs/06_capture/05_hold.ipynb #3ce1eebd
 class Leaves:
@@ -125,19 +143,10 @@ class Leaves:
         leaves = [leaf for r in self._refs if (leaf := r()) is not None]
         if not leaves:
             raise ReadoutError(
-                "no forward with gradients was seen: call model(…) and ask for its gradient inside one context, without torch.no_grad() or cached image features"
+                "no forward with gradients was seen: call model(…) and ask for its gradient inside one context, "
+                "without torch.no_grad() or cached image features"
             )
-        grads = (
-            torch.autograd.grad(y, leaves, retain_graph=retain_graph, allow_unused=True)
-            if y.requires_grad
-            else [None] * len(leaves)
-        )
-        found = [(leaf.detach(), grad) for leaf, grad in zip(leaves, grads) if grad is not None]
-        if len(found) != 1:
-            raise ReadoutError(
-                f"the scalar depends on the images of {len(found)} forwards inside this context: read it from the outputs of one"
-            )
-        return found[0]
+        return _only_gradient(y, leaves, retain_graph)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #13b7ee90
 def cut_vision(
@@ -237,7 +246,26 @@ def secant_slope(
     factor: float,  # of the slope
 ) -> Callable:  # a forward hook
     "Forward hook of a pointwise activation: the gradient is factor·out/x."
-    return lambda module, args, out: _Slope.apply(args[0], out.detach(), factor)
+
+    def hook(module, args, out):
+        return _Slope.apply(args[0].to(out.device), out.detach(), factor)
+
+    return hook
+
+# %% ../../nbs/06_capture/05_hold.ipynb #0d288c8d
+class GeluSecant(TorchFunctionMode):
+    "Inside this block every call of GELU that carries a gradient has the slope out/x; `calls` counts them."
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func is not torch.nn.functional.gelu or not (torch.is_grad_enabled() and args[0].requires_grad):
+            return out
+        self.calls += 1
+        return _Slope.apply(args[0], out.detach(), 1.0)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #e72be9aa
 _GATED = {
@@ -258,11 +286,22 @@ _EXPERTS = {
     "half": {"experts.act_fn": secant_slope(1.0), "experts": _halve, "gate": _constant_router},
 }
 
+# %% ../../nbs/06_capture/05_hold.ipynb #20f537d0
+def _part(module, name):
+    "A module's part by its path. Raises ReadoutError for code with other names."
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        raise ReadoutError(
+            f"{type(module).__name__} has no {name}: this decoder's code has other parts than Qwen2's, which cannot be "
+            "held; use method centred_plain, which holds nothing, or ours with detail 'cam'"
+        ) from None
+
 # %% ../../nbs/06_capture/05_hold.ipynb #f3d5f5e1
 def _gate_hooks(layer, gates):
     "Modules of a decoder layer's MLP, or of its experts, and the hooks they get."
-    hooks = _EXPERTS if hasattr(layer.mlp, "experts") else _GATED
-    return [(layer.mlp.get_submodule(name), hook) for name, hook in hooks[gates].items()]
+    hooks = _EXPERTS if hasattr(_part(layer, "mlp"), "experts") else _GATED
+    return [(_part(layer.mlp, name), hook) for name, hook in hooks[gates].items()]
 
 # %% ../../nbs/06_capture/05_hold.ipynb #cc7c6d81
 def _held_parts(model, hold):
@@ -278,9 +317,10 @@ def _held_parts(model, hold):
         yield from ((m, freeze_norm) for m in norms)
     for layer in layers:
         if hold.softmax:
-            yield layer.self_attn.q_proj, detach_output
-            yield layer.self_attn.k_proj, detach_output
-        yield from _gate_hooks(layer, hold.gates)
+            yield _part(layer, "self_attn.q_proj"), detach_output
+            yield _part(layer, "self_attn.k_proj"), detach_output
+        if hold.gates != "open":
+            yield from _gate_hooks(layer, hold.gates)
     if hold.gelu:
         yield _activation(model.projector), secant_slope(1.0)
 
@@ -290,7 +330,10 @@ def holding(
     model: DrivingVLA,
     hold: Hold | str = "norms",  # or a name in `HOLDS`
 ) -> Iterator[None]:  # a context
-    "Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant; forwards keep their bits."
+    """Inside this block the backward through Qwen2 and mlp1 treats the named parts as constant.
+
+    Forwards keep their bits.
+    """
     if isinstance(hold, str) and hold not in HOLDS:
         raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
     with ExitStack() as stack:

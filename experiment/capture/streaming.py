@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', 'attention_backward', 'relevance_backward',
-           'attention_function', 'Seed', 'stream']
+           'dense_moved', 'attention_function', 'Seed', 'stream']
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #ad1b75bc
 from collections.abc import Callable, Iterator, Sequence
@@ -16,8 +16,15 @@ from torch import nn
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .fused import fusable, fused_backward
-from .attention import towers
-from ..relevance.interleaver import image_positions, patch_contributions, positive_share, to_patches, token_patches, uniform_share
+from .attention import towers, watch_own_code
+from experiment.relevance.interleaver import (
+    image_positions,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    token_patches,
+    uniform_share,
+)
 from ..relevance.language import seed, temper, used_layers
 from ..errors import OVERFLOW, MethodError
 from ..relevance.rules import Relevance, Rule, check_stages
@@ -32,10 +39,8 @@ class StreamingError(MethodError):
     "Relevance did not pass every layer once, from the top down; the message says where and what to do."
 
 
-BLOCK, STACK = (
-    {"cpu": 1 << 19, "cuda": 1 << 26},
-    384,
-)  # numbers in a block; query rows that a KV head should get at once
+BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}  # numbers in a block
+STACK = 384  # query rows that a KV head should get at once
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #0c6dea3d
 def block_shape(
@@ -45,7 +50,10 @@ def block_shape(
     block: int,  # numbers wanted
     all_heads: bool = False,  # take all KV heads
 ) -> tuple[int, int]:  # KV heads and rows taken together
-    "At least STACK query rows to a KV head, so that the products are worth their overhead, and as many KV heads as then fit."
+    """At least STACK query rows to a KV head, and as many KV heads as then fit.
+
+    Fewer rows would not be worth the overhead of the products.
+    """
     taken = groups if all_heads else min(max(block // (STACK * length), 1), groups)
     return taken, min(max(block // (taken * repeat * length), 1 if all_heads else -(-STACK // repeat)), length)
 
@@ -78,7 +86,10 @@ def _add_product(total, a, b, factor=1.0):
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #99c4258b
 def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, rows, narrow):
-    "`attention_backward` for some KV heads of one sample: q, grad (heads, S, d), k, v (KV heads, S, d); `rows` are taken at once."
+    """`attention_backward` for some KV heads of one sample; `rows` are taken at once.
+
+    q, grad: (heads, S, d); k, v: (KV heads, S, d).
+    """
     (heads, s, _), groups = q.shape, len(k)
     wide = torch.promote_types(q.dtype, torch.float32)
     keys, values = k.to(wide), v.to(wide)
@@ -173,27 +184,44 @@ def relevance_backward(
 
     return attention_backward(q, k, v, mask, scaling, causal, grad, receive, positive, temperature != 1), moved
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #4c5b872f
+def dense_moved(
+    r: torch.Tensor,  # (B, S) relevance of the rows
+    attn: torch.Tensor,  # (B, heads, S, S) A
+    grad: torch.Tensor,  # (B, heads, S, S) ∂y/∂A
+    positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
+    temperature: float = 1.0,  # of the rows of Ā
+) -> torch.Tensor:  # (B, S) Σ_h rA⊙∂A, in r's dtype
+    "The step of the relevance where A is at hand. Memory: one matrix a head."
+    product = attn.to(torch.promote_types(attn.dtype, torch.float32)) * grad
+    cam = (product.clamp_min_(0) if positive else product).sum(1)
+    if temperature != 1:
+        cam = torch.stack([temper(c, temperature) for c in cam])
+    return torch.einsum("bi,bij->bj", r.to(cam.dtype), cam).to(r.dtype)
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #30be9403
 @contextmanager
 def attention_function(
-    hosts: Sequence[nn.Module],  # the two towers
+    hosts: Sequence[nn.Module],  # the towers that ask the registry
     attend: Callable,  # as transformers calls it: (module, q, k, v, mask, …) → (output, None)
     name: str,  # unique among contexts that are open
 ) -> Iterator[None]:  # a context
-    "Both towers use `attend` inside this block. Raises StreamingError for a tower that does not take its attention from the registry."
+    """Both towers use `attend` inside this block.
+
+    Raises StreamingError for a tower that does not take its attention from the registry.
+    """
     before = [host.config._attn_implementation for host in hosts]
     ALL_ATTENTION_FUNCTIONS[name] = attend
-    AttentionMaskInterface.register(
-        name, sdpa_mask
-    )  # class-wide: a mask known to the instance only is silently skipped
+    AttentionMaskInterface.register(name, sdpa_mask)  # for the class: a mask of one instance is silently skipped
     try:
         for host in hosts:
             host.set_attn_implementation(name)
         deaf = [type(host).__name__ for host in hosts if host.config._attn_implementation != name]
-        if deaf or len(hosts) < 2:
+        if deaf:
             raise StreamingError(
-                f"{' and '.join(deaf) or 'a tower of this model'} does not take its attention function from transformers' registry, so it cannot be streamed: "
-                "use detail 'cam', which records A and ∂A densely (experiment.capture.attention.capture) and gives the same map"
+                f"{' and '.join(deaf)} does not take its attention function from transformers' registry, "
+                "so it cannot be streamed: use detail 'cam', which records A and ∂A densely "
+                "(experiment.capture.attention.capture) and gives the same map"
             )
         yield
     finally:
@@ -226,10 +254,21 @@ class Seed:
     weights: Sequence[float] | str | None = None  # of the rows; "gradient": by |∂y/∂h|; None: equal
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #0825c7cc
+@dataclass(frozen=True)
+class _How:
+    "How relevance moves: the options that all passes of a context share."
+
+    rule: Rule
+    signed: bool  # keep the sign of A⊙∂A
+    fused: bool | None  # the kernels of `fused`; None: on CUDA, where they can
+    patches: torch.Tensor  # (n, 4) patches of every image token
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #b1e01d7d
 @dataclass
 class _Pass:
-    "What one backward carries."
+    "What one backward carries from the seeds to the patches."
 
+    how: _How
     r: torch.Tensor  # (B, N), then (T, 1 + P)
     mask: torch.Tensor  # (B, N) image tokens
     order: list  # parts still to come
@@ -237,22 +276,240 @@ class _Pass:
     trace: dict[str, list[torch.Tensor]]  # r after every layer, by tower
     split: list = field(default_factory=list)  # image tokens (T, n), patches (T, P), equally shared (T, n)
 
-    def arrive(self, part):
-        "The next part of the way, or an error."
-        if not self.order or self.order[0] != part:
+# %% ../../nbs/06_capture/06_streaming.ipynb #70b39bdd
+def _part_name(part):
+    "A part of the way in words."
+    return "nothing" if part is None else " layer ".join(str(x) for x in part if x is not None)
 
-            def name(p):
-                return "nothing" if p is None else " layer ".join(str(x) for x in p if x is not None)
+# %% ../../nbs/06_capture/06_streaming.ipynb #a61d42be
+def _arrive(p: _Pass, part) -> None:
+    "The next part of the way. Raises StreamingError when another one was due."
+    if not p.order or p.order[0] != part:
+        raise StreamingError(
+            f"backward came to {_part_name(part)} where {_part_name(next(iter(p.order), None))} was due: "
+            "each layer must run once in a forward, with its attention from the registry, "
+            "and image features must come from the last vision layer"
+        )
+    p.order.pop(0)
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #5471ae42
+def _arrive_at_layer(p: _Pass, part, shape) -> None:
+    "The pass comes to a layer whose attention has `shape` samples and rows."
+    _arrive(p, part)
+    if p.r.shape != tuple(shape):
+        raise StreamingError(
+            f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {tuple(shape)}: forward and seeds do not match"
+        )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #48e81c16
+def _refuse_padding(r, mask):
+    "Seed rows that look nowhere are padding."
+    blind = (r > 0) & ~mask.any(-1).all(1)
+    if blind.any():
+        raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #4a3bab34
+def _attention_step(p: _Pass, part, scaling, causal, q, k, v, mask, grad):
+    "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
+    _arrive_at_layer(p, part, (len(q), q.shape[2]))
+    p.r = p.r.to(q.device)
+    if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1:
+        _refuse_padding(p.r, mask)
+    rule, positive = p.how.rule, not p.how.signed
+    grads, moved = relevance_backward(
+        q, k, v, mask, scaling, causal, grad, p.r, positive, rule.temperature, p.how.fused
+    )
+    p.r = rule.residual_alpha * p.r + moved / (q.shape[1] * p.scale)
+    p.trace[part[0]].append(p.r)
+    return grads
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #f133f22b
+def _dense_step(p: _Pass, part, attn, grad):
+    "One layer of own code inside backward: r ← αr + rĀ from its A and ∂A."
+    _arrive_at_layer(p, part, attn.shape[::2])
+    moved = dense_moved(p.r.to(attn.device), attn, grad, not p.how.signed, p.how.rule.temperature)
+    p.r = p.how.rule.residual_alpha * p.r.to(attn.device) + moved / (attn.shape[1] * p.scale)
+    p.trace[part[0]].append(p.r)
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #26cac8c7
+def _interleaver_share(split: str, norm, x, grad, tokens):
+    "How each token's relevance is shared among its four patches (T, n, 4), and which tokens share it equally."
+    if split == "uniform":
+        return uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
+    if split == "frozen_norm":
+        back = frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad)
+    else:
+        back = norm_grad(norm, x, grad)
+    parts = patch_contributions(x, back)
+    return positive_share(parts)[0], parts.amax(-1) <= 0
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #d0c006a0
+def _interleaver_step(p: _Pass, norm, x, grad):
+    "The step between the towers, inside backward: r of image tokens → r of patches."
+    _arrive(p, ("interleaver", None))
+    tokens = p.r[p.mask.to(p.r.device)].view(x.shape[:2]).to(x.device)
+    share, equal = _interleaver_share(p.how.rule.split, norm, x, grad, tokens)
+    patches = to_patches(tokens, share, p.how.patches.to(x.device))
+    p.split = [tokens, patches, equal]
+    p.r = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
+    p.trace["vision"].append(p.r)
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #37223433
+def _refuse_unfinished(p: _Pass):
+    "A pass that did not come to all its parts."
+    if p.order:
+        tower, layer = p.order[0]
+        raise StreamingError(
+            f"backward never came to {tower}{'' if layer is None else f' layer {layer}'}: its attention did not run "
+            "with gradients, or not through the registry (image features computed before, or a model with attention "
+            "code of its own)"
+        )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #c91884b5
+def _refuse_not_finite(order, tower, trace):
+    "A trace that is not finite, with the layer at which that began."
+    bad = [i for i, r in enumerate(trace) if not r.isfinite().all()]
+    if not bad:
+        return
+    layer = [i for t, i in order if t == tower][bad[0] - 1]
+    raise StreamingError(
+        f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite ({OVERFLOW})"
+    )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #23a4af2f
+def _result(how: _How, language, tokens, patches, equal, vision, positions, tiles) -> Relevance:
+    "The `Relevance` of one sample."
+    sums = [("seed", language[0]), ("language", language[-1]), ("image tokens", tokens), ("interleaver", patches)]
+    cls, trace = torch.zeros(len(tokens), dtype=torch.float64), None
+    if how.rule.readout == "patches":
+        bottom = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision)
+        patches, cls, trace = bottom.patches, bottom.cls_share, vision
+        sums.append(("vision", vision[-1]))
+    if how.signed:
+        patches = patches.clamp_min(0)
+    if trace is not None:
+        sums.append(("patches", patches))
+    notes = []
+    if equal.any():
+        notes.append(
+            f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; "
+            "their relevance is shared equally"
+        )
+    side = round(patches.shape[-1] ** 0.5)
+    return Relevance(
+        [language[-1][i.cpu()] for i in positions],
+        list(patches.unflatten(-1, (side, side)).split(tiles)),
+        {k: v.sum().item() for k, v in sums},
+        cls,
+        language,
+        trace,
+        notes,
+    )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #99f4d224
+def _results(p: _Pass, order, seeds, positions) -> list[Relevance]:
+    "A `Relevance` for every sample."
+    language, vision = (torch.stack([r.cpu() for r in t]) for t in p.trace.values())
+    _refuse_not_finite(order, "language", language)
+    _refuse_not_finite(order, "vision", vision)
+    counts = [sum(s.tiles) for s in seeds]
+    tokens, patches, equal = (t.cpu().split(counts) for t in p.split)
+    found = []
+    for b, trace in enumerate(vision.split(counts, 1)):
+        parts = (language[:, b], tokens[b], patches[b], equal[b], trace)
+        found.append(_result(p.how, *parts, positions=positions[b], tiles=list(seeds[b].tiles)))
+    return found
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #7442e2f4
+def _refuse_unknown_attention(query, key, dropout, options):
+    "Attention of which the rule would be wrong."
+    if dropout:
+        raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
+    if query.shape[2] != key.shape[2]:
+        raise StreamingError(
+            f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, "
+            "without a key-value cache"
+        )
+    odd = [k for k in ("position_bias", "softcap", "s_aux") if options.get(k) is not None]
+    if odd:
+        raise StreamingError(
+            f"this attention uses {', '.join(odd)}, which the rule does not know: record it densely with "
+            "experiment.capture.attention.capture"
+        )
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #d44bd16a
+class _Hooks:
+    "What a context hangs into the model. Forward leaves a step for backward; the pass that runs then takes it."
+
+    _pass: _Pass | None = None  # the backward that runs
+    _part: dict  # id of an attention module → its part of the way
+
+    def _running(self) -> _Pass:
+        if self._pass is None:
             raise StreamingError(
-                f"backward came to {name(part)} where {name(next(iter(self.order), None))} was due: each layer must run once in a forward, "
-                "with its attention from the registry, and image features must come from the last vision layer"
+                "backward ran without a seed: use s.backward(y, out, seeds) inside the context that the forward ran in"
             )
-        self.order.pop(0)
+        return self._pass
 
-# %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
-class stream:
-    "Relevance of any number of scalars through both towers, without stored attention. On leaving, no hook and no registration stays."
+    def _attend(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
+        "The attention function: torch's own output; in a forward with gradients, our backward."
+
+        def plain(q, k, v, mask):
+            sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+            return sdpa(module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs)[0]
+
+        part = self._part.get(id(module))
+        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
+            return plain(query, key, value, attention_mask), None
+        _refuse_unknown_attention(query, key, dropout, kwargs)
+        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
+        factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+
+        def step(*tensors):
+            return _attention_step(self._running(), part, factor, causal, *tensors)
+
+        return _Attention.apply(query, key, value, attention_mask, plain, step), None
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #d346ebd6
+class _AllHooks(_Hooks):
+    "Those of `_Hooks`, and the ones that wait for a gradient."
+
+    def _attended(self, module, attn):
+        "Own code formed A: its gradient comes by during backward."
+        part = self._part.get(id(module))
+        if part is None or not (torch.is_grad_enabled() and attn.requires_grad):
+            return
+        formed = attn.detach()
+
+        def step(grad):
+            _dense_step(self._running(), part, formed, grad)
+
+        attn.register_hook(step)
+
+    def _watch(self, norm, args, out):
+        "Wait for the gradient behind mlp1's LayerNorm."
+        if not (torch.is_grad_enabled() and out.requires_grad):
+            return
+        x = args[0].detach()
+
+        def step(grad):
+            if self._pass is not None:
+                _interleaver_step(self._pass, norm, x, grad)
+
+        out.register_hook(step)
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #5a524aa1
+def _way(rule: Rule, language: int, vision: int) -> list[tuple[str, int | None]]:
+    "The parts that a pass comes to, from the top down, in a model of so many layers."
+    order: list[tuple[str, int | None]] = [("language", i) for i in used_layers(language, rule.language_layers)]
+    order.append(("interleaver", None))
+    if rule.readout == "patches":
+        order += [("vision", i) for i in used_layers(vision, rule.vision_layers)]
+    return order
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #b865bb4c
+class _Context(_AllHooks):
+    "Hangs the hooks into a model and takes them away again."
 
     def __init__(
         self,
@@ -265,30 +522,23 @@ class stream:
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
-        self.model, self.rule, self.signed, self.fused, self.gradient_norm = model, rule, signed, fused, None
+        self.model, self.gradient_norm = model, None
         self._towers, self._leaves = towers(model), Leaves()
-        self._pass: _Pass | None = None
-        to_bottom = rule.readout == "patches"
-        self._order = [("language", i) for i in used_layers(len(self._towers.language), rule.language_layers)] + [
-            ("interleaver", None)
-        ]
-        if to_bottom:
-            self._order += [("vision", i) for i in used_layers(len(self._towers.vision), rule.vision_layers)]
+        self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
-        self._patches = token_patches(model.pixel_shuffle, model.config.tile // model.config.patch)
+        patches = token_patches(model.pixel_shuffle, model.config.tile // model.config.patch)
+        self._how = _How(rule, signed, fused, patches)
 
     def __enter__(self):
         m, leaves = self.model, self._leaves
         with ExitStack() as stack:  # undone when something below raises
-            stack.enter_context(
-                torch.compiler.set_stance("force_eager")
-            )  # compiled code may not see hooks that came later
+            stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            handles = (
-                cut_vision(m, leaves)
-                if self.rule.readout == "interleaver"
-                else [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
-            )
+            if self._how.rule.readout == "interleaver":
+                handles = cut_vision(m, leaves)
+            else:
+                handles = [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
+            handles += watch_own_code(self._towers, self._attended)
             for handle in handles + [m.projector.layer_norm.register_forward_hook(self._watch)]:
                 stack.callback(handle.remove)
             self._stack = stack.pop_all()
@@ -298,86 +548,20 @@ class stream:
         self._stack.close()
         self._leaves = Leaves()
 
-    def _attend(self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs):
-        "The attention function: torch's own output; in a forward with gradients, our backward."
+# %% ../../nbs/06_capture/06_streaming.ipynb #e01c6dae
+def _weights(y, hidden, b, s: Seed):
+    "The weights of one sample's rows; by gradient where the seed asks for that."
+    if not isinstance(s.weights, str):
+        return s.weights
+    grad = torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
+    return row_weights(s.weights, grad).tolist()
 
-        def plain(q, k, v, mask):
-            return ALL_ATTENTION_FUNCTIONS["sdpa"](
-                module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs
-            )[0]
+# %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
+class stream(_Context):
+    """Relevance of any number of scalars through both towers, without stored attention.
 
-        part = self._part.get(id(module))
-        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
-            return plain(query, key, value, attention_mask), None
-        if dropout:
-            raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
-        if query.shape[2] != key.shape[2]:
-            raise StreamingError(
-                f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, without a key-value cache"
-            )
-        odd = [k for k in ("position_bias", "softcap", "s_aux") if kwargs.get(k) is not None]
-        if odd:
-            raise StreamingError(
-                f"this attention uses {', '.join(odd)}, which the rule does not know: record it densely with experiment.capture.attention.capture"
-            )
-        causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
-        step = partial(self._step, part, query.shape[-1] ** -0.5 if scaling is None else scaling, causal)
-        return _Attention.apply(query, key, value, attention_mask, plain, step), None
-
-    def _step(self, part, scaling, causal, q, k, v, mask, grad):
-        "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
-        p = self._pass
-        if p is None:
-            raise StreamingError(
-                "backward ran without a seed: use s.backward(y, out, seeds) inside the context that the forward ran in"
-            )
-        p.arrive(part)
-        if p.r.shape != (len(q), q.shape[2]):
-            raise StreamingError(
-                f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {(len(q), q.shape[2])}: forward and seeds do not match"
-            )
-        if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1:
-            self._seen(p.r, mask)
-        grads, moved = relevance_backward(
-            q, k, v, mask, scaling, causal, grad, p.r, not self.signed, self.rule.temperature, self.fused
-        )
-        p.r = self.rule.residual_alpha * p.r + moved / (q.shape[1] * p.scale)
-        p.trace[part[0]].append(p.r)
-        return grads
-
-    @staticmethod
-    def _seen(r, mask):
-        "Seed rows that look nowhere are padding."
-        blind = (r > 0) & ~mask.any(-1).all(1)
-        if blind.any():
-            raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
-
-    def _watch(self, norm, args, out):
-        "Wait for the gradient behind mlp1's LayerNorm."
-        if torch.is_grad_enabled() and out.requires_grad:
-            out.register_hook(partial(self._interleave, norm, args[0].detach()))
-
-    def _interleave(self, norm, x, grad):
-        "The step between the towers, inside backward: r of image tokens → r of patches."
-        p = self._pass
-        if p is None:
-            return
-        p.arrive(("interleaver", None))
-        tokens = p.r[p.mask].view(x.shape[:2])
-        if self.rule.split == "uniform":
-            share, equal = uniform_share(*tokens.shape).to(x.device), torch.zeros_like(tokens, dtype=torch.bool)
-        else:
-            back = (
-                frozen_norm_grad(norm, norm_statistics(norm, x)[1], grad)
-                if self.rule.split == "frozen_norm"
-                else norm_grad(norm, x, grad)
-            )
-            parts = patch_contributions(x, back)
-            share, equal = positive_share(parts)[0], parts.amax(-1) <= 0
-        patches = to_patches(tokens, share, self._patches.to(x.device))
-        p.split = [tokens, patches, equal]
-        p.r = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
-        p.trace["vision"].append(p.r)
+    On leaving, no hook and no registration stays.
+    """
 
     def backward(
         self,
@@ -385,88 +569,28 @@ class stream:
         out: Output,  # the forward it was read from
         seeds: Sequence[Seed],  # one a sample
         retain_graph: bool = False,  # keep the graph for another scalar
-        scale: float = 1.0,  # y is multiplied by this and the result divided: a power of 2 saves float16 gradients from underflow
+        scale: float = 1.0,  # y times this, divided out again: a power of 2 saves float16 gradients from underflow
         check: bool = True,  # False: a relevance of which nothing is left is returned, not raised
     ) -> list[Relevance]:  # one a sample
-        "One backward. Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or skips a layer, ReadoutError when y was not read from one forward."
+        """One backward.
+
+        Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or skips a layer,
+        ReadoutError when y was not read from one forward.
+        """
         mask, n = out.selected_mask, self.model.config.tokens_per_tile
         if len(seeds) != len(mask):
             raise StreamingError(f"{len(seeds)} seeds for a batch of {len(mask)}: give one Seed a sample")
         positions = [image_positions(m, s.tiles, n) for m, s in zip(mask, seeds)]
-        r = torch.stack(
-            [seed(mask.shape[1], s.rows, self._weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]
-        ).to(mask.device)
-        self._pass = p = _Pass(r, mask, list(self._order), scale, dict(language=[r], vision=[]))
+        rows = [seed(mask.shape[1], s.rows, _weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]
+        r = torch.stack(rows).to(mask.device)
+        self._pass = p = _Pass(self._how, r, mask, list(self._order), scale, dict(language=[r], vision=[]))
         try:
             _, grad = self._leaves.gradient(y * scale, retain_graph)
         finally:
             self._pass = None
-        if p.order:
-            raise StreamingError(
-                f"backward never came to {p.order[0][0]}{'' if p.order[0][1] is None else f' layer {p.order[0][1]}'}: its attention did not run with "
-                "gradients, or not through the registry (image features computed before, or a model with attention code of its own)"
-            )
+        _refuse_unfinished(p)
         self.gradient_norm = grad.double().norm().item() / scale
-        found = self._results(p, seeds, positions)
+        found = _results(p, self._order, seeds, positions)
         for relevance in found if check else ():
             check_stages(relevance.stages)
         return found
-
-    def _weights(self, y, hidden, b, s):
-        if not isinstance(s.weights, str):
-            return s.weights
-        return row_weights(
-            s.weights, torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
-        ).tolist()
-
-    def _results(self, p, seeds, positions):
-        "A `Relevance` for every sample."
-        language, vision = (torch.stack(t).cpu() for t in p.trace.values())
-        self._finite("language", language)
-        self._finite("vision", vision)
-        tokens, patches, equal = (t.cpu() for t in p.split)
-        counts = [sum(s.tiles) for s in seeds]
-        return [
-            self._result(language[:, b], *parts, positions[b], list(seeds[b].tiles))
-            for b, parts in enumerate(
-                zip(*(t.split(counts) for t in (tokens, patches, equal)), vision.split(counts, 1))
-            )
-        ]
-
-    def _finite(self, tower, trace):
-        bad = [i for i, r in enumerate(trace) if not r.isfinite().all()]
-        if not bad:
-            return
-        layer = [i for t, i in self._order if t == tower][bad[0] - 1]
-        raise StreamingError(
-            f"relevance is not finite after {tower} layer {layer}: its attention or gradient is not finite ({OVERFLOW})"
-        )
-
-    def _result(self, language, tokens, patches, equal, vision, positions, tiles):
-        sums = [("seed", language[0]), ("language", language[-1]), ("image tokens", tokens), ("interleaver", patches)]
-        cls, trace = torch.zeros(len(tokens), dtype=torch.float64), None
-        if self.rule.readout == "patches":
-            bottom = VisionRelevance(vision[-1, :, 1:], vision[-1, :, 0], vision)
-            patches, cls, trace = bottom.patches, bottom.cls_share, vision
-            sums.append(("vision", vision[-1]))
-        if self.signed:
-            patches = patches.clamp_min(0)
-        if trace is not None:
-            sums.append(("patches", patches))
-        notes = (
-            [
-                f"{int(equal.sum())} of {equal.numel()} tokens have no patch with a positive contribution; their relevance is shared equally"
-            ]
-            if equal.any()
-            else []
-        )
-        side = round(patches.shape[-1] ** 0.5)
-        return Relevance(
-            [language[-1][i.cpu()] for i in positions],
-            list(patches.unflatten(-1, (side, side)).split(tiles)),
-            {k: v.sum().item() for k, v in sums},
-            cls,
-            language,
-            trace,
-            notes,
-        )

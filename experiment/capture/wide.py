@@ -150,7 +150,10 @@ _INSIDE = ContextVar("inside widened", default=False)  # of this thread, as the 
 # %% ../../nbs/06_capture/03_wide.ipynb #faa30fac
 @contextmanager
 def widened() -> Iterator[None]:  # a context
-    "Inside this block half-precision products on the CPU are computed in float32. The backward pass belongs inside as well; outside it is right, and slow."
+    """Inside this block half-precision products on the CPU are computed in float32.
+
+    The backward pass belongs inside as well; outside it is right, and slow.
+    """
     before = _INSIDE.get()
     try:
         _INSIDE.set(True)
@@ -163,6 +166,8 @@ def widened() -> Iterator[None]:  # a context
 def factor_dtype(
     t: torch.Tensor,  # a factor
 ) -> torch.dtype:  # float32 or wider, or the factor's own
-    "What code that rounds factors of its own rounds them to: on the CPU float32 or wider, but for bfloat16 outside `widened`; elsewhere the dtype as it is."
+    """What code that rounds factors of its own rounds them to: on the CPU float32 or wider, but for bfloat16 outside
+    `widened`; elsewhere the dtype as it is.
+    """
     own = t.device.type != "cpu" or t.dtype == torch.bfloat16 and not _INSIDE.get()
     return t.dtype if own else torch.promote_types(t.dtype, torch.float32)

@@ -13,7 +13,19 @@ from pathlib import Path
 import numpy as np
 from ..files import write_atomic
 from ..frame.files import natural
-from .gaze import EPS, METRICS, WIDTH, Gaze, SaliencyError, agreement, elsewhere, fit, grid_of, interval, read_gaze
+from experiment.dataset.gaze import (
+    EPS,
+    METRICS,
+    WIDTH,
+    Gaze,
+    SaliencyError,
+    agreement,
+    elsewhere,
+    fit,
+    grid_of,
+    interval,
+    read_gaze,
+)
 
 # %% ../../nbs/10_dataset/02_agreement.ipynb #c908eefb
 @dataclass(frozen=True)

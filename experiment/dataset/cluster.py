@@ -21,7 +21,11 @@ from ..errors import RunError
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #4ef6741e
 class Event(NamedTuple):
-    "What became of a slot, or of an item in it. Kinds: ready (value: what the tool says about itself), refused (reason), done (note), failed (reason, final, details), lost (reason)."
+    """What became of a slot, or of an item in it.
+
+    Kinds: ready (value: what the tool says about itself), refused (reason), done (note), failed (reason, final,
+    details), lost (reason).
+    """
 
     slot: int
     kind: str
@@ -283,7 +287,8 @@ def connect(
         )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RunError(
-            f"--ray {address}: no cluster there ({reason_of(error)[:160]}); start one with 'ray start --head', or use --ray local"
+            f"--ray {address}: no cluster there ({reason_of(error)[:160]}); start one with 'ray start --head', or use "
+            "--ray local"
         ) from None
     return ray
 
@@ -476,7 +481,8 @@ def spread(
                 making.discard(event.slot)
                 if unborn >= tries:
                     raise RunError(
-                        f"{tries} workers in a row ended before they were ready ({event.value}): is there memory enough for the model?"
+                        f"{tries} workers in a row ended before they were ready ({event.value}): is there memory "
+                        "enough for the model?"
                     )
                 for _ in range(queue.bereave(event)):
                     step()

@@ -38,7 +38,10 @@ def resample(
     m: np.ndarray,  # (H, W) amounts
     grid: tuple[int, int],  # (h, w)
 ) -> np.ndarray:  # (h, w) float64 with the same sum
-    "Amounts on another grid, by areas. Raises SaliencyError for what is no map of finite amounts ≥ 0, or another shape of picture."
+    """Amounts on another grid, by areas.
+
+    Raises SaliencyError for what is no map of finite amounts ≥ 0, or another shape of picture.
+    """
     m = np.asarray(m, np.float64)
     if m.ndim != 2 or not m.size:
         raise SaliencyError(f"a map has the axes (H, W), got the shape {m.shape}")
@@ -49,7 +52,8 @@ def resample(
     stretch = (m.shape[1] / m.shape[0]) / (grid[1] / grid[0])
     if abs(math.log(stretch)) > math.log1p(1 / min(grid)) + 0.02:
         raise SaliencyError(
-            f"a map of {m.shape[1]}×{m.shape[0]} px does not have the shape of the {grid[1]}×{grid[0]} grid: gaze and frame must show the same view"
+            f"a map of {m.shape[1]}×{m.shape[0]} px does not have the shape of the {grid[1]}×{grid[0]} grid: gaze and "
+            "frame must show the same view"
         )
     (h, w), (height, width) = grid, m.shape
     return _overlaps(0, h, height, h) @ m @ _overlaps(0, w, width, w).T
@@ -119,7 +123,8 @@ def gaze_from_points(
     outside = ~((p >= 0) & (p < [frame[1], frame[0]])).all(1)
     if outside.any():
         raise SaliencyError(
-            f"{int(outside.sum())} of {len(p)} fixation points lie outside the {frame[1]}×{frame[0]} frame (first: {p[outside][0].tolist()}): drop them"
+            f"{int(outside.sum())} of {len(p)} fixation points lie outside the {frame[1]}×{frame[0]} frame (first: "
+            f"{p[outside][0].tolist()}): drop them"
         )
     counts = np.zeros(grid)
     np.add.at(counts, ((p[:, 1] * grid[0] / frame[0]).astype(int), (p[:, 0] * grid[1] / frame[1]).astype(int)), 1.0)
@@ -206,7 +211,10 @@ def auc(
     positive: np.ndarray,  # (h, w) weights of the cells that should be high
     negative: np.ndarray,  # (h, w) weights of the cells that should be low
 ) -> float:  # 0 … 1
-    "Probability that a positive cell is higher than a negative one, ties ½: the exact area under the ROC curve. Raises SaliencyError without negatives."
+    """Probability that a positive cell is higher than a negative one, ties ½: the exact area under the ROC curve.
+
+    Raises SaliencyError without negatives.
+    """
     if not negative.sum() > 0:
         raise SaliencyError("every cell holds a fixation: use a finer grid")
     _, place = np.unique(np.round(s / max(np.abs(s).max(), 1e-300), 12), return_inverse=True)
@@ -294,7 +302,9 @@ def elsewhere(
     scene: str,  # the scene to be scored
     grid: tuple[int, int],  # (h, w) cells
 ) -> np.ndarray:  # (h, w) density
-    "The baseline: mean gaze of the *other* scenes; a bell in the middle (a quarter of each side) when there is no other."
+    """The baseline: mean gaze of the *other* scenes; a bell in the middle (a quarter of each side) when there is no
+    other.
+    """
     others = [fit(m, grid) for name, m in means.items() if name != scene]
     if others:
         return density(np.mean(others, 0))

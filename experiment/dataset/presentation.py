@@ -222,8 +222,11 @@ def present_scene(
 
 # %% ../../nbs/10_dataset/05_presentation.ipynb #66da91a3
 STYLE = (
-    "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 1em}table{border-collapse:collapse;margin:1em 0;font-size:13px}"
-    "td,th{border:1px solid #ccc;padding:.25em .6em;text-align:left}img{max-width:100%;vertical-align:top}figure{margin:1em 0}figcaption{font-size:13px;color:#555}.bad{color:#a00}"
+    "body{font:15px/1.45 system-ui,sans-serif;max-width:72em;margin:2em auto;padding:0 "
+    "1em}table{border-collapse:collapse;margin:1em 0;font-size:13px}"
+    "td,th{border:1px solid #ccc;padding:.25em "
+    ".6em;text-align:left}img{max-width:100%;vertical-align:top}figure{margin:1em "
+    "0}figcaption{font-size:13px;color:#555}.bad{color:#a00}"
 )
 
 # %% ../../nbs/10_dataset/05_presentation.ipynb #e736f4fc
@@ -310,7 +313,9 @@ def write_page(
         )
     if scores:
         parts.append(
-            f"<h2>Agreement with gaze, all scenes</h2><p>Grid of {WIDTH} cells across, eps {EPS:g}. Mean [95 % interval]; ▲ better, ▼ worse than where people look in the other scenes (<i>elsewhere</i>), beyond the interval of the difference. "
+            f"<h2>Agreement with gaze, all scenes</h2><p>Grid of {WIDTH} cells across, eps {EPS:g}. Mean [95 % "
+            "interval]; ▲ better, ▼ worse than where people look in the other scenes (<i>elsewhere</i>), beyond the "
+            "interval of the difference. "
             "Agreement with gaze is no proof that a map is true to the model." + gaze_table(scores)
         )
     parts += [_scene_part(folder, out) for folder in scenes.values()]

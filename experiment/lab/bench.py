@@ -19,7 +19,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from ..capture.attention import capture
-from ..relevance.interleaver import mlp1_input_grad, patch_contributions, positive_share, to_patches, token_patches
+from experiment.relevance.interleaver import (
+    mlp1_input_grad,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    token_patches,
+)
 from ..relevance.language import head_mean
 from ..relevance.rules import attention_relevance, trace_of
 from ..vla.config import CONFIGS
@@ -274,7 +280,9 @@ def plain_gib(
     case: Case,
     vision: bool = True,  # InternViT with gradients
 ) -> float:  # GiB
-    "What a forward for the backward pass needs at least, in GiB at InternVL2-1B's widths: the layers' weights and what autograd keeps; Qwen2's norms keep float32."
+    """What a forward for the backward pass needs at least, in GiB at InternVL2-1B's widths: the layers' weights and
+    what autograd keeps; Qwen2's norms keep float32.
+    """
     size, length = getattr(torch, case.dtype).itemsize, 256 * case.tiles + case.text + 80
     weights = 12 * 1024**2 + 2 * 896 * (896 + 128) + 3 * 896 * 4864
     kept = vision * case.tiles * 1025 * 10 * 1024 * size + length * (
@@ -288,7 +296,9 @@ def slowness(
     device: str = "cpu",  # where the product runs
     size: int = 256,  # of the square matrices
 ) -> float:  # time of a matrix product ÷ that of float32
-    "Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs say nothing about the method."
+    """Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs
+    say nothing about the method.
+    """
 
     def seconds(kind):
         a, times = torch.ones(size, size, dtype=kind, device=device), []
@@ -331,7 +341,9 @@ def peaks(
     case: Case,
     variants: Iterable[str],  # names in `VARIANTS`
 ) -> dict[str, float | None]:  # MiB above the start
-    "Peaks of memory in a process whose C library (glibc) gives every large tensor pages of its own and hands them back at once, so that resident memory is what tensors hold."
+    """Peaks of memory in a process whose C library (glibc) gives every large tensor pages of its own and hands them
+    back at once, so that resident memory is what tensors hold.
+    """
     asked = json.dumps([asdict(case), list(variants), torch.get_num_threads()])
     program = (
         "import json, sys; from experiment.lab.bench import _peaks; print(json.dumps(_peaks(*json.loads(sys.argv[1]))))"
@@ -380,9 +392,12 @@ def bench(
     repeats: int = 5,  # timed rounds
     device: str = "cpu",  # "cpu" or "cuda"
     say: Callable[[str], None] = print,  # called with one line for a person
-    slowest: float = 8.0,  # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
+    # of `slowness`: half precision beyond it is measured inside `widened`, another dtype left out
+    slowest: float = 8.0,
 ) -> list[dict]:  # rows of results.json
-    "Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting with another one. One repeat: all in one round; none: memory only."
+    """Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting
+    with another one. One repeat: all in one round; none: memory only.
+    """
     if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
         reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
         if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
@@ -421,7 +436,8 @@ def bench(
     highest = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
     if None not in highest:
         say(
-            f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them {max(highest):.0f} MiB"
+            f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them "
+            f"{max(highest):.0f} MiB"
         )
     return summarise(case, rounds)
 
@@ -441,7 +457,8 @@ def table(
         )
 
     lines = [
-        "| layers | tiles | +text | dtype | variant | time s | time ÷ sdpa | memory MiB | memory ÷ sdpa | payload MiB |",
+        "| layers | tiles | +text | dtype | variant | time s | time ÷ sdpa | memory MiB | memory ÷ sdpa | payload MiB "
+        "|",
         "|" + "---|" * 10,
     ]
     for key in dict.fromkeys(k[:-1] for k in value):

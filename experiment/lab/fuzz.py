@@ -8,7 +8,21 @@ __all__ = ['ODD', 'STRANGE', 'FREE', 'BOUNDED', 'KINDS', 'BYTES', 'SUMMED', 'SEC
            'fields', 'shapes', 'numbers', 'alike', 'Base', 'Case', 'make', 'run_case', 'bases', 'Outcome', 'fuzz']
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #aced0814
-import io, math, multiprocessing, os, pickle, random, re, resource, struct, sys, tempfile, time, traceback, warnings, zipfile
+import io
+import math
+import multiprocessing
+import os
+import pickle
+import random
+import re
+import resource
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -432,7 +446,9 @@ class Base:
         record: dict,  # of the broken file
         everywhere: bool,  # compare everything
     ) -> bool:  # True: nothing was missed
-        "Whether nothing changed that had to be noticed: everything to the last bit, or what is checked within its tolerance."
+        """Whether nothing changed that had to be noticed: everything to the last bit, or what is checked within its
+        tolerance.
+        """
         if everywhere:
             return alike(record, self.loaded, 0)
         return alike(_judged(record), _judged(self.loaded), 2e-3)
@@ -590,7 +606,8 @@ class Outcome:
 
     def __str__(self):
         lines = [
-            f"{'kind':13s}{'files':>7s}{'unchanged':>11s}{'slowest s':>11s}{'memory/file':>13s}{'MiB':>7s}  most frequent findings"
+            f"{'kind':13s}{'files':>7s}{'unchanged':>11s}{'slowest s':>11s}{'memory/file':>13s}{'MiB':>7s}  most "
+            "frequent findings"
         ]
         for kind in KINDS:
             these = [c for c in self.cases if c.kind == kind]
@@ -600,8 +617,10 @@ class Outcome:
                 Counter(c.outcome for c in these if c.outcome != "unchanged"),
                 [c.memory / c.size for c in these if c.size > 2**19],
             )
+            unchanged, slowest = sum(c.outcome == "unchanged" for c in these), max(c.seconds for c in these)
+            memory = max(c.memory for c in these) / 2**20
             lines.append(
-                f"{kind:13s}{len(these):7d}{sum(c.outcome == 'unchanged' for c in these):11d}{max(c.seconds for c in these):11.3f}{max(big, default=0):13.2f}{max(c.memory for c in these) / 2**20:7.1f}  "
+                f"{kind:13s}{len(these):7d}{unchanged:11d}{slowest:11.3f}{max(big, default=0):13.2f}{memory:7.1f}  "
                 + ", ".join(f"{n} {k}" for n, k in names.most_common(4))
             )
         return "\n".join(

@@ -24,8 +24,11 @@ from ..vla.config import SIMLINGO, ModelConfig, build_tokenizer
 from ..vla.driving import DrivingVLA, random_model
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
-from ..frame.tiles import cut
-from ..truth.scores import COVER, Case, counterfactual, join, mean_interval, patch_truth, place_of_others, place_scores
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD, cut
+from ..truth.cases import COVER, Case
+from ..truth.counterfactuals import counterfactual, patch_truth
+from ..truth.metrics import join, mean_interval, place_scores
+from ..truth.scores import place_of_others
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #fc2a8652
 SIZE, SKY = 112, 28  # px; no thing reaches into the sky
@@ -191,7 +194,7 @@ def make_batch(
     "Fresh pictures."
     several = [sample_cues(rng) for _ in range(size)]
     pixels = torch.from_numpy(np.stack([draw(c) for c in several])).permute(0, 3, 1, 2).float() / 255
-    mean, std = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
     counts = np.stack([np.bincount(c.colours[: c.discs], minlength=3) for c in several])
     facts = np.concatenate([counts >= 1, counts >= 2], 1).astype(np.float32)
     return (pixels - mean) / std, torch.tensor([c.match for c in several]), torch.from_numpy(facts)
@@ -222,7 +225,10 @@ def training(
     size: int = 32,  # pictures a step
     seed: int = 0,  # of weights and pictures
 ) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]:  # model, steps done, smoothed log
-    "Muon for inner matrices, AdamW for the rest, as in `experiment.lab.train_demo`. The model is given back plain, without the hook, at every step."
+    """Muon for inner matrices, AdamW for the rest, as in `experiment.lab.train_demo`.
+
+    The model is given back plain, without the hook, at every step.
+    """
     torch.manual_seed(seed)
     model = random_model(mixing_config(), seed=seed, std=0.06).requires_grad_(True).train()
     questions, rng, smooth = torch.nn.Linear(48, 6), np.random.default_rng(seed), {}
@@ -263,13 +269,34 @@ def train_mixing(
     (Path(out) / "curves.json").write_text(json.dumps(curve))
     return curve
 
+# %% ../../nbs/13_lab/04_mixing.ipynb #3be25281
+def _case(cues, pictures, answer, y) -> Case:
+    "The case of a matching picture; `pictures` and `y` without nothing, either disc, both."
+    seen = cover(cues, (0, 1))
+    others = cover(cues, range(2, len(cues.radii))) >= COVER
+    return Case(
+        scene=cues,
+        target="text",
+        frame=pictures[0],
+        twin=pictures[3],
+        mask=seen >= COVER,
+        cover=seen,
+        distractors=others & (seen < COVER),
+        answer_ids=answer,
+        y=y[0],
+        effect=y[3] - y[0],
+    )
+
 # %% ../../nbs/13_lab/04_mixing.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
     n: int,  # cases
     seed: int = 0,  # of the pictures
 ) -> list[Case]:  # that the model answers rightly
-    "Matching pictures that the model gets right, and right again when either disc or both are taken out. The twin is the picture without both."
+    """Matching pictures that the model gets right, and right again when either disc or both are taken out.
+
+    The twin is the picture without both.
+    """
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
     go = model.tokenizer.convert_tokens_to_ids("go")
     while len(found) < n:
@@ -287,22 +314,7 @@ def find_matches(
         y = margins(asked, pictures)
         if (y[1:] >= 0).any():
             continue
-        seen = cover(cues, (0, 1))
-        others = cover(cues, range(2, len(cues.radii))) >= COVER
-        found.append(
-            Case(
-                cues,
-                "text",
-                pictures[0],
-                pictures[3],
-                seen >= COVER,
-                seen,
-                others & (seen < COVER),
-                asked.answer[0].tolist(),
-                y[0],
-                y[3] - y[0],
-            )
-        )
+        found.append(_case(cues, pictures, asked.answer[0].tolist(), y))
     return found
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #a9e1c814
@@ -338,7 +350,9 @@ def score(
     caused: np.ndarray,  # (8, 8) Shapley values of `patch_truth`
     prior: np.ndarray,  # (8, 8) where the discs of other pictures are
 ) -> dict:  # by MEASURES
-    "Place scores, share on the disc that got less, share in the store, share of the effect that the top patches carry, cosine with the truth."
+    """Place scores, share on the disc that got less, share in the store, share of the effect that the top patches
+    carry, cosine with the truth.
+    """
     found, total = place_scores(m, case.mask, case.distractors, prior), max(m.sum(), 1e-300)
     found["weaker"] = min(m[cover(case.scene, [i]) >= COVER].sum() for i in (0, 1)) / total
     found["store"] = m[in_store()].sum() / total

@@ -234,8 +234,10 @@ def compare(
 CASES = DATA / "cases"
 _IMAGES = {n: f"<img>{'<IMG_CONTEXT>' * 4 * n}</img>" for n in (1, 3)}
 _SYSTEM = {
-    "hermes": "<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。<|im_end|>",
-    "wanxiang": "<|im_start|>system\n你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n",
+    "hermes": "<|im_start|>system\n你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, "
+    "是一个有用无害的人工智能助手。<|im_end|>",
+    "wanxiang": "<|im_start|>system\n你是书生·万象，英文名是InternVL，"
+    "是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。<|im_end|>\n",
     "native": "",
     "experts": "",
 }

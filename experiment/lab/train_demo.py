@@ -36,7 +36,9 @@ def token_facts(
     scene: Scene,  # a scene
     ids: np.ndarray,  # (168, 336) its id mask
 ) -> np.ndarray:  # (72, 10) float32, in the order of the model's image tokens
-    "Presence of lead, other car, own red, own green, other light, line, road; log distances of lead and own light; place across the lanes."
+    """Presence of lead, other car, own red, own green, other light, line, road; log distances of lead and own light;
+    place across the lanes.
+    """
     kind = np.full(ids.max() + 4, -1)
     kind[[ROAD, LINE]] = 6, 5
     for t in scene.things:

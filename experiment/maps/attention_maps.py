@@ -32,7 +32,7 @@ def attentions_of(
     with holding(question.model, hold), capture(question.model, "full") as seen:
         y, out = question.forward(pixels)
         torch.autograd.grad(y.value, pixels)
-    mlp1 = {k: v.detach() for k, v in question.model.projector.state_dict().items()}
+    mlp1 = question.model.projector_weights()
     grad = mlp1_input_grad(seen.mlp1_input.value, seen.mlp1_output.grad, mlp1, freeze_norm=True)
     image = torch.cat(image_positions(out.selected_mask[0], question.tiles, question.model.config.tokens_per_tile))
     return Attentions(
@@ -50,7 +50,10 @@ def attentions_of(
 # %% ../../nbs/07_maps/03_attention_maps.ipynb #bb4e5c11
 @torch.no_grad()
 def token_activation(question: Question) -> torch.Tensor:  # (T, side, side)
-    "Logits of the target's tokens at every image token, minus the mean there. Raises MethodError for actions."
+    """Logits of the target's tokens at every image token, minus the vocabulary's mean there.
+
+    Raises MethodError for actions.
+    """
     target, out = question.forward()
     if target.kind != "text":
         raise MethodError(

@@ -60,7 +60,10 @@ def captum_map(
     seed: int = 0,  # of its random draws
     **options: Any,  # of its attribute(): n_steps, n_samples, stdevs …
 ) -> torch.Tensor:  # (T, side, side) float64, signed
-    "Any of Captum's algorithms, summed over patches. Cost: what the algorithm asks for. Raises CaptumError without Captum or for an unknown name."
+    """Any of Captum's algorithms, summed over patches.
+
+    Cost: what the algorithm asks for. Raises CaptumError without Captum or for an unknown name.
+    """
     made, x = _captum(algorithm), question.inputs.pixel_values[None]
 
     def y(pixels):  # (B, T, 3, tile, tile) -> (B,)

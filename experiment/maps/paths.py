@@ -49,14 +49,19 @@ def centred_map(
     | Sequence[int | str]
     | torch.Tensor = AROUND,  # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
     nodes: int = 1,  # of the way from the background to the frame
-    rounds: int = ROUNDS,  # of one node, see `experiment.capture.hold.contributions`; the way of several starts at a background without them
+    # of one node, see `experiment.capture.hold.contributions`; the way of several starts at a background without them
+    rounds: int = ROUNDS,
 ) -> Readout:
-    "Centred contributions of every patch. Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix."
+    """Centred contributions of every patch.
+
+    Cost: InternViT once without gradients, `nodes` forwards and backwards of Qwen2; no attention matrix.
+    """
     x = mlp1_input(question)
     tokens, total = question.tokens.to(x.device), 0
     if isinstance(around, torch.Tensor) and around.shape != x.shape:
         raise ValueError(
-            f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the same size and number of images"
+            f"a background of {tuple(around.shape)} for mlp1 inputs of {tuple(x.shape)}: calibrate on frames of the "
+            "same size and number of images"
         )
     start = (
         around.to(x)
@@ -79,13 +84,17 @@ def centred_map(
 def calibrate(
     questions: Iterable[Question],  # frames of one size
 ) -> torch.Tensor:  # x̄ (T, n, 4·Dv), float32 or wider
-    "The mean of mlp1's input over a data set, place by place. Raises ValueError for no frames, or frames of several sizes."
+    """The mean of mlp1's input over a data set, place by place.
+
+    Raises ValueError for no frames, or frames of several sizes.
+    """
     total, count = None, 0
     for x in map(mlp1_input, questions):
         x = x.to(torch.promote_types(x.dtype, torch.float32))
         if total is not None and x.shape != total.shape:
             raise ValueError(
-                f"frame {count} gives {tuple(x.shape)}, the ones before {tuple(total.shape)}: calibrate on frames of one size"
+                f"frame {count} gives {tuple(x.shape)}, the ones before {tuple(total.shape)}: calibrate on frames of "
+                "one size"
             )
         total, count = x.clone() if total is None else total.add_(x), count + 1
     if not count:
@@ -107,7 +116,8 @@ class UnitMap:
     def __repr__(self):
         total = sum(s.sum().item() for s in self.readout.signed)
         return (
-            f"UnitMap(frame {self.y:.4g} − background {self.y_reference:.4g} = {self.y - self.y_reference:+.4g} {self.unit}; map sums to {total:+.4g}, "
+            f"UnitMap(frame {self.y:.4g} − background {self.y_reference:.4g} = {self.y - self.y_reference:+.4g} "
+            f"{self.unit}; map sums to {total:+.4g}, "
             f"completeness error {self.error:.1%} with {self.nodes} nodes)"
         )
 
@@ -118,7 +128,10 @@ def in_units(
     most: int = 32,  # nodes to try at most
     around: int | str | Sequence[int | str] = AROUND,  # see `experiment.capture.hold.surroundings`
 ) -> UnitMap:
-    "Path-integrated contributions in the target's unit. Raises ExplainError when frame and background have the same value."
+    """Path-integrated contributions in the target's unit.
+
+    Raises ExplainError when frame and background have the same value.
+    """
     x = mlp1_input(question)
     question = replace(question, x=x)
     start = background(x, question.tokens.to(x.device), question.inputs.layouts, around)
@@ -127,7 +140,8 @@ def in_units(
     y, reference = (e.value.double().item() for e in ends)
     if abs(y - reference) < 1e-9 * max(abs(y), 1e-9):
         raise ExplainError(
-            f"frame and background have the same {question.target} ({y:.6g} {ends[0].unit}): nothing can be shared out; choose another reference"
+            f"frame and background have the same {question.target} ({y:.6g} {ends[0].unit}): nothing can be shared "
+            "out; choose another reference"
         )
     n = 4
     while True:

@@ -9,6 +9,7 @@ __all__ = ['BASELINES', 'pixel_gradient', 'gradient_x_input', 'baseline', 'integ
 # %% ../../nbs/07_maps/05_perturb.ipynb #e2b86a0f
 import torch
 import torch.nn.functional as F
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD
 from .question import Question, infill
 from ..relevance.interleaver import to_patches, uniform_share
 
@@ -31,7 +32,7 @@ def gradient_x_input(question: Question) -> torch.Tensor:  # (T, side, side)
     x = question.inputs.pixel_values
     return _per_patch(pixel_gradient(question, x) * x, question.side)
 
-
+# %% ../../nbs/07_maps/05_perturb.ipynb #5fec00c5
 BASELINES = ("grey", "black", "white", "background")
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #f9dba1db
@@ -41,19 +42,15 @@ def baseline(
 ) -> torch.Tensor:  # (T, 3, tile, tile) normalised pixels
     "A picture with nothing in it. Raises ValueError for an unknown name."
     x = question.inputs.pixel_values
-    mean, std = (
-        torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None]
-        for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    )
-    known = dict(
-        grey=lambda: torch.zeros_like(x),
-        black=lambda: (-mean / std).expand_as(x),
-        white=lambda: ((1 - mean) / std).expand_as(x),
-        background=lambda: infill(question),
-    )
-    if name not in known:
+    if name not in BASELINES:
         raise ValueError(f"baseline {name!r} is not one of {', '.join(BASELINES)}")
-    return known[name]()
+    if name == "background":
+        return infill(question)
+    if name == "grey":
+        return torch.zeros_like(x)
+    mean, std = (torch.tensor(v, dtype=x.dtype, device=x.device)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    brightness = 0.0 if name == "black" else 1.0
+    return ((brightness - mean) / std).expand_as(x)
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #85ae8770
 def integrated_gradients(
@@ -84,7 +81,10 @@ def smoothgrad(
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #799cd5da
 def grad_cam(question: Question) -> torch.Tensor:  # (T, side, side)
-    "Selvaraju et al. 2017, at the image tokens. 1 forward + 1 backward of the language model; may be negative where the paper's relu cuts."
+    """Selvaraju et al. 2017, at the image tokens; may be negative where the paper's relu cuts.
+
+    Cost: 1 forward + 1 backward of the language model.
+    """
     with torch.no_grad():
         made = question.model.image_features(question.inputs.pixel_values)
     z = made.clone().requires_grad_()

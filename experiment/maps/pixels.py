@@ -15,31 +15,68 @@ from ..capture.attention import towers
 from ..vla.driving import DrivingVLA
 from .question import Question, answerable, read_target
 from ..relevance.centred import AROUND, ROUNDS, Readout, contributions, patch_background
-from ..capture.hold import HOLDS, Hold, detach_output, finite, freeze_norm, holding, is_norm, secant_slope
+from experiment.capture.hold import (
+    HOLDS,
+    GeluSecant,
+    Hold,
+    detach_output,
+    finite,
+    freeze_norm,
+    holding,
+    is_norm,
+    secant_slope,
+)
 from ..errors import ReadoutError
 from ..frame.tiles import Layout
 
 # %% ../../nbs/07_maps/02_pixels.ipynb #0d0b39cd
 def _vision_parts(model, hold):
     "Modules of InternViT and the hooks they get."
-    parts, attention = list(model.vision_tower.modules()), towers(model).vision
-    norms, gelus = [m for m in parts if is_norm(m)], [m for m in parts if isinstance(m, (nn.GELU, GELUActivation))]
-    for name, found, asked in (("LayerNorm or RMSNorm", norms, hold.norms), ("GELU", gelus, hold.gelu)):
-        if asked and len(found) < len(attention):
-            raise ReadoutError(
-                f"found {len(found)} {name} modules for {len(attention)} layers of the ViT: use a Hold without {'norms' if found is norms else 'gelu'}, or read out at the interleaver (method centred_interleaver)"
-            )
+    norms, attention = [m for m in model.vision_tower.modules() if is_norm(m)], towers(model).vision
+    if hold.norms and len(norms) < len(attention):
+        raise ReadoutError(
+            f"found {len(norms)} LayerNorm or RMSNorm modules for {len(attention)} layers of the ViT: use a Hold "
+            "without norms, or read out at the interleaver (method centred_interleaver)"
+        )
     if hold.norms:
         yield from ((m, freeze_norm) for m in norms)
     for layer in attention if hold.softmax else ():
         names = [name for name in ("q_proj", "k_proj", "attn_drop") if hasattr(layer, name)]
         if not names:
             raise ReadoutError(
-                f"{type(layer).__name__} has no q_proj, k_proj or attn_drop, so its attention weights cannot be held: use hold 'norms'"
+                f"{type(layer).__name__} has no q_proj, k_proj or attn_drop, so its attention weights cannot be held: "
+                "use hold 'norms'"
             )
         yield from ((layer.get_submodule(name), detach_output) for name in names)
-    if hold.gelu:
-        yield from ((m, secant_slope(1.0)) for m in gelus)
+
+# %% ../../nbs/07_maps/02_pixels.ipynb #33ad1ce5
+@contextmanager
+def _gelus_held(model):
+    "Every GELU of InternViT has the slope out/x, be it a module or a call."
+    layers = len(towers(model).vision)
+    gelus = [m for m in model.vision_tower.modules() if isinstance(m, (nn.GELU, GELUActivation))]
+    modes = []
+
+    def begin(module, args):
+        modes.append(GeluSecant().__enter__())
+
+    def end(module, args, out):
+        mode = modes.pop()
+        mode.__exit__(None, None, None)
+        if out is not None and torch.is_grad_enabled() and 0 < mode.calls < layers:
+            raise ReadoutError(
+                f"found {mode.calls} calls of GELU for {layers} layers of the ViT: use a Hold without gelu, "
+                "or read out at the interleaver (method centred_interleaver)"
+            )
+
+    with ExitStack() as stack:
+        if len(gelus) >= layers:
+            for module in gelus:
+                stack.callback(module.register_forward_hook(secant_slope(1.0)).remove)
+        else:
+            stack.callback(model.vision_tower.register_forward_pre_hook(begin).remove)
+            stack.callback(model.vision_tower.register_forward_hook(end, always_call=True).remove)
+        yield
 
 # %% ../../nbs/07_maps/02_pixels.ipynb #7cf7fcf6
 @contextmanager
@@ -49,8 +86,11 @@ def holding_all(
 ) -> Iterator[None]:  # a context
     "`holding` for both towers and mlp1; forwards keep their bits."
     with holding(model, hold), ExitStack() as stack:
-        for module, hook in _vision_parts(model, HOLDS[hold] if isinstance(hold, str) else hold):
+        chosen = HOLDS[hold] if isinstance(hold, str) else hold
+        for module, hook in _vision_parts(model, chosen):
             stack.callback(module.register_forward_hook(hook).remove)
+        if chosen.gelu:
+            stack.enter_context(_gelus_held(model))
         yield
 
 # %% ../../nbs/07_maps/02_pixels.ipynb #a1264068
@@ -69,7 +109,10 @@ def centred_patches(
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
     rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
 ) -> Readout:
-    "Centred contributions of every patch's pixels. Cost: one forward, one backward through both towers; no attention matrix."
+    """Centred contributions of every patch's pixels.
+
+    Cost: one forward, one backward through both towers; no attention matrix.
+    """
     return next(centred_patches_of(question, [question.target], hold, around, rounds))
 
 # %% ../../nbs/07_maps/02_pixels.ipynb #bac0d757
@@ -80,7 +123,10 @@ def centred_patches_of(
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
     rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
 ) -> Iterator[Readout]:  # one a target, made when it is asked for
-    "Several targets at one forward. Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite."
+    """Several targets at one forward.
+
+    Cost: one forward, a backward through both towers a target. Raises ReadoutError for a gradient that is not finite.
+    """
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
     with holding_all(question.model, hold):
         _, out = question.about(targets[0]).forward(pixels)

@@ -84,10 +84,10 @@ def answerable(
         raise ExplainError("; ".join(f.message for f in blocking))
     return targets
 
-# %% ../../nbs/07_maps/01_question.ipynb #5f235ac5
+# %% ../../nbs/07_maps/01_question.ipynb #269fe3e9
 @dataclass
-class Question:
-    "One prompt with its frames, the model's own answer, and the scalar that is asked."
+class _Asked:
+    "What a question holds: a prompt with its frames, the model's own answer and the name of the scalar."
 
     model: DrivingVLA
     inputs: Inputs
@@ -114,6 +114,56 @@ class Question:
     def tiles(self) -> list[int]:  # of every image
         return self.inputs.num_patches_list
 
+# %% ../../nbs/07_maps/01_question.ipynb #6f3e152b
+def _sample(
+    out: Output,  # of a batch
+    b: int,  # number of the sample
+) -> Output:  # batch 1
+    "What one sample's target is read from."
+    at = slice(b, b + 1)
+    route, speed_wps = (None if x is None else x[at] for x in (out.route, out.speed_wps))
+    return replace(out, hidden=out.hidden[at], route=route, speed_wps=speed_wps)
+
+# %% ../../nbs/07_maps/01_question.ipynb #71416e52
+class _Variants(_Asked):
+    "A question that reads its target from many variants of the frame."
+
+    @torch.no_grad()
+    def values(
+        self,
+        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
+        size: int = 8,  # variants in a forward
+    ) -> torch.Tensor:  # (B,) float64, on the CPU
+        "y_t of many variants; B/size forwards without gradients."
+        found, points = [], self.inputs.target_points
+        for part in pixels.split(size):
+            n = len(part)
+            out = self.model(
+                part.flatten(0, 1).to(self.model.dtype),
+                self.inputs.input_ids.expand(n, -1),
+                answer_ids=self.answer.expand(n, -1),
+                target_points=None if points is None else points.expand(n, -1, -1),
+            )
+
+            samples = [_sample(out, b) for b in range(n)]
+            read = [read_target(self.model, one, self.answer, self.target, self.score) for one in samples]
+            found += [target.value.double().cpu() for target in read]
+        return torch.stack(found)
+
+    def swap(
+        self,
+        where: torch.Tensor,  # (K, T, side, side) bool: patches to be filled
+        fill: torch.Tensor,  # (T, 3, tile, tile) what they are filled with
+    ) -> torch.Tensor:  # (K, T, 3, tile, tile)
+        "The frame's pixels with some patches taken from another picture."
+        cells = where.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, :, None]
+        return torch.where(cells.to(fill.device), fill, self.inputs.pixel_values)
+
+# %% ../../nbs/07_maps/01_question.ipynb #5f235ac5
+@dataclass
+class Question(_Variants):
+    "One prompt with its frames, the model's own answer, and the scalar that is asked."
+
     def about(
         self,
         target: str,  # see `experiment.targets.describe`
@@ -138,51 +188,6 @@ class Question:
         )
         target = read_target(self.model, out, self.answer, self.target, self.score)
         return answerable([target])[0] if torch.is_grad_enabled() else target, out
-
-    @torch.no_grad()
-    def values(
-        self,
-        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
-        size: int = 8,  # variants in a forward
-    ) -> torch.Tensor:  # (B,) float64, on the CPU
-        "y_t of many variants; B/size forwards without gradients."
-        found, points = [], self.inputs.target_points
-        for part in pixels.split(size):
-            n = len(part)
-            out = self.model(
-                part.flatten(0, 1).to(self.model.dtype),
-                self.inputs.input_ids.expand(n, -1),
-                answer_ids=self.answer.expand(n, -1),
-                target_points=None if points is None else points.expand(n, -1, -1),
-            )
-
-            def one(x, b):
-                return None if x is None else x[b : b + 1]
-
-            found += [
-                read_target(
-                    self.model,
-                    replace(
-                        out, hidden=out.hidden[b : b + 1], route=one(out.route, b), speed_wps=one(out.speed_wps, b)
-                    ),
-                    self.answer,
-                    self.target,
-                    self.score,
-                )
-                .value.double()
-                .cpu()
-                for b in range(n)
-            ]
-        return torch.stack(found)
-
-    def swap(
-        self,
-        where: torch.Tensor,  # (K, T, side, side) bool: patches to be filled
-        fill: torch.Tensor,  # (T, 3, tile, tile) what they are filled with
-    ) -> torch.Tensor:  # (K, T, 3, tile, tile)
-        "The frame's pixels with some patches taken from another picture."
-        cells = where.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, :, None]
-        return torch.where(cells.to(fill.device), fill, self.inputs.pixel_values)
 
 # %% ../../nbs/07_maps/01_question.ipynb #667e1b49
 def navigation_findings(

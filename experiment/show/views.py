@@ -79,7 +79,8 @@ def asked(
         )
     if state.language_layers or state.vision_layers or state.head is not None:
         raise MethodError(
-            f"{state.method} has no layers and heads to choose from: they are options of the attention rules {', '.join(RULES)}"
+            f"{state.method} has no layers and heads to choose from: they are options of the attention rules "
+            f"{', '.join(RULES)}"
         )
     return state.method
 
@@ -93,7 +94,8 @@ def one_head(
         return record
     if record["detail"] != "full":
         raise MethodError(
-            f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail 'full'"
+            f"head {head}: a record of detail {record['detail']} keeps no single heads: capture again with detail "
+            "'full'"
         )
 
     def cut(block):
@@ -108,11 +110,9 @@ def one_head(
     }
     return record | dict(attention=attention)
 
-# %% ../../nbs/12_explorer/02_views.ipynb #0000000c
-class Recorded:
-    "A payload or a folder of payloads."
-
-    live, threads = False, None
+# %% ../../nbs/12_explorer/02_views.ipynb #384079c7
+class _Files:
+    "Payloads on disk; the last two that were read stay in memory, to be compared."
 
     def __init__(
         self,
@@ -131,9 +131,7 @@ class Recorded:
     ) -> dict:  # see `experiment.record.payload`
         "The record of one file. Raises MethodError for a target or a twin, which need the model."
         if frame not in self.kept:
-            self.kept = dict(list(self.kept.items())[-1:]) | {
-                frame: load_record(self.files[frame].path)
-            }  # two, to be compared
+            self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_record(self.files[frame].path)}
         found = self.kept[frame]
         own = found["target_info"]["target"]
         if target not in ("", own):
@@ -143,6 +141,12 @@ class Recorded:
         if twin:
             raise MethodError("a twin is another frame: open a live model on a bundled drive")
         return found
+
+# %% ../../nbs/12_explorer/02_views.ipynb #0000000c
+class Recorded(_Files):
+    "A payload or a folder of payloads, and what can be asked of each."
+
+    live, threads = False, None
 
     def targets(
         self,
@@ -183,35 +187,29 @@ def _possible(scene, kind):
     except ValueError:
         return False
 
-# %% ../../nbs/12_explorer/02_views.ipynb #1e40fa8c
-class Live:
-    "A model and frames to put to it."
-
-    live = True
+# %% ../../nbs/12_explorer/02_views.ipynb #bab964fb
+class _Pictures:
+    "Frames to put to a model: of a bundled drive with its twins, or on disk."
 
     def __init__(
         self,
-        model: DrivingVLA,
-        frames: str
-        | Path,  # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
+        frames: str | Path,  # a bundled drive, or what `experiment.frame.files.find_frames` takes
         speed: float | None = None,  # m/s for every frame, instead of speed files
-        detail: str = "cam",  # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
     ):
-        self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
-        files = [] if self.scenes else find_frames(frames)
-        self.names = [f"{i:04d}" for i in range(1, len(self.scenes) + 1)] if self.scenes else [f.tag for f in files]
-        self.files, self.speed = files, speed
-        self.threads = (
-            1 if sum(p.numel() for p in model.parameters()) <= SMALL_MODEL else None
-        )  # of torch while it answers; None: torch's own choice
+        self.files = [] if self.scenes else find_frames(frames)
+        self.names = [f"{i + 1:04d}" for i in range(len(self.scenes))] if self.scenes else [f.tag for f in self.files]
+        self.speed = speed
 
     def picture(
         self,
         frame: int,  # of `names`
         twin_kind: str = "",  # of `experiment.truth.render.TWINS`; "": the frame itself
     ) -> tuple[Image.Image, float]:  # RGB, and m/s
-        "What the model gets to see. Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered."
+        """What the model gets to see.
+
+        Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered.
+        """
         if self.scenes:
             scene = twin(self.scenes[frame], twin_kind) if twin_kind else self.scenes[frame]
             return Image.fromarray(render(scene)[0]), scene.speed if self.speed is None else self.speed
@@ -222,33 +220,23 @@ class Live:
             raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
         return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
 
-    def record(
+    def twins(
         self,
         frame: int,  # of `names`
-        target: str = "",  # see `experiment.targets.describe`; "": the first
-        method: str = DEFAULT,  # of the catalogue
-        twin: str = "",  # as in `picture`
-    ) -> dict:  # see `experiment.record.payload`
-        "The model's answer: for an attention rule in this source's detail, for another method with its map and the smallest trace."
-        target = target or self.targets(frame)[0]
-        key = (frame, target, "" if method in RULES else kept_as(method), twin)
-        if key not in self.kept:
-            picture, speed = self.picture(frame, twin)
-            rule = method in RULES
-            found, _ = record_frame(
-                self.model,
-                picture,
-                speed,
-                target,
-                self.detail if rule else "trace",
-                rule="ours" if rule else "interleaver",
-                maps=() if rule else (method,),
-                tag=self.names[frame],
-            )
-            while len(self.kept) >= KEPT:
-                del self.kept[next(iter(self.kept))]
-            self.kept[key] = found
-        return self.kept[key]
+    ) -> list[str]:  # kinds that fit the scene
+        return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
+
+# %% ../../nbs/12_explorer/02_views.ipynb #58c3f9c6
+class _Answering(_Pictures):
+    "A model and frames, and what can be asked of it."
+
+    live = True
+
+    def __init__(self, model, frames, speed, detail):  # see `Live`
+        self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
+        super().__init__(frames, speed)
+        small = sum(p.numel() for p in model.parameters()) <= SMALL_MODEL
+        self.threads = 1 if small else None  # of torch while it answers; None: torch's own choice
 
     def targets(
         self,
@@ -256,13 +244,8 @@ class Live:
     ) -> list[str]:  # to choose from; more can be asked
         if not self.model.config.driving:
             return ["max", "sum", "last"]
-        return [
-            "-forward_speed",
-            "forward_speed",
-            *(a for a in ACTIONS if a not in ("forward_speed", "none")),
-            "max",
-            "sum",
-        ]
+        others = [a for a in ACTIONS if a not in ("forward_speed", "none")]
+        return ["-forward_speed", "forward_speed", *others, "max", "sum"]
 
     def methods(
         self,
@@ -276,11 +259,47 @@ class Live:
     ) -> int:  # of Qwen2; 0 where they are not told apart
         return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
 
-    def twins(
+# %% ../../nbs/12_explorer/02_views.ipynb #1e40fa8c
+class Live(_Answering):
+    "A model and frames to put to it."
+
+    def __init__(
+        self,
+        model: DrivingVLA,
+        # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
+        frames: str | Path,
+        speed: float | None = None,  # m/s for every frame, instead of speed files
+        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        detail: str = "cam",
+    ):
+        super().__init__(model, frames, speed, detail)
+
+    def record(
         self,
         frame: int,  # of `names`
-    ) -> list[str]:  # kinds that fit the scene
-        return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
+        target: str = "",  # see `experiment.targets.describe`; "": the first
+        method: str = DEFAULT,  # of the catalogue
+        twin: str = "",  # as in `picture`
+    ) -> dict:  # see `experiment.record.payload`
+        "The model's answer; the last `KEPT` of them stay in memory."
+        target = target or self.targets(frame)[0]
+        key = (frame, target, "" if method in RULES else kept_as(method), twin)
+        if key not in self.kept:
+            found = self._answer(frame, target, method, twin)
+            while len(self.kept) >= KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = found
+        return self.kept[key]
+
+    def _answer(self, frame, target, method, twin):
+        "For an attention rule in this source's detail, for another method with its map and the smallest trace."
+        picture, speed = self.picture(frame, twin)
+        asks = (
+            dict(detail=self.detail, rule="ours", maps=())
+            if method in RULES
+            else dict(detail="trace", rule="interleaver", maps=(method,))
+        )
+        return record_frame(self.model, picture, speed, target, tag=self.names[frame], **asks)[0]
 
 # %% ../../nbs/12_explorer/02_views.ipynb #00000012
 @dataclass
@@ -406,11 +425,11 @@ def pick_text(
     def number(values, i):
         return "" if relevance is None else f" = {values[image][found.tile].flatten()[i]:.3g}"
 
-    shares = (
-        ""
-        if relevance is None
-        else f" · {100 * sum(relevance.patches[image][found.tile].flatten()[p].item() for p in found.patches) / max(sum(x.sum().item() for x in relevance.patches), 1e-300):.1f} % of the map in its patches"
-    )
+    shares = ""
+    if relevance is not None:
+        own_patches = relevance.patches[image][found.tile].flatten()[list(found.patches)].sum().item()
+        everything = sum(x.sum().item() for x in relevance.patches)
+        shares = f" · {100 * own_patches / max(everything, 1e-300):.1f} % of the map in its patches"
     own = (
         ""
         if found.patch is None
@@ -418,7 +437,8 @@ def pick_text(
     )
     where = "" if found.position is None else f" at position {found.position}"
     return (
-        f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, made of the patches "
+        f"tile {found.tile}: {own}token {found.token}{where}{number(relevance and relevance.tokens, found.token)}, "
+        "made of the patches "
         + " ".join(f"{at(p)}{number(relevance and relevance.patches, p)}" for p in found.patches)
         + shares
     )

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
-           'FREE_SPEED', 'ANSWERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'SECONDS', 'main', 'Thing',
-           'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled', 'labels', 'render',
-           'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive', 'gaze',
-           'write_drive', 'drives']
+           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'main',
+           'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'way_speed', 'Labels', 'allowed', 'travelled',
+           'labels', 'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive',
+           'gaze', 'write_drive', 'drives']
 
 # %% ../../nbs/11_truth/01_render.ipynb #50089092
 import math
@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from ..command import Summary, command
+from ..targets import DT
 
 # %% ../../nbs/11_truth/01_render.ipynb #48996d87
 HEIGHT, WIDTH, FOCAL = 168, 336, 200.0  # frame in pixels, focal length in pixels (field of view 80°)
@@ -112,6 +113,14 @@ def project(
 FREE_SPEED = 13.0  # m/s
 ANSWERS = ("go", "follow car", "brake car ahead", "stop red light")
 
+# %% ../../nbs/11_truth/01_render.ipynb #97fa6b55
+def way_speed(
+    waypoints: np.ndarray,  # (…, n, 2) m, one every DT seconds
+) -> np.ndarray:  # (…) m/s
+    "Way along the waypoints per second."
+    steps = np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :]))
+    return np.linalg.norm(steps, axis=-1).sum(-1) / (waypoints.shape[-2] * DT)
+
 # %% ../../nbs/11_truth/01_render.ipynb #d23c6940
 @dataclass(frozen=True)
 class Labels:
@@ -123,9 +132,7 @@ class Labels:
     @property
     def mean_speed(self) -> float:  # m/s over the 2.5 s
         "Way travelled along the waypoints per second."
-        return float(
-            np.linalg.norm(np.diff(self.speed_wps, axis=0, prepend=self.speed_wps[:1] * 0), axis=1).sum() / 2.5
-        )
+        return float(way_speed(self.speed_wps))
 
 # %% ../../nbs/11_truth/01_render.ipynb #e4ba40d5
 def allowed(scene: Scene) -> dict:  # reason -> the speed it allows, m/s
@@ -158,7 +165,7 @@ def labels(scene: Scene) -> Labels:
     cause = min(found, key=found.get)
     goal = found[cause]
     flip = np.array([1.0, -1.0 if scene.mirror else 1.0])
-    way = travelled(scene.speed, goal, np.arange(1, 11) * 0.25)
+    way = travelled(scene.speed, goal, np.arange(1, 11) * DT)
     answer = {
         "free": "go",
         "light": "stop red light",
@@ -186,33 +193,22 @@ class _Canvas:
 
     def box(self, u0, v0, u1, v1, colour, ident, x):
         "An axis-parallel rectangle in pixels."
-        a, b, c, d = (
-            max(int(np.floor(u0)), 0),
-            max(int(np.floor(v0)), 0),
-            min(int(np.ceil(u1)), WIDTH),
-            min(int(np.ceil(v1)), HEIGHT),
-        )
-        if a >= c or b >= d:
-            return
-        i, j = np.arange(a, c, dtype=np.float32), np.arange(b, d, dtype=np.float32)
-        across = np.minimum(i + 1, u1) - np.maximum(i, u0)
-        down = np.minimum(j + 1, v1) - np.maximum(j, v0)
-        self.blend(slice(b, d), slice(a, c), down[:, None] * across, colour, ident, x)
+        a, b = max(int(np.floor(u0)), 0), max(int(np.floor(v0)), 0)
+        c, d = min(int(np.ceil(u1)), WIDTH), min(int(np.ceil(v1)), HEIGHT)
+        if a < c and b < d:
+            i, j = np.arange(a, c, dtype=np.float32), np.arange(b, d, dtype=np.float32)
+            across = np.minimum(i + 1, u1) - np.maximum(i, u0)
+            down = np.minimum(j + 1, v1) - np.maximum(j, v0)
+            self.blend(slice(b, d), slice(a, c), down[:, None] * across, colour, ident, x)
 
     def disc(self, u, v, ru, rv, colour, ident, x):
         "An ellipse in pixels."
-        a, b, c, d = (
-            max(int(u - ru) - 1, 0),
-            max(int(v - rv) - 1, 0),
-            min(int(u + ru) + 2, WIDTH),
-            min(int(v + rv) + 2, HEIGHT),
-        )
-        if a >= c or b >= d:
-            return
-        du, dv = (np.arange(a, c) + 0.5 - u) / ru, (np.arange(b, d) + 0.5 - v) / rv
-        radius = np.sqrt(du**2 + dv[:, None] ** 2)
-        cover = np.clip((1 - radius) * min(ru, rv) + 0.5, 0, 1).astype(np.float32)
-        self.blend(slice(b, d), slice(a, c), cover, colour, ident, x)
+        a, b = max(int(u - ru) - 1, 0), max(int(v - rv) - 1, 0)
+        c, d = min(int(u + ru) + 2, WIDTH), min(int(v + rv) + 2, HEIGHT)
+        if a < c and b < d:
+            du, dv = (np.arange(a, c) + 0.5 - u) / ru, (np.arange(b, d) + 0.5 - v) / rv
+            cover = np.clip((1 - np.sqrt(du**2 + dv[:, None] ** 2)) * min(ru, rv) + 0.5, 0, 1).astype(np.float32)
+            self.blend(slice(b, d), slice(a, c), cover, colour, ident, x)
 
 # %% ../../nbs/11_truth/01_render.ipynb #22ad0721
 def _borders(scene: Scene) -> dict:  # lateral position of every line, m -> is it dashed
@@ -290,56 +286,53 @@ def _light(canvas: _Canvas, thing: Thing) -> None:
         canvas.disc(u, v0 + at * (v1 - v0), r, r, lit if thing.state == name else dark, thing.ident, x)
 
 # %% ../../nbs/11_truth/01_render.ipynb #90d90e5a
+def _board(canvas: _Canvas, thing: Thing, ground: float) -> None:
+    "A gantry or a billboard: two posts and a board, on a billboard with a picture."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    box, ident, colour = canvas.box, thing.ident, np.asarray(thing.colour)
+    for post in (u0, u1):
+        box(post - 0.09 * m, v0, post + 0.09 * m, ground, (112, 114, 118), ident, x)
+    box(u0, v0, u1, v1, colour, ident, x)
+    if thing.kind == "billboard":
+        w, h = u1 - u0, v1 - v0
+        box(u0 + 0.2 * w, v0 + 0.25 * h, u1 - 0.3 * w, v1 - 0.3 * h, 255 - colour * 0.6, ident, x)
+
+# %% ../../nbs/11_truth/01_render.ipynb #2ab75060
+def _tree(canvas: _Canvas, thing: Thing, ground: float) -> None:
+    "A trunk, a crown and light on it."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    u, w, h, ident, colour = (u0 + u1) / 2, u1 - u0, v1 - v0, thing.ident, np.asarray(thing.colour)
+    canvas.box(u - 0.15 * m, v1 - 0.4 * h, u + 0.15 * m, v1, (82, 62, 45), ident, x)
+    canvas.disc(u, v0 + 0.36 * h, w / 2, 0.36 * h, colour, ident, x)
+    canvas.disc(u - 0.1 * w, v0 + 0.28 * h, 0.3 * w, 0.2 * h, colour * 1.18, ident, x)
+
+# %% ../../nbs/11_truth/01_render.ipynb #bbfcf274
+def _sign(canvas: _Canvas, thing: Thing, ground: float) -> None:
+    "A round sign with a white bar, on a post."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    u, v, w, ident = (u0 + u1) / 2, (v0 + v1) / 2, u1 - u0, thing.ident
+    canvas.box(u - 0.07 * m, v, u + 0.07 * m, ground, (120, 122, 125), ident, x)
+    canvas.disc(u, v, w / 2, (v1 - v0) / 2, np.asarray(thing.colour), ident, x)
+    canvas.box(u - 0.32 * w, v - 0.1 * m, u + 0.32 * w, v + 0.1 * m, (235, 235, 235), ident, x)
+
+# %% ../../nbs/11_truth/01_render.ipynb #ceebc42c
+def _house(canvas: _Canvas, thing: Thing, ground: float) -> None:
+    "A wall, a roof and two windows."
+    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
+    box, w, h, ident, colour = canvas.box, u1 - u0, v1 - v0, thing.ident, np.asarray(thing.colour)
+    box(u0, v0, u1, v1, colour, ident, x)
+    box(u0, v0, u1, v0 + 0.16 * h, colour * 0.55, ident, x)
+    for a in (0.15, 0.6):
+        box(u0 + a * w, v0 + 0.35 * h, u0 + (a + 0.25) * w, v0 + 0.6 * h, (70, 80, 95), ident, x)
+
+# %% ../../nbs/11_truth/01_render.ipynb #c1ab2017
+ROADSIDE_PAINTERS = {"gantry": _board, "billboard": _board, "tree": _tree, "sign": _sign}
+
+
 def _roadside(canvas: _Canvas, thing: Thing) -> None:
     "Gantry, tree, billboard, round sign or house."
-    u0, v0, u1, v1, x, m = _span(canvas.scene, thing)
-    _, ground = project(canvas.scene, x, 0.0, 0.0)
-    u, box, ident, colour = (u0 + u1) / 2, canvas.box, thing.ident, np.asarray(thing.colour)
-    if thing.kind in ("gantry", "billboard"):
-        for post in (u0, u1):
-            box(post - 0.09 * m, v0, post + 0.09 * m, ground, (112, 114, 118), ident, x)
-        box(u0, v0, u1, v1, colour, ident, x)
-        if thing.kind == "billboard":
-            box(
-                u0 + 0.2 * (u1 - u0),
-                v0 + 0.25 * (v1 - v0),
-                u1 - 0.3 * (u1 - u0),
-                v1 - 0.3 * (v1 - v0),
-                255 - colour * 0.6,
-                ident,
-                x,
-            )
-    elif thing.kind == "tree":
-        box(u - 0.15 * m, v1 - 0.4 * (v1 - v0), u + 0.15 * m, v1, (82, 62, 45), ident, x)
-        canvas.disc(u, v0 + 0.36 * (v1 - v0), (u1 - u0) / 2, 0.36 * (v1 - v0), colour, ident, x)
-        canvas.disc(
-            u - 0.1 * (u1 - u0), v0 + 0.28 * (v1 - v0), 0.3 * (u1 - u0), 0.2 * (v1 - v0), colour * 1.18, ident, x
-        )
-    elif thing.kind == "sign":
-        box(u - 0.07 * m, (v0 + v1) / 2, u + 0.07 * m, ground, (120, 122, 125), ident, x)
-        canvas.disc(u, (v0 + v1) / 2, (u1 - u0) / 2, (v1 - v0) / 2, colour, ident, x)
-        box(
-            u - 0.32 * (u1 - u0),
-            (v0 + v1) / 2 - 0.1 * m,
-            u + 0.32 * (u1 - u0),
-            (v0 + v1) / 2 + 0.1 * m,
-            (235, 235, 235),
-            ident,
-            x,
-        )
-    else:
-        box(u0, v0, u1, v1, colour, ident, x)
-        box(u0, v0, u1, v0 + 0.16 * (v1 - v0), colour * 0.55, ident, x)
-        for a in (0.15, 0.6):
-            box(
-                u0 + a * (u1 - u0),
-                v0 + 0.35 * (v1 - v0),
-                u0 + (a + 0.25) * (u1 - u0),
-                v0 + 0.6 * (v1 - v0),
-                (70, 80, 95),
-                ident,
-                x,
-            )
+    _, ground = project(canvas.scene, _span(canvas.scene, thing)[4], 0.0, 0.0)
+    ROADSIDE_PAINTERS.get(thing.kind, _house)(canvas, thing, ground)
 
 # %% ../../nbs/11_truth/01_render.ipynb #ea9e2de8
 def render(
@@ -442,8 +435,8 @@ def _signals(rng, ident):  # a gantry with signal heads: own lane's and, aside, 
     return found
 
 # %% ../../nbs/11_truth/01_render.ipynb #2404f266
-def _draw(rng, wide) -> Scene:  # one candidate
-    lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
+def _traffic(rng, lanes) -> list[Thing]:
+    "Lights, vehicles and what stands beside the road."
     things = _signals(rng, FIRST) if rng.random() < 0.6 else []
     if rng.random() < 0.55:
         s = rng.uniform(6.5, 26)
@@ -453,42 +446,45 @@ def _draw(rng, wide) -> Scene:  # one candidate
     for i, (lane, side) in enumerate(zip(lanes, (-1, 1))):
         if lane and rng.random() < 0.5:
             kind = "oncoming" if side < 0 else "beside"
-            things.append(
-                _vehicle(rng, FIRST + 6 + i, kind, rng.uniform(8, 35), side * LANE + rng.uniform(-0.4, 0.4), 0.35)
-            )
+            distance, lateral = rng.uniform(8, 35), side * LANE + rng.uniform(-0.4, 0.4)
+            things.append(_vehicle(rng, FIRST + 6 + i, kind, distance, lateral, 0.35))
     for i in range(rng.integers(0, 7)):
-        things.append(
-            _beside_road(rng, FIRST + 10 + i, str(rng.choice(ROADSIDE, p=[0.25, 0.3, 0.15, 0.2, 0.1])), lanes)
-        )
+        kind = str(rng.choice(ROADSIDE, p=[0.25, 0.3, 0.15, 0.2, 0.1]))
+        things.append(_beside_road(rng, FIRST + 10 + i, kind, lanes))
+    return things
+
+# %% ../../nbs/11_truth/01_render.ipynb #56ec0a5c
+def _colours(rng) -> dict:
+    "Of the sky (blue or grey), of what lies beside the road (green or dry), and of the asphalt."
     dusk = rng.random()
     sky = np.array([150, 185, 225]) * (1 - dusk) + np.array([185, 185, 185]) * dusk + rng.normal(0, 10, 3)
-    grass = (
-        np.array([95, 125, 70]) + rng.normal(0, 12, 3)
-        if rng.random() < 0.7
-        else np.array([150, 135, 100]) + rng.normal(0, 10, 3)
-    )
+    if rng.random() < 0.7:
+        grass = np.array([95, 125, 70]) + rng.normal(0, 12, 3)
+    else:
+        grass = np.array([150, 135, 100]) + rng.normal(0, 10, 3)
     asphalt = rng.uniform(75, 125) + rng.normal(0, 3, 3)
+    return {name: tuple(float(i) for i in c) for name, c in dict(sky=sky, grass=grass, asphalt=asphalt).items()}
 
-    def colour(c):
-        return tuple(float(i) for i in c)
-
+# %% ../../nbs/11_truth/01_render.ipynb #ad442c88
+def _draw(rng, wide) -> Scene:
+    "One candidate: numbers are drawn in the order in which they stand here."
+    lanes = (int(rng.random() < 0.7), int(rng.random() < 0.35))
+    things, colours = tuple(_traffic(rng, lanes)), _colours(rng)
     return Scene(
-        int(rng.integers(2**31)),
-        float(np.round(rng.uniform(3, 13), 1)),
-        float(rng.uniform(-0.02, 0.02) * wide),
-        float(rng.uniform(-0.75, 0.75) * wide),
-        float(rng.uniform(-0.075, 0.075) * wide),
-        1.5 + float(rng.uniform(-1, 1) * wide / 6),
-        66 + float(rng.uniform(-15, 15) * wide),
-        lanes,
-        tuple(things),
-        colour(sky),
-        colour(grass),
-        colour(asphalt),
-        float(rng.uniform(0.001, 0.010)),
-        float(rng.uniform(0.7, 1.12)),
-        float(rng.uniform(1, 6)),
-        bool(rng.random() < 0.5),
+        seed=int(rng.integers(2**31)),
+        speed=float(np.round(rng.uniform(3, 13), 1)),
+        curvature=float(rng.uniform(-0.02, 0.02) * wide),
+        offset=float(rng.uniform(-0.75, 0.75) * wide),
+        heading=float(rng.uniform(-0.075, 0.075) * wide),
+        camera=1.5 + float(rng.uniform(-1, 1) * wide / 6),
+        horizon=66 + float(rng.uniform(-15, 15) * wide),
+        lanes=lanes,
+        things=things,
+        fog=float(rng.uniform(0.001, 0.010)),
+        gain=float(rng.uniform(0.7, 1.12)),
+        noise=float(rng.uniform(1, 6)),
+        mirror=bool(rng.random() < 0.5),
+        **colours,
     )
 
 # %% ../../nbs/11_truth/01_render.ipynb #535005d3
@@ -617,7 +613,6 @@ def patch_cover(
 # %% ../../nbs/11_truth/01_render.ipynb #a0e2fa77
 DRIVES_FOLDER = DATA / "scenes"
 DRIVES = ("approach", "light", "bend")
-SECONDS = 0.25  # between frames
 
 # %% ../../nbs/11_truth/01_render.ipynb #39f125a5
 def _start(kind: str) -> Scene:  # first frame of a drive
@@ -660,7 +655,7 @@ def drive(
     own = {"lead": 4.5, "oncoming": -9.0}  # their speeds along the lane, m/s
     scene, found = _start(kind), []
     for i in range(n):
-        t, sway = i / max(n - 1, 1), i * SECONDS
+        t, sway = i / max(n - 1, 1), i * DT
         bend = {"approach": 0.006 * np.sin(2 * t), "light": -0.004, "bend": 0.022 * np.sin(2 * np.pi * t)}[kind]
 
         def lit(thing):
@@ -679,10 +674,10 @@ def drive(
             replace(scene, speed=float(np.round(scene.speed, 1)), things=tuple(x for x in scene.things if x.s > 5))
         )
         allow = min(allowed(found[-1]).values())
-        way = scene.speed * SECONDS
-        moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * SECONDS - way) for x in scene.things)
+        way = scene.speed * DT
+        moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * DT - way) for x in scene.things)
         scene = replace(
-            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * SECONDS
+            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * DT
         )
     return found
 
@@ -707,7 +702,9 @@ def write_drive(
     folder: Path,  # <folder>/<kind>/ is made
     n: int = 24,  # frames
 ) -> Path:  # the folder
-    "Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others; `video_garmin_speed/` in m/s for all."
+    """Write a drive as files: `images/` for bend, `video_garmin/` with gaze-like `video_saliency/` for the others;
+    `video_garmin_speed/` in m/s for all.
+    """
     root = Path(folder) / kind
     frames = root / ("images" if kind == "bend" else "video_garmin")
     for path in (frames, root / "video_garmin_speed") + (() if kind == "bend" else (root / "video_saliency",)):

@@ -27,13 +27,17 @@ SIMLINGO = (
     "<ROUTE_DIFF>",
     "<TARGET_POINT>",
 )
-_WORDS = """user assistant Image Current speed m/s What should the ego vehicle do next Provide a short commentary Target waypoint
-Predict waypoints Command follow road turn left right go straight lane change stop slow down car light red green yellow
-accelerate brake keep drive because of ahead clear traffic pedestrian truck bus is and to at in""".split()
+_WORDS = """user assistant Image Current speed m/s What should the ego vehicle do next Provide a short
+commentary Target waypoint Predict waypoints Command follow road turn left right go straight lane
+change stop slow down car light red green yellow accelerate brake keep drive because of ahead clear
+traffic pedestrian truck bus is and to at in""".split()
 
 # %% ../../nbs/05_vla/02_config.ipynb #87b0b125
 def build_tokenizer() -> PreTrainedTokenizerFast:  # deterministic; about 500 tokens
-    "Byte-level BPE (Sennrich et al. 2016) over the words of driving commentary, with InternVL's and SimLingo's special tokens."
+    """Byte-level BPE (Sennrich et al.
+
+    2016) over the words of driving commentary, with InternVL's and SimLingo's special tokens.
+    """
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -90,7 +94,8 @@ class ModelConfig:
     thumbnail: bool = False  # extra tile with the complete frame (InternVL; SimLingo's use_global_img)
     ps_version: str = "v2"  # pixel shuffle; "v1" leaves the grid of image tokens transposed
     prompt: str = PROMPTS["plain"]  # wording, see `PROMPTS`
-    template: dict = field(default_factory=SIMLINGO_TEMPLATE.to_dict)  # `Template(**template)`: the words around a question
+    # `Template(**template)`: the words around a question
+    template: dict = field(default_factory=SIMLINGO_TEMPLATE.to_dict)
     max_new_tokens: int = 100  # longest answer
     camera: dict = field(default_factory=SIMLINGO_CAMERA.to_dict)  # `Camera(**camera)`: where way-points are drawn
     random: bool = True  # weights were never trained
@@ -182,7 +187,9 @@ def internvl2_1b_config(
     language_layers: int = 24,  # of Qwen2
     **kw: Any,  # other fields of `ModelConfig`
 ) -> ModelConfig:
-    "The widths of InternVL2-1B (InternViT-300M, Qwen2-0.5B) as SimLingo uses them: two tiles of 448 px, 256 image tokens each."
+    """The widths of InternVL2-1B (InternViT-300M, Qwen2-0.5B) as SimLingo uses them: two tiles of 448 px, 256 image
+    tokens each.
+    """
     return _config(
         "InternVL2-1B",
         448,

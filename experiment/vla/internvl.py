@@ -142,6 +142,41 @@ def chat_config(
         tiling["template"] = template_named(chat.get("template"), name).to_dict()
     return ModelConfig(name=name, vlm=native, **(tiling | kw))
 
+# %% ../../nbs/05_vla/05_internvl.ipynb #505b7aae
+_INTERNVIT_300M = dict(
+    hidden_size=1024,
+    num_hidden_layers=24,
+    num_attention_heads=16,
+    intermediate_size=4096,
+    image_size=448,
+    patch_size=14,
+    num_channels=3,
+    hidden_act="gelu",
+    layer_norm_eps=1e-6,
+    norm_type="layer_norm",
+    qkv_bias=True,
+    qk_normalization=False,
+)
+
+# %% ../../nbs/05_vla/05_internvl.ipynb #2da1d76e
+_QWEN2_500M = dict(
+    architectures=["Qwen2ForCausalLM"],
+    hidden_size=896,
+    num_hidden_layers=24,
+    num_attention_heads=14,
+    num_key_value_heads=2,
+    intermediate_size=4864,
+    vocab_size=151_655,
+    max_position_embeddings=32_768,
+    rms_norm_eps=1e-6,
+    rope_theta=1_000_000.0,
+    hidden_act="silu",
+    use_sliding_window=False,
+    sliding_window=32_768,
+    max_window_layers=24,
+    tie_word_embeddings=False,
+)
+
 # %% ../../nbs/05_vla/05_internvl.ipynb #00000007
 INTERNVL2_1B = dict(
     model_type="internvl_chat",
@@ -154,37 +189,8 @@ INTERNVL2_1B = dict(
     use_thumbnail=True,
     min_dynamic_patch=1,
     max_dynamic_patch=12,
-    vision_config=dict(
-        hidden_size=1024,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        intermediate_size=4096,
-        image_size=448,
-        patch_size=14,
-        num_channels=3,
-        hidden_act="gelu",
-        layer_norm_eps=1e-6,
-        norm_type="layer_norm",
-        qkv_bias=True,
-        qk_normalization=False,
-    ),
-    llm_config=dict(
-        architectures=["Qwen2ForCausalLM"],
-        hidden_size=896,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        intermediate_size=4864,
-        vocab_size=151_655,
-        max_position_embeddings=32_768,
-        rms_norm_eps=1e-6,
-        rope_theta=1_000_000.0,
-        hidden_act="silu",
-        use_sliding_window=False,
-        sliding_window=32_768,
-        max_window_layers=24,
-        tie_word_embeddings=False,
-    ),
+    vision_config=_INTERNVIT_300M,
+    llm_config=_QWEN2_500M,
 )
 
 # %% ../../nbs/05_vla/05_internvl.ipynb #0000000a

@@ -180,7 +180,10 @@ def fill(
     dtype: torch.dtype = torch.float32,  # of the parameters
     tied: Iterable[str] = (),  # parameters that the model ties to others itself
 ) -> None:
-    "Compare names and shapes, then read and place one weight after the other. Raises WeightsError, ModelError for values that are not finite."
+    """Compare names and shapes, then read and place one weight after the other.
+
+    Raises WeightsError, ModelError for values that are not finite.
+    """
     expected = {k: tuple(v.shape) for k, v in model.named_parameters(remove_duplicate=False) if k not in tied}
     problems = differences(expected, {k: w.shape for k, w in weights.items()})
     if problems:
