@@ -264,6 +264,11 @@ def _spoken_targets(targets, spoken):
         raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
     return found
 
+# %% ../nbs/08_explain/01_explain.ipynb #5bdbff31
+def _points(inputs):
+    "The prompt's target points as plain numbers; None without."
+    return None if inputs.target_points is None else inputs.target_points[0].tolist()
+
 # %% ../nbs/08_explain/01_explain.ipynb #c277af32
 def record_targets(
     model: DrivingVLA,
@@ -293,9 +298,8 @@ def record_targets(
     targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
     progress("maps")
     beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
-    points = None if target_points is None else inputs.target_points[0].tolist()
     progress("forward")
-    asked = dict(wording=text, target_points=points, command=command)
+    asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, answer, detail, rule, x) as (out, evidence):
         scalars = answerable([read_target(model, out, answer, t, score) for t in targets])
         common = _to_cpu(_common(model, frames, inputs, out, answer, speed, asked, paths))
@@ -304,8 +308,8 @@ def record_targets(
             weights = _weights(rows, scalar, out)
             parts, norm = evidence(scalar, weights, i + 1 < len(scalars))
             findings = [*diagnose(scalar, norm), *lost]
-            own = _of_target(scalar, norm, findings, weights) | dict(detail=detail, tag=name, maps=beside[i])
-            yield _to_cpu(common | parts | own), findings
+            own = dict(detail=detail, tag=name, maps=beside[i])
+            yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #4e424b92
 def record_frame(

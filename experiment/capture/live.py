@@ -35,8 +35,11 @@ def _extra_ids(tokenizer):
 # %% ../../nbs/06_capture/02_live.ipynb #9903c4fa
 @contextmanager
 def remote_code() -> Iterator[None]:  # a context
-    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for:
-    `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing stays behind."""
+    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for.
+
+    They are `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing
+    stays behind.
+    """
     lent: list[tuple[type, str, Any]] = [(PreTrainedModel, "all_tied_weights_keys", {})]
     if not hasattr(PreTrainedTokenizerBase, "additional_special_tokens_ids"):
         lent.append((PreTrainedTokenizerBase, "additional_special_tokens_ids", property(_extra_ids)))
