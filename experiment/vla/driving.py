@@ -53,8 +53,8 @@ class WideMLP(nn.Sequential):
 
 # %% ../../nbs/05_vla/03_driving.ipynb #f17fd374
 class DrivingHeads(nn.Module):
-    """SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its
-    target-point encoder.
+    """SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-
+    point encoder.
     """
 
     def __init__(
@@ -496,7 +496,7 @@ class _Generates(_Answers, _Decoder):
                 progress(f"answer, token {len(ids)} of at most {longest}")
                 hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
                 self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
                 if ids[-1].item() in stop:
                     break
                 x = self.words(ids[-1])
