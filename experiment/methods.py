@@ -50,14 +50,8 @@ def _contributions() -> Iterator[MethodFacts]:
     weighted = "as centred, weighted by the energy around every patch (after Cai & Silverman 2001)"
     yield MethodFacts(DEFAULT, weighted, *pixels)
     yield MethodFacts(STORED, own, *pixels)
-    yield MethodFacts("centred_one_look", "as centred, what stands out is left in the background", *pixels)
     yield MethodFacts("centred_interleaver", "as centred, read at the interleaver", *above)
-    yield MethodFacts("centred_norms", "as centred_interleaver, only norms held", *above)
-    yield MethodFacts("centred_softmax", "as centred_interleaver, norms and softmax held", *above)
     yield MethodFacts("centred_plain", "as centred_interleaver, nothing held", *above)
-    yield MethodFacts("centred_window", "as centred_interleaver, around a window of 9 patches only", *above)
-    yield MethodFacts("centred_row", "as centred_interleaver, around the row only", *above)
-    yield MethodFacts("centred_path", "as centred_interleaver, two nodes", "F + 2 (l + lB)", CAUSAL)
 
 # %% ../nbs/01_shared/05_methods.ipynb #14b683af
 def _held() -> Iterator[MethodFacts]:
@@ -65,10 +59,8 @@ def _held() -> Iterator[MethodFacts]:
     units = "Sundararajan et al. 2017 between background and frame, at mlp1's input, 8 nodes"
     sources = "Bach et al. 2015, Arras et al. 2019, Ali et al. 2022"
     lrp = f"{sources}: gradient × input with norms, softmax, gates and activation held"
-    cp_lrp = "Ali et al. 2022: gradient × input with norms and softmax held"
     yield MethodFacts("units", units, "F + 8 (l + lB)", CAUSAL)
     yield MethodFacts("lrp", lrp, "F + l + lB", CAUSAL)
-    yield MethodFacts("cp_lrp", cp_lrp, "F + l + lB", CAUSAL)
 
 # %% ../nbs/01_shared/05_methods.ipynb #4d0f3820
 RULE_WORDS = {
@@ -81,17 +73,9 @@ RULE_WORDS = {
 
 # %% ../nbs/01_shared/05_methods.ipynb #6a5c25aa
 def _attention_times_gradient() -> Iterator[MethodFacts]:
-    "Attention × gradient, and its variants."
-    signed = "sign kept to the end, norms"
-    for name, words in (
-        ("ours", f"{CHEFER}, eq. 5–6, both towers, frozen-norm split"),
-        ("ours_normalised", f"{CHEFER}; the target's gradient scaled to 1"),
-        ("ours_rows", f"{CHEFER}; seed rows weighted by gradient"),
-        ("ours_all_rows", f"{CHEFER}; seeds on all queries"),
-        ("ours_signed_lrp", f"{CHEFER}; {signed}, gates and activation held"),
-        ("ours_signed", f"{CHEFER}; {signed} held"),
-    ):
-        yield MethodFacts(name, words, "F + B", CORRELATIONAL)
+    "Attention × gradient: the rule, its signed form, and its options."
+    yield MethodFacts("ours", f"{CHEFER}, eq. 5–6, both towers, frozen-norm split", "F + B", CORRELATIONAL)
+    yield MethodFacts("ours_signed", f"{CHEFER}; sign kept to the end, norms held", "F + B", CORRELATIONAL)
     for name in list(RULE_WORDS)[1:]:
         yield MethodFacts(name, f"{CHEFER}; {RULE_WORDS[name]}", "F + B", CORRELATIONAL)
 
@@ -119,7 +103,6 @@ def _gradients_and_perturbations() -> Iterator[MethodFacts]:
         ("shapley_sampling", "Castro et al. 2009, one order of all patches, by Captum", "T·side² F", CAUSAL),
         ("smoothgrad", "Smilkov et al. 2017, 16 samples", "16 (F + B)", CORRELATIONAL),
         ("occlusion", "Zeiler & Fergus 2014, one patch", "T·side² F", CAUSAL),
-        ("occlusion_3x3", "Zeiler & Fergus 2014, 3×3 patches", "T·(side+2)² F", CAUSAL),
     ):
         yield MethodFacts(name, paper, cost, claims)
 

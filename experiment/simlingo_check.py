@@ -245,7 +245,9 @@ def rounding_of(
     path: str | Path,  # a case in float64
     draws: int = 4,  # other ways to round
 ) -> float:  # m
-    "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
+    """How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a
+    unit in the last place.
+    """
     case = load_case(path)
     model = case_model(case, torch.float64, str(path))
     pixels, prompt, ids, points = _call(case, torch.float64)
@@ -302,7 +304,8 @@ def check(
     else:
         for name, value in gaps.items():
             print(
-                f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}"
+                f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit "
+                f"{limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}"
             )
     return int(bool(failed))
 
@@ -353,7 +356,9 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--revision", help="of a hub id")
     sub.add_argument("--tokenizer", help="folder or hub id, when its files are not beside the weights")
     sub.add_argument("--frame", help="image to check with (default: coloured blocks)")
-    sub.add_argument("--remote-code", action="store_true", help="RUN the code that the model was published with, and compare outputs")
+    sub.add_argument(
+        "--remote-code", action="store_true", help="RUN the code that the model was published with, and compare outputs"
+    )
     return parser
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #f75a649d

@@ -79,10 +79,13 @@ def logical_lines(source: str) -> int:
 
 
 def named_lambdas(tree: ast.AST | None) -> int:
-    """Lambdas that an assignment gives a name."""
+    """Lambdas that an assignment gives a name; one put into the place of a method is none."""
     found = 0
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
+            names = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if not any(isinstance(n, (ast.Name, ast.Tuple)) for n in names):
+                continue
             values = node.value.elts if isinstance(node.value, ast.Tuple) else [node.value]
             found += sum(isinstance(value, ast.Lambda) for value in values)
     return found

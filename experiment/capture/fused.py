@@ -54,9 +54,26 @@ if HAVE_TRITON:
 
     @triton.jit
     def _rows(
-        Q, K, V, G, MASK, DQ, L, DOT, scaling, S, mask_batch, mask_head, HEADS: tl.constexpr,
-        REPEAT: tl.constexpr, D: tl.constexpr, P: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr,
-        M: tl.constexpr, N: tl.constexpr
+        Q,
+        K,
+        V,
+        G,
+        MASK,
+        DQ,
+        L,
+        DOT,
+        scaling,
+        S,
+        mask_batch,
+        mask_head,
+        HEADS: tl.constexpr,
+        REPEAT: tl.constexpr,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
     ):
         "L, D and ∂Q of M rows of one head."
         head, i = tl.program_id(1).to(tl.int64), tl.program_id(0) * M + tl.arange(0, M)
@@ -93,9 +110,30 @@ if HAVE_TRITON:
 
     @triton.jit
     def _columns(
-        Q, K, V, G, MASK, R, L, DOT, DK, DV, MOVED, scaling, S, mask_batch, mask_head, HEADS: tl.constexpr,
-        REPEAT: tl.constexpr, D: tl.constexpr, P: tl.constexpr, CAUSAL: tl.constexpr, MASKED: tl.constexpr,
-        POSITIVE: tl.constexpr, M: tl.constexpr, N: tl.constexpr
+        Q,
+        K,
+        V,
+        G,
+        MASK,
+        R,
+        L,
+        DOT,
+        DK,
+        DV,
+        MOVED,
+        scaling,
+        S,
+        mask_batch,
+        mask_head,
+        HEADS: tl.constexpr,
+        REPEAT: tl.constexpr,
+        D: tl.constexpr,
+        P: tl.constexpr,
+        CAUSAL: tl.constexpr,
+        MASKED: tl.constexpr,
+        POSITIVE: tl.constexpr,
+        M: tl.constexpr,
+        N: tl.constexpr,
     ):
         "∂K, ∂V and the relevance that arrives, of N columns of one KV head."
         group, j = tl.program_id(1).to(tl.int64), tl.program_id(0) * N + tl.arange(0, N)
@@ -174,9 +212,7 @@ def _launch(q, k, v, seen_strides, scaling, known, grad, r, positive):
     seen, strides = seen_strides
     dq, dk, dv = (torch.empty_like(t) for t in (q, k, v))
     log, dot, moved = (torch.empty(batch, n, s, dtype=torch.float32, device=q.device) for n in (heads, heads, groups))
-    _rows[triton.cdiv(s, known["M"]), batch * heads](
-        q, k, v, grad, seen, dq, log, dot, scaling, s, *strides, **known
-    )
+    _rows[triton.cdiv(s, known["M"]), batch * heads](q, k, v, grad, seen, dq, log, dot, scaling, s, *strides, **known)
     _columns[triton.cdiv(s, known["N"]), batch * groups](
         q, k, v, grad, seen, r, log, dot, dk, dv, moved, scaling, s, *strides, POSITIVE=positive, **known
     )

@@ -35,8 +35,11 @@ def _extra_ids(tokenizer):
 # %% ../../nbs/06_capture/02_live.ipynb #9903c4fa
 @contextmanager
 def remote_code() -> Iterator[None]:  # a context
-    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for:
-    `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing stays behind."""
+    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for.
+
+    They are `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing
+    stays behind.
+    """
     lent: list[tuple[type, str, Any]] = [(PreTrainedModel, "all_tied_weights_keys", {})]
     if not hasattr(PreTrainedTokenizerBase, "additional_special_tokens_ids"):
         lent.append((PreTrainedTokenizerBase, "additional_special_tokens_ids", property(_extra_ids)))
@@ -300,7 +303,8 @@ class LiveVLA(Borrowed):
         return (
             f"LiveVLA({type(self.inside).__name__}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, "
             f"{type(self.live.language).__name__} {t['num_hidden_layers']}×{t['hidden_size']}, "
-            f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, {self.device})"
+            f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, "
+            f"{self.device})"
         )
 
 # %% ../../nbs/06_capture/02_live.ipynb #57979959
@@ -308,9 +312,7 @@ def _native_config(model, given, tokenizer, name):
     "What transformers' model, its processor and its folder say."
     layer, rows = getattr(model.config, "vision_feature_layer", -1), model.config.text_config.vocab_size
     if layer != -1:
-        raise ModelError(
-            f"{name}: image features come from ViT layer {layer}; only the last one (-1) can be explained"
-        )
+        raise ModelError(f"{name}: image features come from ViT layer {layer}; only the last one (-1) can be explained")
     check_vocabulary(tokenizer, rows, name, model.config.image_token_id)
     folder = Path(given) if isinstance(given, (str, Path)) and Path(given).is_dir() else origin(model)
     path = None if folder is None else folder / "preprocessor_config.json"

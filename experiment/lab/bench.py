@@ -517,11 +517,12 @@ def save_results(
     threads: int = 1,  # of torch, noted in the file
 ) -> Path:  # results.json
     "Merge into `results.json`, redraw `results.png`."
-    folder, name = (
-        Path(folder),
-        lambda r: tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric")),
-    )
+    folder = Path(folder)
     path = folder / "results.json"
+
+    def name(r):
+        return tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric"))
+
     old = json.loads(path.read_text())["rows"] if path.is_file() else []
     new = {name(r) for r in rows}
     rows = sorted(

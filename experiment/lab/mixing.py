@@ -18,13 +18,13 @@ import torch
 from torch.nn import functional as F
 from transformers import InternVLConfig
 from ..relevance.answers import as_shown
-from ..maps.catalogue import method_of
 from ..files import DATA
 from ..vla.config import SIMLINGO, ModelConfig, build_tokenizer
 from ..vla.driving import DrivingVLA, random_model
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
 from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD, cut
+from ..truth.ablations import live_map
 from ..truth.cases import COVER, Case
 from ..truth.counterfactuals import counterfactual, patch_truth
 from ..truth.metrics import join, mean_interval, place_scores
@@ -364,7 +364,7 @@ def score(
 def evaluate(
     model: DrivingVLA,
     cases: list[Case],  # of `find_matches`
-    methods: Sequence[str],  # names in the catalogue
+    methods: Sequence[str],  # names in the catalogue or of ablations
     pairs: int = 4,  # of `patch_truth`
 ) -> dict:  # {method: {measure: one number a case}}; "mask" and "truth" for comparison, "moved" beside
     "Scores of every method on every case, and what share of the centred map moves at the pixels."
@@ -374,12 +374,12 @@ def evaluate(
         of = partial(margins, asked)
         caused, _ = patch_truth(of, case, pairs)
         maps = dict(mask=case.cover, truth=caused.clip(0)) | {
-            name: join(as_shown(method_of(name)(asked), ASKED), (1, 1)) for name in methods
+            name: join(as_shown(live_map(name)(asked), ASKED), (1, 1)) for name in methods
         }
         for name, m in maps.items():
             for k, v in score(case, of, m, caused, prior).items():
                 found[name][k].append(v)
-        above, below = (as_shown(method_of(name)(asked), ASKED) for name in ("centred_interleaver", "centred"))
+        above, below = (as_shown(live_map(name)(asked), ASKED) for name in ("centred_interleaver", "centred"))
         found["moved"].append(moved(above, below, asked.inputs.layouts))
     return found
 

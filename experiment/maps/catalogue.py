@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Live', 'CONTRIBUTIONS', 'ATTENTION_TIMES_GRADIENT', 'ATTENTION', 'GRADIENTS_AND_PERTURBATIONS', 'LIVE', 'METHODS',
-           'Method', 'method_of', 'map_entries']
+           'Method', 'attention_rule', 'gradient_at_mlp1', 'centred_at_interleaver', 'centred_at_pixels', 'method_of',
+           'map_entries']
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #1608d52b
 from collections.abc import Callable, Sequence
@@ -55,13 +56,13 @@ def _seed_rows(rows, y, out):
     return y.rows.tolist()
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #8820e3bd
-def _rule(
+def attention_rule(
     rule: Rule,
-    signed: bool = False,
-    hold: Hold | str = Hold(norms=False),
-    normalised: bool = False,
-    rows: str = "uniform",
-) -> Callable:
+    signed: bool = False,  # keep the sign to the end
+    hold: Hold | str = Hold(norms=False),  # held constant in the backward pass
+    normalised: bool = False,  # divide the target by its gradient's length
+    rows: str = "uniform",  # weights of the target's rows; "gradient", or "all": every query, equally
+) -> Live:
     "The attention-gradient rule while backward runs."
 
     def live(q):
@@ -77,7 +78,9 @@ def _rule(
     return live
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #f5b67e6e
-def _at_mlp1(hold: str) -> Callable:
+def gradient_at_mlp1(
+    hold: str,  # a name in `experiment.capture.hold.HOLDS`
+) -> Live:
     "Gradient × input at mlp1's input: the reference is zero."
 
     def live(q):
@@ -89,7 +92,9 @@ def _at_mlp1(hold: str) -> Callable:
     return live
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #2dece95a
-def _centred(**options) -> Callable:
+def centred_at_interleaver(
+    **options,  # of `experiment.maps.paths.centred_map`
+) -> Live:
     "Contributions read at the interleaver."
 
     def live(q):
@@ -98,14 +103,17 @@ def _centred(**options) -> Callable:
     return live
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #a080c6a5
-def _pixels(q, **options):
+def centred_at_pixels(
+    q: Question,
+    **options,  # of `experiment.maps.pixels.centred_patches`
+) -> torch.Tensor:  # (T, side, side)
     "Contributions read at the pixels."
     return torch.cat(centred_patches(q, **options).signed)
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #341129a1
 def _supported_pixels(q):
     "The default map."
-    return supported(_pixels(q), q.inputs.layouts)
+    return supported(centred_at_pixels(q), q.inputs.layouts)
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #efe8b3b5
 def _attention(q, function):
@@ -121,28 +129,17 @@ def _random(q):
 # %% ../../nbs/07_maps/07_catalogue.ipynb #7daf2ae8
 CONTRIBUTIONS: dict[str, Live] = {
     DEFAULT: _supported_pixels,
-    STORED: _pixels,
-    "centred_one_look": partial(_pixels, rounds=1),
-    "centred_interleaver": _centred(),
-    "centred_norms": _centred(hold="norms"),
-    "centred_softmax": _centred(hold="softmax"),
-    "centred_plain": _centred(hold="plain"),
-    "centred_window": _centred(around=9),
-    "centred_row": _centred(around="row"),
-    "centred_path": _centred(nodes=2),
-    "units": _centred(hold="plain", nodes=8),
-    "lrp": _at_mlp1("lrp"),
-    "cp_lrp": _at_mlp1("softmax"),
+    STORED: centred_at_pixels,
+    "centred_interleaver": centred_at_interleaver(),
+    "centred_plain": centred_at_interleaver(hold="plain"),
+    "units": centred_at_interleaver(hold="plain", nodes=8),
+    "lrp": gradient_at_mlp1("lrp"),
 }
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #a7d528cf
 ATTENTION_TIMES_GRADIENT: dict[str, Live] = {
-    "ours_normalised": _rule(Rule(), normalised=True),
-    "ours_rows": _rule(Rule(), rows="gradient"),
-    "ours_all_rows": _rule(Rule(), rows="all"),
-    "ours_signed_lrp": _rule(Rule(), signed=True, hold=Hold(gates="half", gelu=True)),
-    "ours_signed": _rule(Rule(), signed=True, hold="norms"),
-    **{name: _rule(rule) for name, (rule, _) in RULES.items()},
+    "ours_signed": attention_rule(Rule(), signed=True, hold="norms"),
+    **{name: attention_rule(rule) for name, (rule, _) in RULES.items()},
 }
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #21575c72
@@ -162,7 +159,6 @@ GRADIENTS_AND_PERTURBATIONS: dict[str, Live] = {
     "shapley_sampling": partial(captum_map, algorithm="ShapleyValueSampling", n_samples=1),
     "smoothgrad": perturb.smoothgrad,
     "occlusion": perturb.occlusion,
-    "occlusion_3x3": partial(perturb.occlusion, size=3),
     "random": _random,
 }
 

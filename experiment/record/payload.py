@@ -91,17 +91,26 @@ QUESTION_FIELDS = [
     Field("mode", "str", "", "", "`action` or `text`"),
     Field("input_speed_mps", "float", "", "m/s", "speed in the prompt"),
     Field(
-        "meta", "dict", "", "",
+        "meta",
+        "dict",
+        "",
+        "",
         "original_height, original_width (px, first frame), num_patch_views (T), num_image_tokens_per_patch "
         "(n), num_total_image_tokens (T·n), frames, prompt",
     ),
     Field("target_scalar", "float tensor", "()", "target_info.unit", "value of the explained scalar"),
     Field(
-        "target_info", "dict", "", "",
+        "target_info",
+        "dict",
+        "",
+        "",
         "target, value, unit, type, head or token, description, gradient_norm, findings [[name, message]]",
     ),
     Field(
-        "outputs", "dict", "", "m",
+        "outputs",
+        "dict",
+        "",
+        "m",
         "pred_route (1, 20, 2), pred_speed_wps (1, 10, 2), both None without driving heads; language [str]",
     ),
     Field("text_outputs", "dict", "", "", "the answer: token_ids, token_scores (logit), token_strings, decoded_text"),
@@ -123,7 +132,10 @@ INTERLEAVER_FIELDS = [
     Field("interleaver.mlp1_input.value", "float tensor", "T n 4*E", "", "the same, tokens in one row", DENSE),
     Field("interleaver.mlp1_input.grad", "float tensor?", "T n 4*E", "y per unit", "∂y/∂ of it", DENSE),
     Field(
-        "interleaver.mlp1_output.value", "float tensor", "T n D", "",
+        "interleaver.mlp1_output.value",
+        "float tensor",
+        "T n D",
+        "",
         "image tokens as the language model gets them",
         DENSE,
     ),
@@ -137,11 +149,17 @@ INTERLEAVER_FIELDS = [
 # %% ../../nbs/03_record/02_payload.ipynb #ac435f8d
 ATTENTION_FIELDS = [
     Field(
-        "attention", "dict", "", "",
+        "attention",
+        "dict",
+        "",
+        "",
         "`vision_block_i` and `language_block_i`, each a list of one {attn, grad, cam, shape}; empty at `trace`",
     ),
     Field(
-        "attention.vision_block_*.0.attn", "float tensor", "T v 1+P 1+P", "",
+        "attention.vision_block_*.0.attn",
+        "float tensor",
+        "T v 1+P 1+P",
+        "",
         "A, rows sum to 1; CLS is index 0",
         FULL,
     ),
@@ -167,17 +185,26 @@ TRACE_FIELDS = [
     Field("trace.rule.language_layers", "list of int", "", "", "layers used, from the top down", TRACE),
     Field("trace.rule.vision_layers", "list of int", "", "", "layers used, from the top down", TRACE),
     Field(
-        "trace.language", "float tensor", "1+L N", "relevance",
+        "trace.language",
+        "float tensor",
+        "1+L N",
+        "relevance",
         "r: the seed, then after every layer from the top down",
         TRACE,
     ),
     Field(
-        "trace.vision", "float tensor?", "1+V T 1+P", "relevance",
+        "trace.vision",
+        "float tensor?",
+        "1+V T 1+P",
+        "relevance",
         "likewise in the ViT, CLS first; None for rules that stop at the interleaver",
         TRACE,
     ),
     Field(
-        "trace.tokens", "float tensor", "T n", "relevance",
+        "trace.tokens",
+        "float tensor",
+        "T n",
+        "relevance",
         "of image tokens at the bottom of the language model",
         TRACE,
     ),
@@ -189,7 +216,10 @@ TRACE_FIELDS = [
 # %% ../../nbs/03_record/02_payload.ipynb #2bf287c7
 MAP_FIELDS = [
     Field(
-        "certificate", "dict?", "", "",
+        "certificate",
+        "dict?",
+        "",
+        "",
         "what hiding the most relevant pixels does to the target (`experiment.maps.certificate`); None when "
         "not measured",
     ),
@@ -200,16 +230,25 @@ MAP_FIELDS = [
     Field("maps.*.claims", "str", "", "", "what the map says and what it does not", ()),
     Field("pictures", "list", "", "", "of every image its frame"),
     Field(
-        "pictures.*", "uint8 tensor", "_", "",
+        "pictures.*",
+        "uint8 tensor",
+        "_",
+        "",
         "every frame as JPEG at its own size, for drawing; no path is ever followed",
     ),
     Field(
-        "tiles", "list of dict", "", "px",
+        "tiles",
+        "list of dict",
+        "",
+        "px",
         "of every image: frame (H, W), crop, grid, tile, patch, thumbnail (`experiment.frame.tiles.Layout`) "
         "and boxes of its tiles",
     ),
     Field(
-        "model", "dict", "", "",
+        "model",
+        "dict",
+        "",
+        "",
         "name, random, dtype, vision_layers, language_layers, versions of torch, transformers and this package",
     ),
     Field("model.vision_layers", "int", "", "", "layers of the ViT", TRACE),

@@ -53,7 +53,9 @@ class WideMLP(nn.Sequential):
 
 # %% ../../nbs/05_vla/03_driving.ipynb #f17fd374
 class DrivingHeads(nn.Module):
-    "SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-point encoder."
+    """SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-
+    point encoder.
+    """
 
     def __init__(
         self,
