@@ -195,27 +195,12 @@ class Borrowed(DrivingVLA):
             "load its checkpoint with experiment.model.load to save it here"
         )
 
-# %% ../../nbs/06_capture/02_live.ipynb #091a8351
-class LiveVLA(Borrowed):
-    "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."
+# %% ../../nbs/06_capture/02_live.ipynb #eb391956
+class _OwnParts(Borrowed):
+    "The parts of a model that runs its own code, under `DrivingVLA`'s names."
 
-    def __init__(
-        self,
-        model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel
-        tokenizer: PreTrainedTokenizerBase,  # its own
-        name: str,  # shown in logs and on pictures
-        fields: dict[str, Any],  # of `ModelConfig`, where the model's own configuration does not say
-    ):
-        nn.Module.__init__(self)
-        parts = live_parts(model)
-        heads = _heads(parts.driving, name) if parts.driving is not None else None
-        config = _live_config(parts, tokenizer, name)
-        self.config, self.tokenizer = ModelConfig(**(vars(config) | fields)), tokenizer
-        self.live: Parts = parts
-        self.inside = model
-        self.driving = heads
-        self.own_projector = Projector(parts.mlp1)
-        self.training = model.training
+    live: Parts
+    own_projector: Projector
 
     @property
     def device(self) -> torch.device:  # of the parameters
@@ -245,6 +230,10 @@ class LiveVLA(Borrowed):
     def embedding(self) -> nn.Embedding:  # of words
         return self.live.language.get_input_embeddings()
 
+# %% ../../nbs/06_capture/02_live.ipynb #06535943
+class _OwnFeatures(_OwnParts):
+    "From tiles to image tokens, by the live model's own modules."
+
     def pixel_shuffle(
         self,
         x: torch.Tensor,  # (tiles, side, side, C)
@@ -265,7 +254,7 @@ class LiveVLA(Borrowed):
     def resize_tiles(
         self,
         tile: int,  # px, a multiple of two patches
-    ) -> "LiveVLA":  # the same
+    ) -> "_OwnFeatures":  # the same
         "Feed tiles of another size: the live ViT fits its position embeddings itself, nothing in it is changed."
         if tile < 1 or tile % (2 * self.config.patch):
             raise ModelError(
@@ -273,6 +262,10 @@ class LiveVLA(Borrowed):
             )
         self.config.vlm["vision_config"]["image_size"] = [tile, tile]
         return self
+
+# %% ../../nbs/06_capture/02_live.ipynb #0d96bcb5
+class _OwnAnswers(_OwnFeatures):
+    "Greedy answers, also of a decoder that knows nothing of this package's cache."
 
     @torch.no_grad()
     def generate(
@@ -297,6 +290,28 @@ class LiveVLA(Borrowed):
                     break
                 x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)
+
+# %% ../../nbs/06_capture/02_live.ipynb #091a8351
+class LiveVLA(_OwnAnswers):
+    "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."
+
+    def __init__(
+        self,
+        model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel
+        tokenizer: PreTrainedTokenizerBase,  # its own
+        name: str,  # shown in logs and on pictures
+        fields: dict[str, Any],  # of `ModelConfig`, where the model's own configuration does not say
+    ):
+        nn.Module.__init__(self)
+        parts = live_parts(model)
+        heads = _heads(parts.driving, name) if parts.driving is not None else None
+        config = _live_config(parts, tokenizer, name)
+        self.config, self.tokenizer = ModelConfig(**(vars(config) | fields)), tokenizer
+        self.live: Parts = parts
+        self.inside = model
+        self.driving = heads
+        self.own_projector = Projector(parts.mlp1)
+        self.training = model.training
 
     def __repr__(self):
         t, v = self.config.vlm["text_config"], self.config.vlm["vision_config"]
