@@ -522,7 +522,7 @@ class _Context(_AllHooks):
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
-        self.model, self.gradient_norm = model, None
+        self.model, self.rule, self.gradient_norm = model, rule, None
         self._towers, self._leaves = towers(model), Leaves()
         self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
