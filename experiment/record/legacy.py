@@ -247,45 +247,35 @@ def _mask(attention, image_start, wanted, found):
     return mask
 
 # %% ../../nbs/03_record/03_legacy.ipynb #fc5d65bf
-def _attention(payload, counts, n, found):
-    "Both towers in the record's form."
-    given, tiles = payload.get("attention"), sum(counts)
-    given = given if isinstance(given, dict) else {}
-    vision, said_v = _tower(given, "vision", lambda t: t.shape[0] == tiles and t.shape[-2:] == (1 + 4 * n, 1 + 4 * n))
-    language, said_l = _tower(given, "language", lambda t: t.shape[0] == 1 and t.shape[-1] == t.shape[-2])
-    if len({b[0]["shape"][-1] for b in language.values()}) > 1:
-        language, said_l = (
-            {},
-            [
-                Finding(
-                    "warning",
-                    "language_attention_unusable",
-                    "the language model's layers have different lengths: its attention is not used",
-                )
-            ],
-        )
-    found += said_v + said_l
+def _said_of_towers(vision, language):
+    "What is missing in the attention of both towers."
     if not vision and not language:
-        found.append(
-            Finding(
-                "warning",
-                "no_attention",
-                "no attention was recorded in either tower: relevance cannot be traced; "
-                "what is left is gradient × input at the interleaver",
-            )
+        yield Finding(
+            "warning",
+            "no_attention",
+            "no attention was recorded in either tower: relevance cannot be traced; "
+            "what is left is gradient × input at the interleaver",
         )
     elif not vision:
-        found.append(
-            Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver")
+        yield Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver")
+    if any(b[0]["grad"] is None for b in vision.values()):
+        yield Finding(
+            "warning",
+            "no_vision_gradients",
+            f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver",
         )
-    if vision and any(b[0]["grad"] is None for b in vision.values()):
-        found.append(
-            Finding(
-                "warning",
-                "no_vision_gradients",
-                f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver",
-            )
-        )
+
+# %% ../../nbs/03_record/03_legacy.ipynb #2064743d
+def _attention(payload, counts, n, found):
+    "Both towers in the record's form; findings are added to `found`."
+    given, tiles, side = payload.get("attention"), sum(counts), 1 + 4 * n
+    given = given if isinstance(given, dict) else {}
+    vision, vision_said = _tower(given, "vision", lambda t: t.shape[0] == tiles and t.shape[-2:] == (side, side))
+    language, language_said = _tower(given, "language", lambda t: t.shape[0] == 1 and t.shape[-1] == t.shape[-2])
+    if len({b[0]["shape"][-1] for b in language.values()}) > 1:
+        said = "the language model's layers have different lengths: its attention is not used"
+        language, language_said = {}, [Finding("warning", "language_attention_unusable", said)]
+    found += [*vision_said, *language_said, *_said_of_towers(vision, language)]
     return vision | language
 
 # %% ../../nbs/03_record/03_legacy.ipynb #f06313ff

@@ -48,7 +48,7 @@ class State:
     frame: int = 0  # of the source's names
     target: str = ""  # see `experiment.targets.describe`; "": the source's first
     method: str = DEFAULT  # of the catalogue
-    show: str = "auto"  # part of a signed map, see `experiment.maps.catalogue.as_shown`
+    show: str = "auto"  # part of a signed map, see `experiment.relevance.answers.as_shown`
     language_layers: tuple[int, int] | None = None  # of attention rules: first layer and one past the last; None: all
     vision_layers: tuple[int, int] | None = None  # likewise
     head: int | None = None  # of Qwen2, for attention rules; None: the mean of all
@@ -116,7 +116,7 @@ class _Files:
 
     def __init__(
         self,
-        source: str | Path,  # see `experiment.ours.find_records`
+        source: str | Path,  # see `experiment.record.files.find_records`
         camera: Camera | None = None,  # where way-points are drawn; records do not keep it
     ):
         self.files, self.camera = find_records(source), camera
