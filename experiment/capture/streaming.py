@@ -534,7 +534,7 @@ class _Context(_AllHooks):
         with ExitStack() as stack:  # undone when something below raises
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            if self._how.rule.readout == "interleaver":
+            if self.rule.readout == "interleaver":
                 handles = cut_vision(m, leaves)
             else:
                 handles = [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
