@@ -79,6 +79,9 @@ def _parts(model):
         yield from ((m, _norm) for m in part.modules() if is_norm(m))
     for part in (model.vision_tower, model.projector):
         yield from ((m, _slope) for m in part.modules() if isinstance(m, (nn.GELU, GELUActivation)))
+    gelus = [m for m in model.vision_tower.modules() if isinstance(m, (nn.GELU, GELUActivation))]
+    if len(gelus) < len(towers(model).vision):
+        raise NotApplicable("InternViT's code calls its activation without a module, so no slope can be put in place")
     for attention in towers(model).vision:
         names = [n for n in ("q_proj", "k_proj", "attn_drop") if hasattr(attention, n)]
         yield from ((getattr(attention, n), _value) for n in names)
