@@ -274,6 +274,31 @@ def train_mixing(
     (Path(out) / "curves.json").write_text(json.dumps(curve))
     return curve
 
+# %% ../../nbs/13_lab/04_mixing.ipynb #29916f91
+def _match(model, cues):
+    "The case of matching pictures; None where the model is wrong about one of them."
+    pictures = [draw(cues, without) for without in ((), (0,), (1,), (0, 1))]
+    asked = ask(model, pictures[0], target=ASKED)
+    if asked.answer[0, 0] != model.tokenizer.convert_tokens_to_ids("go"):
+        return None
+    y = margins(asked, pictures)
+    if (y[1:] >= 0).any():
+        return None
+    seen = cover(cues, (0, 1))
+    others = cover(cues, range(2, len(cues.radii))) >= COVER
+    return Case(
+        cues,
+        "text",
+        pictures[0],
+        pictures[3],
+        seen >= COVER,
+        seen,
+        others & (seen < COVER),
+        asked.answer[0].tolist(),
+        y[0],
+        y[3] - y[0],
+    )
+
 # %% ../../nbs/13_lab/04_mixing.ipynb #fd6981c1
 def find_matches(
     model: DrivingVLA,
@@ -285,38 +310,15 @@ def find_matches(
     The twin is the picture without both.
     """
     rng, found, tried = np.random.default_rng([seed, 93]), [], 0
-    go = model.tokenizer.convert_tokens_to_ids("go")
     while len(found) < n:
         if (tried := tried + 1) > 40 + 20 * n:
             raise ValueError(
                 f"the model gets {len(found)} of {tried - 1} matching pictures right; is it the trained one?"
             )
         cues = sample_cues(rng)
-        if not cues.match:
-            continue
-        pictures = [draw(cues, without) for without in ((), (0,), (1,), (0, 1))]
-        asked = ask(model, pictures[0], target=ASKED)
-        if asked.answer[0, 0] != go:
-            continue
-        y = margins(asked, pictures)
-        if (y[1:] >= 0).any():
-            continue
-        seen = cover(cues, (0, 1))
-        others = cover(cues, range(2, len(cues.radii))) >= COVER
-        found.append(
-            Case(
-                cues,
-                "text",
-                pictures[0],
-                pictures[3],
-                seen >= COVER,
-                seen,
-                others & (seen < COVER),
-                asked.answer[0].tolist(),
-                y[0],
-                y[3] - y[0],
-            )
-        )
+        case = _match(model, cues) if cues.match else None
+        if case is not None:
+            found.append(case)
     return found
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #a9e1c814
