@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
+.PHONY: help setup house mutants demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -63,6 +63,13 @@ docs: setup ## static site with search in _docs, read from the folder; every pag
 
 readme: setup ## write README.md from nbs/index.ipynb
 	$(PY) tools/readme.py --write
+
+house: setup ## measure cells, lines, names and imports, and name every offence against the rules of the house
+	$(PY) tools/house.py
+	$(PY) tools/house.py --check
+
+mutants: setup ## deliberate faults over every module, and the faults that no test notices: runs/mutants.json
+	$(PY) tools/mutants.py
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) runs build *.egg-info _docs _proc .mypy_cache .ruff_cache

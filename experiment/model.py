@@ -115,7 +115,8 @@ def _load_source(name, dtype, revision, tokenizer):
         return _load_path(_fetched(name, revision), name, dtype, tokenizer, fetch=True)
     what = "this is a file" if folder.is_file() else "no such folder"
     raise ModelError(
-        f"{name}: {what}; give 'demo', 'random:tiny', a model folder or a hub id such as OpenGVLab/InternVL2_5-1B-MPO-hf"
+        f"{name}: {what}; give 'demo', 'random:tiny', a model folder or a hub id such as "
+        "OpenGVLab/InternVL2_5-1B-MPO-hf"
     )
 
 # %% ../nbs/05_vla/07_model.ipynb #1a1afe87

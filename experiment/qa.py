@@ -52,7 +52,7 @@ def qa(
     frame: str | None = None,  # the frame to draw on, for payloads that carry none
     image_start: int | None = None,  # for files of the earlier chain: position of the first image token in the sequence
 ):  # an `experiment.relevance.report.Overview`
-    "Look inside payloads: target, findings, statistics at every stage, attention sanity, a quick map. No model is loaded."
+    "Look inside payloads: target, findings, statistics of every stage, attention, a quick map. No model is loaded."
     several = Path(payload).is_dir()
     _options_fit(png, frame, several)
     from experiment.record.files import find_records  # with torch: not before the words are understood

@@ -21,6 +21,8 @@ from .capture.attention import capture
 from .capture.hold import is_norm
 from .check_model import check_model
 from .command import one_line_errors
+from .frame.tiles import read_frame
+from .proof.remote import reference_of, refuse_unpinned
 from .proof.result import to_json
 from .targets import action_target, desired_speed
 from .vla.checkpoint import run_of
@@ -243,7 +245,9 @@ def rounding_of(
     path: str | Path,  # a case in float64
     draws: int = 4,  # other ways to round
 ) -> float:  # m
-    "How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a unit in the last place."
+    """How far way-points move when every norm of Qwen2 is rounded to float32 in another way: random errors of half a
+    unit in the last place.
+    """
     case = load_case(path)
     model = case_model(case, torch.float64, str(path))
     pixels, prompt, ids, points = _call(case, torch.float64)
@@ -300,7 +304,8 @@ def check(
     else:
         for name, value in gaps.items():
             print(
-                f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit {limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}"
+                f"{name:24s} {str(value) if name == 'ids_equal' else f'{value:.2e}':>10s}  limit "
+                f"{limits.get(name, True):<8.3g} {'FAILED' if name in failed else 'ok'}"
             )
     return int(bool(failed))
 
@@ -317,10 +322,17 @@ def prove(
     choice: ModelChoice,
     device: str = "cpu",  # cpu, cuda, cuda:1 …
     as_json: bool = False,  # print one JSON object
+    frame: str | None = None,  # image file; coloured blocks when None
+    remote_code: bool = False,  # run the code that was published with the model, and compare
 ) -> int:  # exit status: 0 sound, 1 a check failed
     "Check a model and print a line a check, each as soon as it is known."
+    picture = None if frame is None else read_frame(frame)
+    if remote_code:
+        refuse_unpinned(choice.source, choice.revision)
     model = choice.load(device)
-    report = check_model(model, say=(lambda line: None) if as_json else partial(print, flush=True))
+    reference = reference_of(model, choice.source, choice.revision) if remote_code else None
+    say = (lambda line: None) if as_json else partial(print, flush=True)
+    report = check_model(model, picture, reference, say)
     print(to_json(report) if as_json else report.verdict)
     return report.code
 
@@ -343,6 +355,10 @@ def arguments() -> argparse.ArgumentParser:
     sub.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 … (default: cpu)")
     sub.add_argument("--revision", help="of a hub id")
     sub.add_argument("--tokenizer", help="folder or hub id, when its files are not beside the weights")
+    sub.add_argument("--frame", help="image to check with (default: coloured blocks)")
+    sub.add_argument(
+        "--remote-code", action="store_true", help="RUN the code that the model was published with, and compare outputs"
+    )
     return parser
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #f75a649d
@@ -354,7 +370,8 @@ def main(
     with one_line_errors():
         if is_case(args.what):
             return check(args.what, args.json)
-        return prove(ModelChoice(args.what, args.dtype, args.revision, args.tokenizer), args.device, args.json)
+        choice = ModelChoice(args.what, args.dtype, args.revision, args.tokenizer)
+        return prove(choice, args.device, args.json, args.frame, args.remote_code)
 
 # %% ../nbs/09_commands/01_simlingo_check.ipynb #599c8f1c
 if __name__ == "__main__" and "__file__" in globals():

@@ -15,6 +15,10 @@ CHECKS = {
     "README equals nbs/index.ipynb": ["tools/readme.py"],
     "lint": ["-m", "ruff", "check", "--quiet", "--output-format", "concise", "experiment", "tools", "setup.py"],
     "types": ["-m", "mypy", "--no-error-summary", "experiment"],
+    "imports run downward": ["tools/house.py", "--check", "--kinds", "upward import", "later notebook", "cycle", "folder"],
+    "house.py finds every offence": ["tools/house.py", "--selftest"],
+    "equality.py finds every difference": ["tools/equality.py", "--selftest"],
+    "mutants.py puts faults in": ["tools/mutants.py", "--selftest"],
     "explorer in a browser": ["tools/browser_test.py"],
 }
 SKIPPED = 77    # exit code of a check that cannot run on this machine; it says why

@@ -89,7 +89,8 @@ def live_parts(
     ] * (language is None)
     if missing:
         raise CaptureError(
-            f"{type(model).__name__} is neither an InternVL of this package, InternVLChatModel nor SimLingo's DrivingModel: no {', '.join(missing)} in it"
+            f"{type(model).__name__} is neither an InternVL of this package, InternVLChatModel nor SimLingo's "
+            f"DrivingModel: no {', '.join(missing)} in it"
         )
     return Parts(chat, unwrap(chat.vision_model), chat.mlp1, unwrap(language), driving)
 
@@ -237,7 +238,8 @@ class capture:
         "Called inside backward with ∂y/∂A of one forward."
         if call < seen.calls:
             raise CaptureError(
-                f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is kept: run the others under torch.no_grad()"
+                f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is "
+                "kept: run the others under torch.no_grad()"
             )
         seen.backwards += 1
         if self.detail == "full":
@@ -260,9 +262,7 @@ class capture:
             for tower, seen in ((t.vision, self.vision), (t.language, self.language))
             for m, s in zip(tower, seen)
         }
-        self._handles = watch_own_code(
-            t, lambda module, attn: self._record(self._of.get(id(module)), attn, False)
-        )
+        self._handles = watch_own_code(t, lambda module, attn: self._record(self._of.get(id(module)), attn, False))
         self._before = [host.config._attn_implementation for host in t.native]
         ALL_ATTENTION_FUNCTIONS[self.name] = self._attention
         AttentionMaskInterface.register(
@@ -303,11 +303,13 @@ class capture:
             called, graded = sum(s.calls > 0 for s in layers), sum(s.backwards > 0 for s in layers)
             if called < len(layers):
                 raise CaptureError(
-                    f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward inside the capture, "
+                    f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward "
+                    "inside the capture, "
                     "with pixel_values.requires_grad_() and without torch.no_grad() or cached image features"
                 )
             if graded < len(layers):
                 raise CaptureError(
-                    f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on a scalar that depends "
+                    f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on "
+                    "a scalar that depends "
                     "on the image, inside the capture"
                 )

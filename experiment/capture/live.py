@@ -35,8 +35,11 @@ def _extra_ids(tokenizer):
 # %% ../../nbs/06_capture/02_live.ipynb #9903c4fa
 @contextmanager
 def remote_code() -> Iterator[None]:  # a context
-    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for:
-    `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing stays behind."""
+    """Lend transformers 5 two names of version 4 that InternVL's and SimLingo's code asks for.
+
+    They are `PreTrainedModel.all_tied_weights_keys = {}` and tokenizers' `additional_special_tokens_ids`. Nothing
+    stays behind.
+    """
     lent: list[tuple[type, str, Any]] = [(PreTrainedModel, "all_tied_weights_keys", {})]
     if not hasattr(PreTrainedTokenizerBase, "additional_special_tokens_ids"):
         lent.append((PreTrainedTokenizerBase, "additional_special_tokens_ids", property(_extra_ids)))
@@ -192,27 +195,12 @@ class Borrowed(DrivingVLA):
             "load its checkpoint with experiment.model.load to save it here"
         )
 
-# %% ../../nbs/06_capture/02_live.ipynb #091a8351
-class LiveVLA(Borrowed):
-    "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."
+# %% ../../nbs/06_capture/02_live.ipynb #eb391956
+class _OwnParts(Borrowed):
+    "The parts of a model that runs its own code, under `DrivingVLA`'s names."
 
-    def __init__(
-        self,
-        model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel
-        tokenizer: PreTrainedTokenizerBase,  # its own
-        name: str,  # shown in logs and on pictures
-        fields: dict[str, Any],  # of `ModelConfig`, where the model's own configuration does not say
-    ):
-        nn.Module.__init__(self)
-        parts = live_parts(model)
-        heads = _heads(parts.driving, name) if parts.driving is not None else None
-        config = _live_config(parts, tokenizer, name)
-        self.config, self.tokenizer = ModelConfig(**(vars(config) | fields)), tokenizer
-        self.live: Parts = parts
-        self.inside = model
-        self.driving = heads
-        self.own_projector = Projector(parts.mlp1)
-        self.training = model.training
+    live: Parts
+    own_projector: Projector
 
     @property
     def device(self) -> torch.device:  # of the parameters
@@ -242,6 +230,10 @@ class LiveVLA(Borrowed):
     def embedding(self) -> nn.Embedding:  # of words
         return self.live.language.get_input_embeddings()
 
+# %% ../../nbs/06_capture/02_live.ipynb #06535943
+class _OwnFeatures(_OwnParts):
+    "From tiles to image tokens, by the live model's own modules."
+
     def pixel_shuffle(
         self,
         x: torch.Tensor,  # (tiles, side, side, C)
@@ -262,7 +254,7 @@ class LiveVLA(Borrowed):
     def resize_tiles(
         self,
         tile: int,  # px, a multiple of two patches
-    ) -> "LiveVLA":  # the same
+    ) -> "_OwnFeatures":  # the same
         "Feed tiles of another size: the live ViT fits its position embeddings itself, nothing in it is changed."
         if tile < 1 or tile % (2 * self.config.patch):
             raise ModelError(
@@ -270,6 +262,10 @@ class LiveVLA(Borrowed):
             )
         self.config.vlm["vision_config"]["image_size"] = [tile, tile]
         return self
+
+# %% ../../nbs/06_capture/02_live.ipynb #0d96bcb5
+class _OwnAnswers(_OwnFeatures):
+    "Greedy answers, also of a decoder that knows nothing of this package's cache."
 
     @torch.no_grad()
     def generate(
@@ -289,18 +285,41 @@ class LiveVLA(Borrowed):
                 progress(f"answer, token {len(ids)} of at most {longest}")
                 hidden = self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state
                 self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
                 if ids[-1].item() in self.stop_ids:
                     break
                 x = torch.cat([x, self.words(ids[-1])], 1)
         return torch.cat(ids, 1)
+
+# %% ../../nbs/06_capture/02_live.ipynb #091a8351
+class LiveVLA(_OwnAnswers):
+    "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."
+
+    def __init__(
+        self,
+        model: nn.Module,  # InternVLChatModel or SimLingo's DrivingModel
+        tokenizer: PreTrainedTokenizerBase,  # its own
+        name: str,  # shown in logs and on pictures
+        fields: dict[str, Any],  # of `ModelConfig`, where the model's own configuration does not say
+    ):
+        nn.Module.__init__(self)
+        parts = live_parts(model)
+        heads = _heads(parts.driving, name) if parts.driving is not None else None
+        config = _live_config(parts, tokenizer, name)
+        self.config, self.tokenizer = ModelConfig(**(vars(config) | fields)), tokenizer
+        self.live: Parts = parts
+        self.inside = model
+        self.driving = heads
+        self.own_projector = Projector(parts.mlp1)
+        self.training = model.training
 
     def __repr__(self):
         t, v = self.config.vlm["text_config"], self.config.vlm["vision_config"]
         return (
             f"LiveVLA({type(self.inside).__name__}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, "
             f"{type(self.live.language).__name__} {t['num_hidden_layers']}×{t['hidden_size']}, "
-            f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, {self.device})"
+            f"{self.config.tokens_per_tile} tokens a tile of {self.config.tile} px, {str(self.dtype)[6:]}, "
+            f"{self.device})"
         )
 
 # %% ../../nbs/06_capture/02_live.ipynb #57979959
@@ -308,9 +327,7 @@ def _native_config(model, given, tokenizer, name):
     "What transformers' model, its processor and its folder say."
     layer, rows = getattr(model.config, "vision_feature_layer", -1), model.config.text_config.vocab_size
     if layer != -1:
-        raise ModelError(
-            f"{name}: image features come from ViT layer {layer}; only the last one (-1) can be explained"
-        )
+        raise ModelError(f"{name}: image features come from ViT layer {layer}; only the last one (-1) can be explained")
     check_vocabulary(tokenizer, rows, name, model.config.image_token_id)
     folder = Path(given) if isinstance(given, (str, Path)) and Path(given).is_dir() else origin(model)
     path = None if folder is None else folder / "preprocessor_config.json"

@@ -111,4 +111,6 @@ def processor_template(
         if found:
             return found
     folder = origin(model)
-    return replace(NATIVE_TEMPLATE, stop=_ends(model, tokenizer)) if folder is None else native_template(folder, tokenizer)
+    return (
+        replace(NATIVE_TEMPLATE, stop=_ends(model, tokenizer)) if folder is None else native_template(folder, tokenizer)
+    )

@@ -79,52 +79,65 @@ def attempt(
         final = isinstance(error, OWN_ERRORS)
         return "failed", (reason_of(error), final, "" if final else traceback.format_exc()), item.tag
 
+# %% ../../nbs/10_dataset/03_cluster.ipynb #76ac21d6
+class _Lanes:
+    "A worker's threads, and its voice: each lane answers one item at a time."
+
+    def __init__(self, pipe):
+        self.pipe, self.lock, self.todo, self.count = pipe, threading.Lock(), SimpleQueue(), 0
+
+    def say(self, *event):
+        with self.lock:
+            self.pipe.send(event)
+
+    def turn(self):
+        "Answer one item. False: it was the last."
+        if (job := self.todo.get()) is None:
+            return False
+        try:
+            self.say(*attempt(*job))
+        except OSError:
+            return False  # the dispatcher is gone
+        except Exception as error:
+            self.say("failed", (reason_of(error), True, ""), job[1].tag)  # an answer that cannot be sent
+        return True
+
+    def lane(self):
+        while self.turn():
+            pass
+
+    def grow(self, count):
+        while self.count < count:
+            self.count += 1
+            threading.Thread(target=self.lane, daemon=True).start()
+
+    def end(self):
+        for _ in range(self.count):
+            self.todo.put(None)
+
 # %% ../../nbs/10_dataset/03_cluster.ipynb #0ddc50fb
 def serve(
     pipe,  # to the dispatcher, which sends ("make", make, args, own, lanes) and ("work", item)
 ) -> None:
     "A worker's life: make tools and answer items, each lane in a thread, until the dispatcher is gone."
-    lock, todo, lanes, work = threading.Lock(), SimpleQueue(), 0, None
-
-    def say(*event):
-        with lock:
-            pipe.send(event)
-
-    def turn():
-        if (job := todo.get()) is None:
-            return False
-        try:
-            say(*attempt(*job))
-        except OSError:
-            return False  # the dispatcher is gone
-        except Exception as error:
-            say("failed", (reason_of(error), True, ""), job[1].tag)  # an answer that cannot be sent
-        return True
-
-    def lane():
-        while turn():
-            pass
-
+    lanes, work = _Lanes(pipe), None
     try:
         while True:
             what, *asked = pipe.recv()
             if what == "work":
-                todo.put((work, *asked))
+                lanes.todo.put((work, *asked))
                 continue
             work = None  # the old tool's memory first
             make, args, own, asked_lanes = asked
             work = make(*args, **own)
-            while lanes < asked_lanes:
-                lanes += 1
-                threading.Thread(target=lane, daemon=True).start()
-            say("ready", work.about())
+            lanes.grow(asked_lanes)
+            lanes.say("ready", work.about())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the dispatcher ended, or was killed: so do we
     except Exception as error:
-        say("refused", reason_of(error))
+        lanes.say("refused", reason_of(error))
     finally:
-        for _ in range(lanes):
-            todo.put(None)
+        lanes.end()
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #e44da6a6
 def serve_alone(pipe) -> None:
@@ -292,9 +305,9 @@ def connect(
         ) from None
     return ray
 
-# %% ../../nbs/10_dataset/03_cluster.ipynb #31800c21
-class Ray:
-    "Workers as actors of a Ray cluster."
+# %% ../../nbs/10_dataset/03_cluster.ipynb #dccdf3d1
+class _Actors:
+    "Actors of a Ray cluster by slot, and what they were asked."
 
     def __init__(
         self,
@@ -315,6 +328,18 @@ class Ray:
 
     def send(self, slot, item):
         self._waiting[self._actors[slot].attempt.remote(item)] = slot, "attempt"
+
+    def stop(self, slot):
+        self.ray.kill(self._actors.pop(slot))
+        self._waiting = {r: w for r, w in self._waiting.items() if w[0] != slot}
+
+    def close(self):
+        for slot in list(self._actors):
+            self.stop(slot)
+
+# %% ../../nbs/10_dataset/03_cluster.ipynb #31800c21
+class Ray(_Actors):
+    "Workers as actors of a Ray cluster."
 
     def events(self, timeout):
         if not self._waiting:
@@ -337,14 +362,6 @@ class Ray:
     def _lost(self, slot, reason):
         self.stop(slot)
         return Event(slot, "lost", reason)
-
-    def stop(self, slot):
-        self.ray.kill(self._actors.pop(slot))
-        self._waiting = {r: w for r, w in self._waiting.items() if w[0] != slot}
-
-    def close(self):
-        for slot in list(self._actors):
-            self.stop(slot)
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #3922b0ea
 @contextmanager
@@ -377,8 +394,8 @@ class _Held:
     def __init__(self, item):
         self.item, self.since = item, time.monotonic()
 
-# %% ../../nbs/10_dataset/03_cluster.ipynb #0920da71
-class _Queue:
+# %% ../../nbs/10_dataset/03_cluster.ipynb #ad4dc5f6
+class _Dealer:
     "Items still to do, items in the hands of ready workers, and how often each was lost."
 
     def __init__(self, items, lanes, tries, summary, log):
@@ -405,6 +422,10 @@ class _Queue:
         "Slots with an item that takes too long."
         now = time.monotonic()
         return [slot for slot, held in self.hands.items() if any(now - h.since > timeout for h in held.values())]
+
+# %% ../../nbs/10_dataset/03_cluster.ipynb #0920da71
+class _Queue(_Dealer):
+    "What becomes of items: done, put back, given up."
 
     def again(self, item, reason, details=""):
         "Put an item back, or give it up. True: it is finished."
@@ -437,6 +458,63 @@ class _Queue:
         "A worker is lost with all it holds. How many items are finished by that."
         return sum(self.again(h.item, event.value) for h in self.hands.pop(event.slot, {}).values())
 
+# %% ../../nbs/10_dataset/03_cluster.ipynb #891fc578
+class _Crew:
+    "A pool's workers for one tool; the slots of `making` are not ready yet."
+
+    def __init__(self, pool, tool, tries):
+        self.pool, self.tool, self.tries = pool, tool, tries
+        self.making, self.unborn = set(), 0  # unborn: ended one after the other before they were ready
+
+    def start(self, slot):
+        self.making.add(slot)
+        self.pool.start(slot, self.tool)
+
+    def ready(self, slot):
+        self.unborn = 0
+        self.making.discard(slot)
+
+    def lose(self, event):
+        "Raises RunError when too many in a row were never ready."
+        self.unborn += event.slot in self.making
+        self.making.discard(event.slot)
+        if self.unborn >= self.tries:
+            raise RunError(
+                f"{self.tries} workers in a row ended before they were ready ({event.value}): is there memory "
+                "enough for the model?"
+            )
+
+    def events(self, queue, timeout):  # seconds an item may take, or None
+        "What happened; a worker whose item takes too long is ended."
+        events = self.pool.events(1.0)
+        for slot in queue.late(timeout) if timeout else []:
+            if all(e.slot != slot for e in events):
+                self.pool.stop(slot)
+                events.append(Event(slot, "lost", f"no answer after {timeout:g} s"))
+        return events
+
+# %% ../../nbs/10_dataset/03_cluster.ipynb #c1585da6
+def _heed(event, crew, queue, step, accept, note):
+    "What an event means for the workers and the items; a step for every item that is finished by it."
+    if event.kind == "refused":
+        raise RunError(f"worker {event.slot} cannot start: {event.value}")
+    if event.kind == "ready":
+        accept(event.value)
+        crew.ready(event.slot)
+        queue.hands[event.slot] = {}
+        return
+    if event.kind != "lost":
+        if queue.settle(event, note):
+            step()
+        return
+    crew.lose(event)
+    for _ in range(queue.bereave(event)):
+        step()
+    more = "; starting another" if queue.waiting else ""
+    queue.log.warning("worker %d: %s%s", event.slot, event.value, more)
+    if queue.waiting:
+        crew.start(event.slot)
+
 # %% ../../nbs/10_dataset/03_cluster.ipynb #6a5d89bd
 def spread(
     items: Iterable,  # things with a `.tag`
@@ -452,45 +530,16 @@ def spread(
 ) -> Summary:
     "Work on all items with all workers. Raises RunError when no worker can be had."
     summary = Summary()
-    queue, unborn = _Queue(items, tool.lanes, tries, summary, log), 0
-    making = set(range(min(slots, len(queue.waiting))))  # slots whose tool is not ready
-    for slot in making:
-        pool.start(slot, tool)
+    queue, crew = _Queue(items, tool.lanes, tries, summary, log), _Crew(pool, tool, tries)
+    for slot in range(min(slots, len(queue.waiting))):
+        crew.start(slot)
     with progress(len(queue.waiting), what, log) as step:
         while queue.waiting or any(queue.hands.values()):
             for slot, item in queue.deal():
                 pool.send(slot, item)
-            events = pool.events(1.0)
-            for slot in queue.late(timeout) if timeout else []:
-                if all(e.slot != slot for e in events):
-                    pool.stop(slot)
-                    events.append(Event(slot, "lost", f"no answer after {timeout:g} s"))
-            for event in events:
-                if event.kind == "refused":
-                    raise RunError(f"worker {event.slot} cannot start: {event.value}")
-                if event.kind == "ready":
-                    accept(event.value)
-                    unborn = 0
-                    making.discard(event.slot)
-                    queue.hands[event.slot] = {}
-                    continue
-                if event.kind != "lost":
-                    step() if queue.settle(event, note) else None
-                    continue
-                unborn += event.slot in making
-                making.discard(event.slot)
-                if unborn >= tries:
-                    raise RunError(
-                        f"{tries} workers in a row ended before they were ready ({event.value}): is there memory "
-                        "enough for the model?"
-                    )
-                for _ in range(queue.bereave(event)):
-                    step()
-                log.warning("worker %d: %s%s", event.slot, event.value, "; starting another" if queue.waiting else "")
-                if queue.waiting:
-                    making.add(event.slot)
-                    pool.start(event.slot, tool)
-    for slot in making:
+            for event in crew.events(queue, timeout):
+                _heed(event, crew, queue, step, accept, note)
+    for slot in crew.making:
         pool.stop(slot)  # not ready by now: not needed
     log.info("%s", summary)
     return summary

@@ -140,7 +140,9 @@ _font = cache(ImageFont.load_default)  # reading one takes longer than drawing w
 # %% ../../nbs/02_frame/02_camera.ipynb #63b229f1
 @lru_cache(1024)
 def _label(text, unit):
-    "White letters on black, the mask that shows them with a black stroke, and both's upper left corner, px from the left end of the middle line. Kept: the same few hundred come in every frame."
+    """White letters on black, the mask that shows them with a black stroke, and both's upper left corner, px from the
+    left end of the middle line. Kept: the same few hundred come in every frame.
+    """
     x, y, right, lower = (round(v) for v in _font(unit).getbbox(text, anchor="lm", stroke_width=1))
     letters, mask = (Image.new("L", (right - x, lower - y)) for _ in range(2))
     for picture, stroke in ((letters, 0), (mask, 1)):
@@ -202,7 +204,8 @@ def draw_route(
         camera,
         [(0, 220, 255)] * len(p),
         labels,
-        f"route {along[-1] if len(p) else 0:.1f} m: ends {x:.1f} m ahead, {abs(y):.1f} m {'right' if y >= 0 else 'left'}",
+        f"route {along[-1] if len(p) else 0:.1f} m: ends {x:.1f} m ahead, {abs(y):.1f} m "
+        f"{'right' if y >= 0 else 'left'}",
     )
 
 # %% ../../nbs/02_frame/02_camera.ipynb #126a1e48

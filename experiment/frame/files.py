@@ -106,7 +106,8 @@ def find_frames(
         }
     if not groups:
         raise RunError(
-            f"{source}: no pictures in it, nor in folders named {' or '.join(names)} below it ({', '.join(sorted(PICTURES))})"
+            f"{source}: no pictures in it, nor in folders named {' or '.join(names)} below it "
+            f"({', '.join(sorted(PICTURES))})"
         )
     frames = []
     for folder, pictures in groups.items():

@@ -242,7 +242,7 @@ def save_png(
     | np.ndarray
     | bytes,  # what to write; an array as `encode_png` takes it, bytes are a PNG already
 ) -> Path:  # the same path
-    "Write a PNG atomically and without metadata. Raises ValueError for another ending, OSError when the folder cannot be written."
+    "Write a PNG atomically and without metadata. Raises ValueError for another ending, OSError where it cannot write."
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are saved as PNG; end the name in .png")
@@ -261,7 +261,7 @@ def save_map(
     bits: int = 16,  # 16 or 8
     signed: bool = False,  # the values lie in [-1, 1] and are stored as (n + 1)/2
 ) -> Path:  # the same path
-    "Display values as a greyscale PNG. Raises ValueError for values off the scale, so that a raw map is not saved by mistake."
+    "Display values as a greyscale PNG. Raises ValueError for values off the scale: a raw map is not saved by mistake."
     if bits not in (8, 16):
         raise ValueError(f"a greyscale PNG has 8 or 16 bits, got {bits}")
     least, n = -1 if signed else 0, np.asarray(norm, np.float64)

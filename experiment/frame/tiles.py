@@ -23,7 +23,10 @@ def _edges(lo: int, hi: int, n: int) -> np.ndarray:
 # %% ../../nbs/02_frame/01_tiles.ipynb #9f767c45
 @dataclass(frozen=True)
 class Layout:
-    "Where every tile of one frame lies. Tiles are row-major; a thumbnail, if any, is the last tile and its box is the whole crop."
+    """Where every tile of one frame lies.
+
+    Tiles are row-major; a thumbnail, if any, is the last tile and its box is the whole crop.
+    """
 
     frame: tuple[int, int]  # (H, W) of the frame, px
     crop: tuple[int, int, int, int]  # (x0, y0, x1, y1): the part of the frame that is used, px
@@ -53,7 +56,8 @@ class Layout:
             raise ValueError(f"tile side {self.tile} px is no multiple of the patch side {self.patch} px")
         if self.side % 2:
             raise ValueError(
-                f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even number"
+                f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even "
+                "number"
             )
 
     @property
@@ -206,7 +210,10 @@ _MAX_PIXELS = 2**26
 def as_rgb(
     frame: Image.Image | np.ndarray,  # Pillow image of any mode, or uint8 (H, W, 3)
 ) -> Image.Image:  # mode RGB, same size
-    "8-bit RGB without clipping. Raises ValueError for arrays of another shape or type and for modes whose range is unknown."
+    """8-bit RGB without clipping.
+
+    Raises ValueError for arrays of another shape or type and for modes whose range is unknown.
+    """
     if isinstance(frame, np.ndarray):
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(
@@ -244,7 +251,8 @@ def read_frame(
             if image.format == "PNG" and image.mode == "I":
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))  # older Pillow
             return as_rgb(ImageOps.exif_transpose(image))
-    except Exception as error:  # decoders raise OSError, SyntaxError, zlib.error, struct.error, … for one cause: a file that is no good
+    # decoders raise OSError, SyntaxError, zlib.error, struct.error, … for one cause: a file that is no good
+    except Exception as error:
         reason = " ".join(str(error).replace(str(path), "the file").split())
         raise FrameError(
             f"{path}: cannot be read ({reason}); remove it, or save it again as an 8-bit PNG or JPEG"
@@ -306,7 +314,8 @@ def stitch(
     (height, width), (x0, y0, x1, y1), s = layout.frame, layout.crop, layout.side
     if m.shape != (layout.n_tiles, s, s):
         raise ValueError(
-            f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)} (tiles, patch rows, patch columns)"
+            f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)} (tiles, patch rows, patch "
+            "columns)"
         )
     if not np.isfinite(m).all():
         raise ValueError(

@@ -385,6 +385,56 @@ def summarise(
         ]
     return rows
 
+# %% ../../nbs/13_lab/01_bench.ipynb #d57adba4
+def _multiplied(case, device, say, slowest):
+    "The case with the products that this processor is quick at; None: it is left out."
+    if case.model == "tiny" or (slow := slowness(case.dtype, device)) <= slowest:
+        return case
+    reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
+    if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
+        say(f"{reason}; left out, measure it on one with instructions for it")
+        return None
+    say(f"{reason}, so all variants store {case.dtype} and multiply in float32 (experiment.capture.wide)")
+    return replace(case, products="float32")
+
+# %% ../../nbs/13_lab/01_bench.ipynb #c7094aa8
+def _needed(case, variant):  # GiB
+    "Memory of a variant; a tiny model needs none worth counting."
+    if case.model == "tiny":
+        return 0
+    return dense_gib(case) if variant.startswith("dense") else plain_gib(case, not variant.startswith("cheap"))
+
+# %% ../../nbs/13_lab/01_bench.ipynb #db987d75
+def _fitting(case, variants, say):
+    "Names of variants for which there is memory."
+    need = {v: _needed(case, v) for v in variants}
+    names = [v for v in variants if need[v] < 0.8 * available_gib()]
+    for v in set(variants) - set(names):
+        say(f"{case}: {v} left out, it needs about {need[v]:.0f} GiB and {available_gib():.0f} GiB are free")
+    return names
+
+# %% ../../nbs/13_lab/01_bench.ipynb #75eb722c
+def _round(case, s, names, device, apart):
+    "All variants once, in this order: time, peak and size of each."
+    done = {}
+    for name in names:
+        with products_of(case):
+            (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+        done[name] = dict(time_s=seconds, memory_above_weights_mib=apart.get(name, mib), payload_mib=size / 2**20)
+    return done
+
+# %% ../../nbs/13_lab/01_bench.ipynb #6eca985d
+def _rounds(case, s, names, repeats, device, apart):
+    "Timed rounds, each starting with another variant; the one before them warms up."
+    if repeats == 0:
+        return [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
+    rounds = []
+    for k in range(-1 if repeats > 1 else 0, repeats):  # −1 is the warm-up
+        done = _round(case, s, names[k % len(names) :] + names[: k % len(names)], device, apart)
+        if k >= 0:
+            rounds.append({name: done[name] for name in names})
+    return rounds
+
 # %% ../../nbs/13_lab/01_bench.ipynb #984ad8fa
 def bench(
     case: Case,
@@ -398,47 +448,18 @@ def bench(
     """Take memory in a process of its own, warm up once, then time `repeats` rounds through all variants, each starting
     with another one. One repeat: all in one round; none: memory only.
     """
-    if case.model != "tiny" and (slow := slowness(case.dtype, device)) > slowest:
-        reason = f"{case}: this processor multiplies {case.dtype} {slow:.0f} times slower than float32"
-        if device != "cpu" or getattr(torch, case.dtype) not in NARROW:
-            say(f"{reason}; left out, measure it on one with instructions for it")
-            return []
-        say(f"{reason}, so all variants store {case.dtype} and multiply in float32 (experiment.capture.wide)")
-        case = replace(case, products="float32")
-    need = {
-        v: 0
-        if case.model == "tiny"
-        else dense_gib(case)
-        if v.startswith("dense")
-        else plain_gib(case, not v.startswith("cheap"))
-        for v in variants
-    }
-    names = [v for v in variants if need[v] < 0.8 * available_gib()]
-    for v in set(variants) - set(names):
-        say(f"{case}: {v} left out, it needs about {need[v]:.0f} GiB and {available_gib():.0f} GiB are free")
-    if not names:
+    case = _multiplied(case, device, say, slowest)
+    if case is None or not (names := _fitting(case, variants, say)):
         return []
     s = set_up(case)
     if device != "cpu":
         s = Setup(s.model.to(device), s.pixels.to(device), s.ids.to(device), s.layout)
     apart = peaks(case, names) if device == "cpu" and repeats != 1 else {}
-    rounds = []
-    for k in range(-1 if repeats > 1 else 0, repeats):  # −1 is the warm-up
-        order, done = names[k % len(names) :] + names[: k % len(names)], {}
-        for name in order:
-            with products_of(case):
-                (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
-            done[name] = dict(time_s=seconds, memory_above_weights_mib=apart.get(name, mib), payload_mib=size / 2**20)
-        if k >= 0:
-            rounds.append({name: done[name] for name in names})
-    if repeats == 0:
-        rounds = [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
+    rounds = _rounds(case, s, names, repeats, device, apart)
     highest = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
     if None not in highest:
-        say(
-            f"{case}: weights {_bytes(s.model.parameters()) / 2**20:.0f} MiB, largest peak above them "
-            f"{max(highest):.0f} MiB"
-        )
+        weights = _bytes(s.model.parameters()) / 2**20
+        say(f"{case}: weights {weights:.0f} MiB, largest peak above them {max(highest):.0f} MiB")
     return summarise(case, rounds)
 
 # %% ../../nbs/13_lab/01_bench.ipynb #434db639
@@ -517,11 +538,12 @@ def save_results(
     threads: int = 1,  # of torch, noted in the file
 ) -> Path:  # results.json
     "Merge into `results.json`, redraw `results.png`."
-    folder, name = (
-        Path(folder),
-        lambda r: tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric")),
-    )
+    folder = Path(folder)
     path = folder / "results.json"
+
+    def name(r):
+        return tuple(r[k] for k in ("variant", "model", "layers", "tiles", "text", "dtype", "metric"))
+
     old = json.loads(path.read_text())["rows"] if path.is_file() else []
     new = {name(r) for r in rows}
     rows = sorted(
@@ -553,11 +575,9 @@ def _processor():
     found = re.search(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else None
     return found.group(1) if found else platform.processor()
 
-# %% ../../nbs/13_lab/01_bench.ipynb #7a9f38bf
-def main(
-    argv: list[str] | None = None,  # arguments; the command line's when None
-) -> int:  # exit status
-    "Measure all asked cases, print the table, keep the results."
+# %% ../../nbs/13_lab/01_bench.ipynb #86590044
+def _parser():
+    "The command's options."
     parser = argparse.ArgumentParser(
         prog="python -m experiment.lab.bench", description="Time, memory and payload of every way to a map."
     )
@@ -578,7 +598,14 @@ def main(
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--out", type=Path, default=Path("bench"))
-    args = parser.parse_args(argv)
+    return parser
+
+# %% ../../nbs/13_lab/01_bench.ipynb #7a9f38bf
+def main(
+    argv: list[str] | None = None,  # arguments; the command line's when None
+) -> int:  # exit status
+    "Measure all asked cases, print the table, keep the results."
+    args = _parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     rows = []
     for dtype in args.dtypes:

@@ -147,42 +147,44 @@ def rezipped(rng: random.Random, base: "Base") -> bytes:  # the broken file
             packed[min(len(packed) - 1, at + rng.randrange(46))] = rng.randrange(256)
     return bytes(packed)
 
-# %% ../../nbs/13_lab/02_fuzz.ipynb #3f973c04
-def programs(
-    canary: str,  # a path
-) -> list[bytes]:  # bodies of pickles; each would leave the file `canary`, or take memory or time
-    "What a file could try."
+# %% ../../nbs/13_lab/02_fuzz.ipynb #5b3aa90a
+def _word(s):
+    "A string, as a pickle says it."
+    return b"X" + struct.pack("<I", len(s.encode())) + s.encode()
 
-    def word(s):
-        return b"X" + struct.pack("<I", len(s.encode())) + s.encode()
+# %% ../../nbs/13_lab/02_fuzz.ipynb #b6f38a05
+def _call(name, *args):
+    "A pickle that calls a function."
+    return b"c" + name.replace(".", "\n", 1).encode() + b"\n(" + b"".join(args) + b"tR."
 
-    touch, laugh = (
-        f"open({canary!r}, 'w').close()",
-        b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8)),
-    )
-
-    def call(name, *args):
-        return b"c" + name.replace(".", "\n", 1).encode() + b"\n(" + b"".join(args) + b"tR."
-
-    huge = b"\x8a\x08" + struct.pack("<q", 2**45)
+# %% ../../nbs/13_lab/02_fuzz.ipynb #b8ecdd27
+def _calls(canary):
+    "Pickles that call what would leave the file `canary`, or take memory."
+    touch, huge = f"open({canary!r}, 'w').close()", b"\x8a\x08" + struct.pack("<q", 2**45)
     return [
-        call("os.system", word(f"touch {canary}")),
-        call("posix.system", word(f"touch {canary}")),
-        call("builtins.exec", word(touch)),
-        call("builtins.eval", word(touch)),
-        call("subprocess.Popen", word(f"touch {canary}")),
-        call("runpy._run_code", word(touch)),
-        call("torch.load", word(canary)),
-        call("torch.hub", word("x")),
-        call("builtins.bytearray", huge),
-        call("builtins.bytes", huge),
-        call("torch.zeros", huge),
-        call("torch._utils\n_rebuild_meta_tensor_no_storage"),
-        call("numpy.zeros", huge),
-        call("torch._utils\n_rebuild_parameter", b"N"),
-        call("torch._utils\n_rebuild_sparse_tensor", b"N", b"N"),
-        call("collections.OrderedDict", b"N"),
-        call("_codecs.encode", word("x"), word("rot13")),
+        _call("os.system", _word(f"touch {canary}")),
+        _call("posix.system", _word(f"touch {canary}")),
+        _call("builtins.exec", _word(touch)),
+        _call("builtins.eval", _word(touch)),
+        _call("subprocess.Popen", _word(f"touch {canary}")),
+        _call("runpy._run_code", _word(touch)),
+        _call("torch.load", _word(canary)),
+        _call("torch.hub", _word("x")),
+        _call("builtins.bytearray", huge),
+        _call("builtins.bytes", huge),
+        _call("torch.zeros", huge),
+        _call("torch._utils\n_rebuild_meta_tensor_no_storage"),
+        _call("numpy.zeros", huge),
+        _call("torch._utils\n_rebuild_parameter", b"N"),
+        _call("torch._utils\n_rebuild_sparse_tensor", b"N", b"N"),
+        _call("collections.OrderedDict", b"N"),
+        _call("_codecs.encode", _word("x"), _word("rot13")),
+    ]
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #1bf5a947
+def _claims():
+    "Globals by other opcodes, and lengths that a file only claims."
+    return [
         b"c__builtin__\ngetattr\n.",
         b"cos\nsystem\n.",
         b"i" + b"os\nsystem\n.",
@@ -193,9 +195,16 @@ def programs(
         b"I" + b"9" * 100_000 + b"\n.",
         b"L" + b"9" * 100_000 + b"L\n.",
         b"\x8b" + struct.pack("<i", 2**30) + b".",
+    ]
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #35606e6d
+def _streams():
+    "Deep, circular, endless and broken streams."
+    laugh = b"".join(b"(" + (b"h" + bytes([i])) * 16 + b"tq" + bytes([i + 1]) for i in range(8))
+    return [
         b"]" * 50_000 + b"a" * 49_999 + b".",
         b"]q\x00h\x00a.",
-        b"}q\x00" + word("a") + b"h\x00s.",
+        b"}q\x00" + _word("a") + b"h\x00s.",
         b"(}q\x00" + laugh + b"t.",
         b"(" * 100_000 + b".",
         b"N" * 1_000_000 + b".",
@@ -211,8 +220,15 @@ def programs(
         b"Vx\n.",
         b"h\x07.",
         b"\x82\x01.",
-        word("text") + b".",
+        _word("text") + b".",
     ]
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #3f973c04
+def programs(
+    canary: str,  # a path
+) -> list[bytes]:  # bodies of pickles; each would leave the file `canary`, or take memory or time
+    "What a file could try."
+    return _calls(canary) + _claims() + _streams()
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #62ae5e51
 def hostile(rng: random.Random, base: "Base") -> bytes:  # the broken file
@@ -588,6 +604,18 @@ def bases(
         ]
     return made + [(p.name, p.read_bytes()) for p in (*sorted((DATA / "payload").glob("*.pt")), *map(Path, paths))]
 
+# %% ../../nbs/13_lab/02_fuzz.ipynb #f7576a58
+def _row(kind, these):
+    "A line of the table: all cases of one kind."
+    names = Counter(c.outcome for c in these if c.outcome != "unchanged")
+    big = [c.memory / c.size for c in these if c.size > 2**19]
+    unchanged, slowest = sum(c.outcome == "unchanged" for c in these), max(c.seconds for c in these)
+    memory = max(c.memory for c in these) / 2**20
+    return (
+        f"{kind:13s}{len(these):7d}{unchanged:11d}{slowest:11.3f}{max(big, default=0):13.2f}{memory:7.1f}  "
+        + ", ".join(f"{n} {k}" for n, k in names.most_common(4))
+    )
+
 # %% ../../nbs/13_lab/02_fuzz.ipynb #c7dddda6
 @dataclass
 class Outcome:
@@ -611,25 +639,10 @@ class Outcome:
         ]
         for kind in KINDS:
             these = [c for c in self.cases if c.kind == kind]
-            if not these:
-                continue
-            names, big = (
-                Counter(c.outcome for c in these if c.outcome != "unchanged"),
-                [c.memory / c.size for c in these if c.size > 2**19],
-            )
-            unchanged, slowest = sum(c.outcome == "unchanged" for c in these), max(c.seconds for c in these)
-            memory = max(c.memory for c in these) / 2**20
-            lines.append(
-                f"{kind:13s}{len(these):7d}{unchanged:11d}{slowest:11.3f}{max(big, default=0):13.2f}{memory:7.1f}  "
-                + ", ".join(f"{n} {k}" for n, k in names.most_common(4))
-            )
-        return "\n".join(
-            [
-                *lines,
-                f"{len(self.cases)} files, {len(self.faults)} faults" + (f", {self.crash}" if self.crash else ""),
-                *(f"  case {c.number} ({c.kind}): {c.fault}" for c in self.faults[:20]),
-            ]
-        )
+            if these:
+                lines.append(_row(kind, these))
+        lines.append(f"{len(self.cases)} files, {len(self.faults)} faults" + (f", {self.crash}" if self.crash else ""))
+        return "\n".join([*lines, *(f"  case {c.number} ({c.kind}): {c.fault}" for c in self.faults[:20])])
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #78f2762e
 def fuzz(

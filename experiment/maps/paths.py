@@ -49,7 +49,7 @@ def centred_map(
     | Sequence[int | str]
     | torch.Tensor = AROUND,  # what x̄ is made of, or x̄ itself (T, n, 4·Dv), see `calibrate`
     nodes: int = 1,  # of the way from the background to the frame
-    # of one node, see `experiment.capture.hold.contributions`; the way of several starts at a background without them
+    # of one node (`experiment.relevance.centred.contributions`); several nodes start at a background without them
     rounds: int = ROUNDS,
 ) -> Readout:
     """Centred contributions of every patch.

@@ -107,7 +107,7 @@ def centred_patches(
     question: Question,
     hold: Hold | str = "lrp",  # what the backward holds in both towers, see `experiment.capture.hold`
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
-    rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
+    rounds: int = ROUNDS,  # see `experiment.relevance.centred.contributions`
 ) -> Readout:
     """Centred contributions of every patch's pixels.
 
@@ -121,7 +121,7 @@ def centred_patches_of(
     targets: Sequence[str],  # asked of the same frame and answer
     hold: Hold | str = "lrp",  # as in `centred_patches`
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
-    rounds: int = ROUNDS,  # see `experiment.capture.hold.contributions`
+    rounds: int = ROUNDS,  # see `experiment.relevance.centred.contributions`
 ) -> Iterator[Readout]:  # one a target, made when it is asked for
     """Several targets at one forward.
 

@@ -22,17 +22,21 @@ def pattern(
 ) -> Image.Image:  # RGB
     "Coloured blocks under noise; no two patches are alike."
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
-    return Image.fromarray((np.asarray(coarse) // 2 + rng.integers(0, 128, (height, width, 3))).astype(np.uint8))
+    blocks = Image.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8))
+    coarse = np.asarray(blocks.resize((width, height), Image.Resampling.BICUBIC))
+    return Image.fromarray((coarse // 2 + rng.integers(0, 128, (height, width, 3))).astype(np.uint8))
 
 # %% ../../nbs/08_explain/04_frame_checks.ipynb #3e350375
 def one_tile(
     model: DrivingVLA,
     frame: Image.Image,  # RGB
 ) -> Image.Image:  # a part of it
-    "A part from the middle of the frame that the model cuts into as few tiles as it can; as large as a tile where the frame is."
+    "A part from the middle of the frame that the model cuts into as few tiles as it can."
     side = min(frame.height, frame.width, model.config.tile)
-    shapes = [(side, side), (side, round(0.7 * side))]  # SimLingo leaves the lower rows out before it looks at the shape
+    shapes = [
+        (side, side),
+        (side, round(0.7 * side)),
+    ]  # SimLingo leaves the lower rows out before it looks at the shape
     height, width = min(shapes, key=lambda shape: model.layout(*shape).n_tiles)
     x, y = (frame.width - width) // 2, (frame.height - height) // 2
     return frame.crop((x, y, x + width, y + height))
@@ -91,7 +95,8 @@ def check_boxes(
     boxes, shown = patch_boxes(layout), layout.n_tiles - layout.thumbnail
     wrong = []
     for tile, row, column in probes(layout):
-        changed = model.prepare(_painted(frame, boxes[tile, row, column]), inputs.speed).pixel_values - inputs.pixel_values
+        painted = model.prepare(_painted(frame, boxes[tile, row, column]), inputs.speed)
+        changed = painted.pixel_values - inputs.pixel_values
         amount = torch.nn.functional.avg_pool2d(changed[:shown].float().abs().sum(1), layout.patch)
         if int(amount.argmax()) != (tile * layout.side + row) * layout.side + column:
             wrong.append((tile, row, column))
@@ -113,7 +118,8 @@ def check_rows(
         changed[:, :, row * p : (row + 1) * p, column * p : (column + 1) * p] += 1
         moved = (_embeddings(model, changed) != before).any(-1)[0].nonzero()[:, 0].tolist()
         stray += len(set(moved) ^ {1 + row * layout.side + column})
-    return measure("rows", stray, 0, "rows of InternViT that change with one patch's pixels and are not its row, or the reverse")
+    says = "rows of InternViT that change with one patch's pixels and are not its row, or the reverse"
+    return measure("rows", stray, 0, says)
 
 # %% ../../nbs/08_explain/04_frame_checks.ipynb #856eb12a
 def shuffled(
@@ -181,6 +187,8 @@ def check_mixing(
         own = int((table == row * layout.side + column).any(1).nonzero()[0])
         hits += int(change.argmax()) == own
         shares.append((change[own] / change.max()).item())
-    says = f"of {count} changed patches move their own token most; its change is {min(shares):.0%} of the largest or more"
+    says = (
+        f"of {count} changed patches move their own token most; it changes by {min(shares):.0%} of the largest change"
+    )
     state = "note" if shares else "FAILED"
     return Result("mixing", state, says, float(hits))

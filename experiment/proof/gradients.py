@@ -16,7 +16,8 @@ from ..capture.attention import capture
 from ..capture.streaming import Seed, StreamingError, stream
 from ..maps.question import Question
 from .result import NotApplicable, Result, measure
-from ..relevance.interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share, to_patches
+from ..relevance.interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share
+from ..relevance.interleaver import to_patches
 from ..relevance.language import roll, seed
 from ..relevance.rules import Rule
 from ..relevance.vision import vision_relevance
@@ -30,7 +31,7 @@ def check_weights(
     bad, count = [], 0
     for name, p in model.named_parameters():
         count += p.numel()
-        if p.device.type == "meta" or not p.detach().sum(dtype=torch.float64).isfinite():
+        if p.device.type == "meta" or not all(bound.isfinite() for bound in p.detach().aminmax()):
             bad.append(name)
     says = f"parameters with values that are not finite or have no memory; {count / 1e6:.1f} M values were read"
     return measure("weights", len(bad), 0, says + (f": {', '.join(bad[:3])}" if bad else ""))
@@ -86,7 +87,7 @@ def _relevance(model, seen, target, selected, tiles):
 def plain_backward(
     question: Question,
 ) -> Backward:
-    "One forward and backward with stored attention. Memory: A of every layer. Raises CaptureError when a tower is cut off."
+    "One forward and backward with stored attention: A of every layer. Raises CaptureError when a tower is cut off."
     model, pixels = question.model, question.inputs.pixel_values.detach().clone().requires_grad_()
     layers, kept = tower_layers(model), {}
     norms = {tower: [0.0] * len(parts) for tower, parts in layers.items()}
@@ -130,7 +131,8 @@ def check_gradients(
             if not 0 < norm < float("inf") or not 0 < cam.sum().item() < float("inf"):
                 bad.append(f"{tower} layer {i}")
     counts = " + ".join(f"{len(v)} {k}" for k, v in plain.layers.items())
-    says = f"of {counts} layers have gradients that are zero or not finite; the smallest is {min(smallest)[0]:.1e} at {min(smallest)[1]}"
+    least, where = min(smallest)
+    says = f"of {counts} layers have gradients that are zero or not finite; the smallest is {least:.1e} at {where}"
     return measure("gradients", len(bad), 0, says + (f"; first: {bad[0]}" if bad else ""))
 
 # %% ../../nbs/08_explain/05_gradient_checks.ipynb #f6417b78
@@ -139,7 +141,8 @@ def check_mask(
 ) -> Result:
     "The largest Ā ahead of its row, as a share of the largest Ā."
     ahead = max((c.triu(1).abs().max() / c.abs().max().clamp_min(1e-30)).item() for c in plain.cams["language"])
-    return measure("mask", ahead, 0, "largest weight that a position of the language model gives to a later one, as a share of the largest")
+    says = "largest weight that a position of the language model gives to a later one, as a share of the largest"
+    return measure("mask", ahead, 0, says)
 
 # %% ../../nbs/08_explain/05_gradient_checks.ipynb #4d42f552
 SLOPE = 0.02  # relative
@@ -152,7 +155,9 @@ def check_slope(
 ) -> Result:
     "Gradient at the pixels against a central difference along it. Raises NotApplicable in half precision."
     if question.model.dtype not in (torch.float32, torch.float64):
-        raise NotApplicable(f"{question.model.dtype} has too few digits for a finite difference: load the model in float32 to prove it")
+        raise NotApplicable(
+            f"{question.model.dtype} has too few digits for a finite difference: load the model in float32 to prove it"
+        )
     pixels, norm = question.inputs.pixel_values, plain.pixels.double().norm().item()
     wanted = max(abs(plain.value), 1.0) / 300 / (2 * norm) if norm else 1.0
     step = min(wanted, 1e-3 * pixels.double().norm().item())
@@ -170,7 +175,7 @@ def check_streaming(
     question: Question,
     plain: Backward,  # of the same question
 ) -> Result:
-    "Largest difference of patch relevance, streamed against stored. Raises NotApplicable for a tower that cannot be streamed."
+    "Largest difference of patch relevance, streamed against stored. Raises NotApplicable where it cannot be streamed."
     model, pixels = question.model, question.inputs.pixel_values.detach()
     try:
         with stream(model, Rule()) as context:

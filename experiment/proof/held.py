@@ -8,11 +8,12 @@ __all__ = ['HELD', 'secant', 'Constants', 'Mapped', 'default_map', 'centred_agai
 # %% ../../nbs/08_explain/06_map_check.ipynb #0facdc10
 import torch
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from torch import nn
 from transformers.activations import GELUActivation
+from typing import Any
 from ..capture.attention import towers
 from ..capture.hold import is_norm, norm_statistics
 from ..relevance.centred import noise_level, patch_background
@@ -31,78 +32,99 @@ def secant(
     "The slope of the line from the origin to the point."
     return torch.where(x.abs() < 1e-6, 0.5, out / x)
 
-# %% ../../nbs/08_explain/06_map_check.ipynb #1639cc49
-class Constants:
-    "Norm statistics, queries, keys, slopes and gates of one forward: `with c.recording(): …`, then `with c.in_place(): …`."
+# %% ../../nbs/08_explain/06_map_check.ipynb #f2f3a27c
+def _norm(constants, norm, args, out):
+    "Statistics of a norm."
+    if not constants.put:
+        constants.kept[norm] = norm_statistics(norm, args[0])
+        return None
+    mean, scale = constants.kept[norm]
+    out = (args[0] - mean) * scale * norm.weight
+    return out if getattr(norm, "bias", None) is None else out + norm.bias
 
-    def __init__(
-        self,
-        model: DrivingVLA,
-    ):
-        self._parts, self._kept, self._now, self._put = list(_parts(model)), {}, {}, False
+# %% ../../nbs/08_explain/06_map_check.ipynb #f45950ad
+def _value(constants, module, args, out):
+    "An output that stays: queries and keys, or the attention weights themselves."
+    if constants.put:
+        return constants.kept[module]
+    constants.kept[module] = out.detach()
+    return None
 
-    @contextmanager
-    def _hooked(self, put) -> Iterator[None]:
-        self._put = put
-        with ExitStack() as stack, torch.compiler.set_stance("force_eager"):
-            for module, kind in self._parts:
-                if kind == "product":
-                    hook = module.down_proj.register_forward_pre_hook(partial(self._product, module))
-                else:
-                    hook = module.register_forward_hook(getattr(self, f"_{kind}"))
-                stack.callback(hook.remove)
-            yield
+# %% ../../nbs/08_explain/06_map_check.ipynb #f212d9af
+def _slope(constants, activation, args, out):
+    "The secant slope of an activation."
+    if constants.put:
+        return constants.kept[activation] * args[0]
+    constants.kept[activation] = secant(args[0], out).detach()
+    return None
 
-    def recording(self):
-        "Forwards in this context leave their constants."
-        return self._hooked(False)
+# %% ../../nbs/08_explain/06_map_check.ipynb #b1e64f4c
+def _factor(constants, module, args, out):
+    "Input and output of one factor of a gated product."
+    (constants.now if constants.put else constants.kept)[module] = args[0].detach(), out.detach()
 
-    def in_place(self):
-        "Forwards in this context use them."
-        return self._hooked(True)
-
-    def _norm(self, module, args, out):
-        if not self._put:
-            self._kept[module] = norm_statistics(module, args[0])
-            return None
-        mean, scale = self._kept[module]
-        out = (args[0] - mean) * scale * module.weight
-        return out if getattr(module, "bias", None) is None else out + module.bias
-
-    def _value(self, module, args, out):
-        return self._kept[module] if self._put else self._kept.update({module: out.detach()})
-
-    def _slope(self, module, args, out):
-        if self._put:
-            return self._kept[module] * args[0]
-        return self._kept.update({module: secant(args[0], out).detach()})
-
-    def _factor(self, module, args, out):
-        kept = self._now if self._put else self._kept
-        kept[module] = args[0].detach(), out.detach()
-
-    def _product(self, mlp, down, args):
-        if not self._put:
-            return None
-        (x, gate), (_, up) = self._kept[mlp.act_fn], self._kept[mlp.up_proj]
-        (x_now, _), (_, up_now) = self._now[mlp.act_fn], self._now[mlp.up_proj]
-        return ((secant(x, gate) * x_now * up + gate * up_now) / 2,)
+# %% ../../nbs/08_explain/06_map_check.ipynb #2f286321
+def _product(constants, mlp, down, args):
+    "Each factor while the other one moves, at half weight."
+    if not constants.put:
+        return None
+    (x, gate), (_, up) = (constants.kept[part] for part in (mlp.act_fn, mlp.up_proj))
+    (x_now, _), (_, up_now) = (constants.now[part] for part in (mlp.act_fn, mlp.up_proj))
+    return ((secant(x, gate) * x_now * up + gate * up_now) / 2,)
 
 # %% ../../nbs/08_explain/06_map_check.ipynb #fb9b12b1
 def _parts(model):
     "Modules and what is constant at them."
     for part in (model.vision_tower, model.projector, model.language_model):
-        yield from ((m, "norm") for m in part.modules() if is_norm(m))
+        yield from ((m, _norm) for m in part.modules() if is_norm(m))
     for part in (model.vision_tower, model.projector):
-        yield from ((m, "slope") for m in part.modules() if isinstance(m, (nn.GELU, GELUActivation)))
+        yield from ((m, _slope) for m in part.modules() if isinstance(m, (nn.GELU, GELUActivation)))
+    gelus = [m for m in model.vision_tower.modules() if isinstance(m, (nn.GELU, GELUActivation))]
+    if len(gelus) < len(towers(model).vision):
+        raise NotApplicable("InternViT's code calls its activation without a module, so no slope can be put in place")
     for attention in towers(model).vision:
         names = [n for n in ("q_proj", "k_proj", "attn_drop") if hasattr(attention, n)]
-        yield from ((getattr(attention, n), "value") for n in names)
+        yield from ((getattr(attention, n), _value) for n in names)
     for layer in model.language_model.layers:
         if not hasattr(layer.mlp, "act_fn"):
-            raise NotApplicable(f"{type(layer.mlp).__name__} chooses its experts anew for every frame, so no gates can be put in place")
-        yield from ((layer.self_attn.get_submodule(n), "value") for n in ("q_proj", "k_proj"))
-        yield from ((layer.mlp.act_fn, "factor"), (layer.mlp.up_proj, "factor"), (layer.mlp, "product"))
+            raise NotApplicable(
+                f"{type(layer.mlp).__name__} chooses its experts anew for every frame, so no gates can be put in place"
+            )
+        yield from ((layer.self_attn.get_submodule(n), _value) for n in ("q_proj", "k_proj"))
+        yield from ((layer.mlp.act_fn, _factor), (layer.mlp.up_proj, _factor), (layer.mlp, _product))
+
+# %% ../../nbs/08_explain/06_map_check.ipynb #1639cc49
+class Constants:
+    "Norm statistics, queries, keys, slopes and gates of one forward: first `recording()`, then `in_place()`."
+
+    def __init__(
+        self,
+        model: DrivingVLA,
+    ):
+        self.parts = list(_parts(model))
+        self.kept: dict[nn.Module, Any] = {}  # of the forward that was recorded
+        self.now: dict[nn.Module, Any] = {}  # of the forward that runs
+        self.put = False  # constants are put in place
+
+    @contextmanager
+    def _hooked(self, put) -> Iterator[None]:
+        self.put = put
+        with ExitStack() as stack, torch.compiler.set_stance("force_eager"):
+            for module, hook in self.parts:
+                if hook is _product:
+                    handle = module.down_proj.register_forward_pre_hook(partial(_product, self, module))
+                else:
+                    handle = module.register_forward_hook(partial(hook, self))
+                stack.callback(handle.remove)
+            yield
+
+    def recording(self) -> AbstractContextManager:
+        "Forwards in this context leave their constants."
+        return self._hooked(False)
+
+    def in_place(self) -> AbstractContextManager:
+        "Forwards in this context use them."
+        return self._hooked(True)
 
 # %% ../../nbs/08_explain/06_map_check.ipynb #2f9f7d08
 @dataclass(frozen=True)
@@ -132,7 +154,9 @@ def default_map(
     with ExitStack() as stack:
         hooks = [
             model.vision_tower.embeddings.register_forward_pre_hook(lambda m, args: _keep(kept, "pixels", args[0])),
-            model.language_model.register_forward_hook(lambda m, args, out: _keep(kept, "hidden", out.last_hidden_state)),
+            model.language_model.register_forward_hook(
+                lambda m, args, out: _keep(kept, "hidden", out.last_hidden_state)
+            ),
         ]
         for hook in hooks:
             stack.callback(hook.remove)
@@ -170,18 +194,27 @@ def check_map(
     question: Question,
     mapped: Mapped | None = None,  # of the same question; made here when None
 ) -> Result:
-    "The default map against its definition and against a difference of the held network. Raises NotApplicable in half precision."
+    "The default map against its definition and a difference of the held network. NotApplicable in half precision."
     if question.model.dtype not in (torch.float32, torch.float64):
-        raise NotApplicable(f"{question.model.dtype} has too few digits for a difference: load the model in float32 to prove it")
+        raise NotApplicable(
+            f"{question.model.dtype} has too few digits for a difference: load the model in float32 to prove it"
+        )
     with torch.enable_grad():
         mapped = mapped or default_map(question)
     again, away = centred_again(question, mapped)
     signed = mapped.signed.to(again)
+    if not (signed > 0).any():
+        raise NotApplicable(
+            "nothing in this frame speaks for the target, so the map is empty: give a frame that shows something"
+        )
     step = _tiles(away * (signed > 0)[..., None], question.patch).to(mapped.pixels)
     with mapped.constants.in_place():
         _, out = question.forward(mapped.pixels - step)
     measured = ((mapped.hidden - out.hidden).double() * mapped.hidden_grad).sum().item()
     claimed = signed.clamp_min(0).double().sum().item()
     gap = max(((again - signed).abs().max() / signed.abs().max()).item(), abs(measured - claimed) / abs(claimed))
-    says = f"positive part of the default map {claimed:.4g}, difference along it with norms, attention and gates held {measured:.4g}"
+    says = (
+        f"positive part of the default map {claimed:.4g}, "
+        f"difference along it with norms, attention and gates held {measured:.4g}"
+    )
     return measure("map", gap, HELD, says)

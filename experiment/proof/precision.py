@@ -6,9 +6,10 @@
 __all__ = ['BFLOAT16', 'middle_layers', 'rounding', 'check_half']
 
 # %% ../../nbs/08_explain/07_precision_check.ipynb #5b02f711
-import copy
+import math
 import torch
 from torch import nn
+from torch.func import functional_call
 from ..maps.question import Question
 from .gradients import Backward, tower_layers
 from .result import Result, measure
@@ -52,12 +53,14 @@ def rounding(
     "A layer's output in another dtype against float32."
 
     def run(kind):
-        out = copy.deepcopy(layer).to(kind)(*_cast(args, kind), **{k: _cast(v, kind) for k, v in kwargs.items()})
+        weights = {k: _cast(v, kind) for k, v in [*layer.named_parameters(), *layer.named_buffers()]}
+        named = {k: _cast(v, kind) for k, v in kwargs.items()}
+        out = functional_call(layer, weights, _cast(args, kind), named)
         return (out[0] if isinstance(out, tuple) else out).double()
 
     exact = run(torch.float32)
     gap = ((run(dtype) - exact).norm() / exact.norm()).item()
-    return gap if gap == gap else float("inf")
+    return gap if math.isfinite(gap) else math.inf
 
 # %% ../../nbs/08_explain/07_precision_check.ipynb #d798a713
 BFLOAT16 = 0.02  # relative
@@ -70,5 +73,5 @@ def check_half(
     "The middle layers in bfloat16 against float32; the words say what becomes of float16."
     calls = middle_layers(question, plain).values()
     half, single = (max(rounding(*call, dtype) for call in calls) for dtype in (torch.bfloat16, torch.float16))
-    other = f"float16 {single:.1e}" if single < BFLOAT16 else "float16 overflows: use bfloat16, not float16"
+    other = f"float16 {single:.1e}" if math.isfinite(single) else "float16 overflows: use bfloat16, not float16"
     return measure("half", half, BFLOAT16, f"one layer of each tower in bfloat16 against float32, relative; {other}")

@@ -115,6 +115,6 @@ def _finite(x):
 def to_json(
     report: Report,
 ) -> str:  # one JSON object
-    "`{\"results\": [{\"name\", \"state\", \"says\", \"measured\", \"bound\", \"seconds\"}], \"code\", \"verdict\"}`."
+    '`{"results": [{"name", "state", "says", "measured", "bound", "seconds"}], "code", "verdict"}`.'
     rows = [asdict(r) | dict(measured=_finite(r.measured), bound=_finite(r.bound)) for r in report]
     return json.dumps(dict(results=rows, code=report.code, verdict=report.verdict), ensure_ascii=False)

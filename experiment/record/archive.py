@@ -60,12 +60,8 @@ def _data_offset(file, info):
     return info.header_offset + 30 + name + extra
 
 # %% ../../nbs/03_record/01_archive.ipynb #960d5a8f
-def zip_entries(
-    file: BinaryIO,  # open for reading
-) -> dict[str, Entry]:  # by the name after the archive's folder
-    "The entries of a torch file. Raises PayloadError when they are compressed, leave the file, overlap or repeat."
-    size = file.seek(0, os.SEEK_END)
-    _require(size > 0, "empty_file", "the file is empty (0 bytes)")
+def _zip_infos(file):
+    "The zip's directory."
     file.seek(0)
     _require(
         file.read(4) == b"PK\3\4",
@@ -75,12 +71,33 @@ def zip_entries(
     try:
         infos = zipfile.ZipFile(file).infolist()
     except Exception as error:
-        raise PayloadError(
-            f"the zip's directory is damaged or cut off ({' '.join(str(error).split())[:120]})", "broken_zip"
-        ) from None
+        said = " ".join(str(error).split())[:120]
+        raise PayloadError(f"the zip's directory is damaged or cut off ({said})", "broken_zip") from None
     _require(
         0 < len(infos) <= MAX_ENTRIES, "broken_zip", f"{len(infos)} entries in the zip, at most {MAX_ENTRIES} are read"
     )
+    return infos
+
+# %% ../../nbs/03_record/01_archive.ipynb #5571ad94
+def _no_overlap(entries, size):
+    "Every entry lies inside the file and after the one before it."
+    end = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size)):
+        _require(
+            end <= entry.offset and entry.offset + entry.size <= size,
+            "broken_zip",
+            f"the entry {name!r} leaves the file of {size} bytes or overlaps another",
+        )
+        end = entry.offset + entry.size
+
+# %% ../../nbs/03_record/01_archive.ipynb #b6a5993c
+def zip_entries(
+    file: BinaryIO,  # open for reading
+) -> dict[str, Entry]:  # by the name after the archive's folder
+    "The entries of a torch file. Raises PayloadError when they are compressed, leave the file, overlap or repeat."
+    size = file.seek(0, os.SEEK_END)
+    _require(size > 0, "empty_file", "the file is empty (0 bytes)")
+    infos = _zip_infos(file)
     folder, entries = infos[0].filename.split("/")[0] + "/", {}
     for info in infos:
         name = info.filename.removeprefix(folder)
@@ -95,14 +112,7 @@ def zip_entries(
             f"the entry {name!r} is compressed; torch.save never does that",
         )
         entries[name] = Entry(_data_offset(file, info), info.file_size, info.CRC)
-    end = 0
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].offset, item[1].size)):
-        _require(
-            end <= entry.offset and entry.offset + entry.size <= size,
-            "broken_zip",
-            f"the entry {name!r} leaves the file of {size} bytes or overlaps another",
-        )
-        end = entry.offset + entry.size
+    _no_overlap(entries, size)
     return entries
 
 # %% ../../nbs/03_record/01_archive.ipynb #00ddb74d
@@ -211,7 +221,8 @@ def _tensor(storage, offset, size, stride, *rest):
     _require(
         numel == 0 or (last < storage[4] and numel <= storage[4]),
         "tensor_size",
-        f"a tensor of {list(size)} with strides {list(stride)} at {offset} does not fit its storage of {storage[4]} elements",
+        f"a tensor of {list(size)} with strides {list(stride)} at {offset} does not fit its storage of {storage[4]} "
+        "elements",
     )
     _require(
         numel == 0 or _apart(size, stride),
@@ -259,83 +270,93 @@ def _mapping(target, items):
     target.update(zip(items[::2], items[1::2]))
 
 # %% ../../nbs/03_record/01_archive.ipynb #d18a669a
-class _Machine:
-    "Stack, marks and memo of the interpreter."
+class _Stack:
+    "Values, marks and memo of the interpreter."
 
     def __init__(self):
-        self.stack, self.marks, self.memo = [], [], {}
+        self.values, self.marks, self.memo = [], [], {}
+
+    def push(self, value):
+        "Put one value on top."
+        self.values.append(value)
 
     def pop(self, n=1):
+        "Take the n topmost values, in the order in which they were put there."
         floor = self.marks[-1] if self.marks else 0
-        _require(len(self.stack) - floor >= n, "description", "the description takes more than it has")
-        taken = self.stack[len(self.stack) - n :]
-        del self.stack[len(self.stack) - n :]
+        _require(len(self.values) - floor >= n, "description", "the description takes more than it has")
+        taken = self.values[len(self.values) - n :]
+        del self.values[len(self.values) - n :]
         return taken
 
     def since_mark(self):
+        "Take everything above the last mark."
         _require(self.marks, "description", "the description closes a group it never opened")
         start = self.marks.pop()
-        taken = self.stack[start:]
-        del self.stack[start:]
+        taken = self.values[start:]
+        del self.values[start:]
         return taken
 
     def top(self, kind):
+        "The topmost value, which has to be of a kind."
         _require(
-            self.stack and isinstance(self.stack[-1], kind),
+            self.values and isinstance(self.values[-1], kind),
             "description",
             f"the description fills something that is no {kind.__name__}",
         )
-        return self.stack[-1]
+        return self.values[-1]
 
-    def step(self, op, arg):
-        "One operation."
-        if op == "MARK":
-            self.marks.append(len(self.stack))
-            return
-        if op in ("BINPUT", "LONG_BINPUT"):
-            self.memo[arg] = self.top(object)
-            return
-        if op in ("APPENDS", "SETITEMS"):
-            items = self.since_mark()
-        elif op == "APPEND":
-            items = self.pop()
-        elif op == "SETITEM":
-            items = self.pop(2)
-        if op.startswith("APPEND"):
-            self.top(list).extend(items)
-            return
-        if op.startswith("SETITEM"):
-            _mapping(self.top(dict), items)
-            return
-        self.stack.append(self._value(op, arg))
+# %% ../../nbs/03_record/01_archive.ipynb #97a3d63e
+def _memorised(stack, key):
+    "A value that the description kept."
+    _require(key in stack.memo, "description", f"the description recalls something it never kept ({key})")
+    return stack.memo[key]
 
-    def _value(self, op, arg):
-        "What an operation puts on the stack."
-        if op in _VALUES:
-            return arg
-        if op in _CONSTANTS:
-            return _CONSTANTS[op]
-        if op in _EMPTY:
-            return _EMPTY[op]()
-        if op in _TUPLES:
-            return tuple(self.pop(_TUPLES[op]))
-        if op == "TUPLE":
-            return tuple(self.since_mark())
-        if op in ("BINGET", "LONG_BINGET"):
-            _require(arg in self.memo, "description", f"the description recalls something it never kept ({arg})")
-            return self.memo[arg]
-        if op == "GLOBAL":
-            _require(
-                arg in _NAMES,
-                "code",
-                f"the description names {arg[:80]!r}; only plain types and tensors are read, no code",
-            )
-            return _Name(arg)
-        if op == "BINPERSID":
-            return self.pop()[0]
-        if op == "REDUCE":
-            return _build(*self.pop(2))
-        raise PayloadError(f"the description uses the operation {op}, which torch.save does not write", "code")
+# %% ../../nbs/03_record/01_archive.ipynb #12b2326b
+def _named(text):
+    "A name, when it is one of the five that plain tensors need."
+    _require(
+        text in _NAMES, "code", f"the description names {text[:80]!r}; only plain types and tensors are read, no code"
+    )
+    return _Name(text)
+
+# %% ../../nbs/03_record/01_archive.ipynb #b053c7d9
+def _value(stack, op, arg):
+    "What an operation puts on the stack."
+    if op in _VALUES:
+        return arg
+    if op in _CONSTANTS:
+        return _CONSTANTS[op]
+    if op in _EMPTY:
+        return _EMPTY[op]()
+    if op in _TUPLES:
+        return tuple(stack.pop(_TUPLES[op]))
+    if op == "TUPLE":
+        return tuple(stack.since_mark())
+    if op in ("BINGET", "LONG_BINGET"):
+        return _memorised(stack, arg)
+    if op == "GLOBAL":
+        return _named(arg)
+    if op == "BINPERSID":
+        return stack.pop()[0]
+    if op == "REDUCE":
+        return _build(*stack.pop(2))
+    raise PayloadError(f"the description uses the operation {op}, which torch.save does not write", "code")
+
+# %% ../../nbs/03_record/01_archive.ipynb #f30586d7
+def _step(stack, op, arg):
+    "One operation."
+    if op == "MARK":
+        stack.marks.append(len(stack.values))
+    elif op in ("BINPUT", "LONG_BINPUT"):
+        stack.memo[arg] = stack.top(object)
+    elif op in ("APPEND", "APPENDS"):
+        items = stack.pop() if op == "APPEND" else stack.since_mark()
+        stack.top(list).extend(items)
+    elif op in ("SETITEM", "SETITEMS"):
+        items = stack.pop(2) if op == "SETITEM" else stack.since_mark()
+        _mapping(stack.top(dict), items)
+    else:
+        stack.push(_value(stack, op, arg))
 
 # %% ../../nbs/03_record/01_archive.ipynb #4e5a3a26
 def read_description(
@@ -348,7 +369,7 @@ def read_description(
         "description_size",
         f"the description has {len(data)} bytes, at most {MAX_DESCRIPTION} are read",
     )
-    machine = _Machine()
+    stack = _Stack()
     try:
         for count, (op, arg, _) in enumerate(pickletools.genops(data)):
             _require(
@@ -361,19 +382,18 @@ def read_description(
             if op.name == "PROTO":
                 _require(arg == 2, "description", f"pickle protocol {arg}, torch.save writes 2")
                 continue
-            machine.step(op.name, arg)
+            _step(stack, op.name, arg)
     except PayloadError:
         raise
     except Exception as error:
-        raise PayloadError(
-            f"the description is damaged ({' '.join(str(error).split())[:120] or type(error).__name__})", "description"
-        ) from None
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise PayloadError(f"the description is damaged ({said})", "description") from None
     _require(
-        len(machine.stack) == 1 and not machine.marks,
+        len(stack.values) == 1 and not stack.marks,
         "description",
-        f"the description leaves {len(machine.stack)} objects, expected one",
+        f"the description leaves {len(stack.values)} objects, expected one",
     )
-    return machine.stack[0]
+    return stack.values[0]
 
 # %% ../../nbs/03_record/01_archive.ipynb #da6ecc42
 def leaves(
@@ -419,12 +439,42 @@ def _fits(stored, entries, size):
         _require(
             entry.size == s.numel * s.dtype.itemsize,
             "tensor_size",
-            f"the storage {s.key} holds {entry.size} bytes, its tensor {list(s.size)} was written with {s.numel * s.dtype.itemsize}",
+            f"the storage {s.key} holds {entry.size} bytes, its tensor {list(s.size)} was written with "
+            f"{s.numel * s.dtype.itemsize}",
         )
     total = sum(s.nbytes for s in stored)
     _require(total <= 2 * size, "tensor_size", f"the tensors ask for {total} bytes, the file has {size}")
 
 # %% ../../nbs/03_record/01_archive.ipynb #b2489191
+def _entry_bytes(file, entries, name):
+    "The bytes of one small entry, compared with its check sum."
+    size = entries[name].size
+    _require(
+        size <= MAX_DESCRIPTION,
+        "description_size",
+        f"the description has {size} bytes, at most {MAX_DESCRIPTION} are read",
+    )
+    verify(file, entries[name], name)
+    file.seek(entries[name].offset)
+    return file.read(size)
+
+# %% ../../nbs/03_record/01_archive.ipynb #bf670225
+def _declared(file, entries, size):
+    "What the file's description declares."
+    _require(
+        {"data.pkl", "byteorder"} <= entries.keys(),
+        "not_a_torch_file",
+        "the zip holds no data.pkl and byteorder, so torch.save did not write it",
+    )
+    description, order = (_entry_bytes(file, entries, name) for name in ("data.pkl", "byteorder"))
+    _require(
+        order == b"little",
+        "byte_order",
+        "the numbers are not stored little-endian; write the file on a little-endian machine",
+    )
+    return read_description(description, min(MAX_OPERATIONS, max(8192, size // 40)))
+
+# %% ../../nbs/03_record/01_archive.ipynb #7f2bb151
 def inspect(
     path: Path | str,  # `.pt`
     *keys: str | int,  # only what lies under these
@@ -434,30 +484,8 @@ def inspect(
     _require(path.is_file(), "no_file", f"{path}: no such file")
     try:
         with path.open("rb") as file:
-            entries = zip_entries(file)
-            _require(
-                {"data.pkl", "byteorder"} <= entries.keys(),
-                "not_a_torch_file",
-                "the zip holds no data.pkl and byteorder, so torch.save did not write it",
-            )
-            for name in ("data.pkl", "byteorder"):
-                _require(
-                    entries[name].size <= MAX_DESCRIPTION,
-                    "description_size",
-                    f"the description has {entries[name].size} bytes, at most {MAX_DESCRIPTION} are read",
-                )
-                verify(file, entries[name], name)
-            file.seek(entries["byteorder"].offset)
-            _require(
-                file.read(entries["byteorder"].size) == b"little",
-                "byte_order",
-                "the numbers are not stored little-endian; write the file on a little-endian machine",
-            )
-            file.seek(entries["data.pkl"].offset)
-            size = path.stat().st_size
-            tree = part(
-                read_description(file.read(entries["data.pkl"].size), min(MAX_OPERATIONS, max(8192, size // 40))), keys
-            )
+            entries, size = zip_entries(file), path.stat().st_size
+            tree = part(_declared(file, entries, size), keys)
             stored = list(leaves(tree, Stored))
             _fits(stored, entries, size)
             for key in {s.key for s in stored}:

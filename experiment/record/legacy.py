@@ -6,7 +6,8 @@
 __all__ = ['NAMES', 'is_legacy', 'candidates', 'tile_layout', 'convert', 'load_any']
 
 # %% ../../nbs/03_record/03_legacy.ipynb #5254e574
-import math, re
+import math
+import re
 from pathlib import Path
 from typing import Any
 import torch
@@ -67,7 +68,8 @@ def _tower(attention, tower, shape):
                 Finding(
                     "warning",
                     f"{tower}_attention_unusable",
-                    f"{tower} layer {i} of {len(layers)} has no usable attention (shape or type): the tower's attention is not used",
+                    f"{tower} layer {i} of {len(layers)} has no usable attention (shape or type): "
+                    "the tower's attention is not used",
                 )
             ]
         name, attn, grad = pairs[0]
@@ -90,6 +92,22 @@ def _tower(attention, tower, shape):
     return out, found
 
 # %% ../../nbs/03_record/03_legacy.ipynb #612b8ac0
+def _no_layout(why):
+    "No layout, and the reason."
+    return None, [Finding("warning", "no_tile_layout", f"{why}: relevance of tiles cannot be put on the frame")]
+
+# %% ../../nbs/03_record/03_legacy.ipynb #68c5385a
+def _known_layouts(height, width, patch):
+    "How this frame is cut by the preprocessing that is known, by name."
+    size = dict(tile=448, patch=patch)
+    return {
+        "SimLingo's crop and tiling": simlingo_layout(height, width, max_tiles=12, **size),
+        "SimLingo's crop and at most 2 tiles": simlingo_layout(height, width, **size),
+        "InternVL's tiling with a thumbnail": internvl_layout(height, width, **size),
+        "InternVL's tiling": internvl_layout(height, width, thumbnail=False, **size),
+    }
+
+# %% ../../nbs/03_record/03_legacy.ipynb #a857c97c
 def tile_layout(
     height: int,  # frame, px
     width: int,  # frame, px
@@ -98,39 +116,17 @@ def tile_layout(
 ) -> tuple[Layout | None, list[Finding]]:  # None when no layout has so many
     "The layout that gives so many tiles, and how sure that is."
     if side < 2 or 448 % side:
-        return None, [
-            Finding(
-                "warning",
-                "no_tile_layout",
-                f"{side} patches a side do not divide a tile of 448 px: relevance of tiles cannot be put on the frame",
-            )
-        ]
-    size: dict = dict(tile=448, patch=448 // side)
-    kinds = {
-        "SimLingo's crop and tiling": simlingo_layout(height, width, max_tiles=12, **size),
-        "SimLingo's crop and at most 2 tiles": simlingo_layout(height, width, **size),
-        "InternVL's tiling with a thumbnail": internvl_layout(height, width, **size),
-        "InternVL's tiling": internvl_layout(height, width, thumbnail=False, **size),
-    }
-    fitting = {name: layout for name, layout in kinds.items() if layout.n_tiles == tiles}
+        return _no_layout(f"{side} patches a side do not divide a tile of 448 px")
+    known = _known_layouts(height, width, 448 // side)
+    fitting = {name: layout for name, layout in known.items() if layout.n_tiles == tiles}
     if not fitting:
-        return None, [
-            Finding(
-                "warning",
-                "no_tile_layout",
-                f"no known tiling of {width}×{height} px gives {tiles} tiles: relevance of tiles cannot be put on the frame",
-            )
-        ]
+        return _no_layout(f"no known tiling of {width}×{height} px gives {tiles} tiles")
     name, layout = next(iter(fitting.items()))
     others = [n for n, other in fitting.items() if other != layout]
-    return layout, [
-        Finding(
-            "warning" if others else "note",
-            "tiles_rebuilt",
-            f"the places of the {tiles} tiles are not in the file; rebuilt by {name}"
-            + (f", {' or '.join(others)} would fit as well" if others else ""),
-        )
-    ]
+    said = f"the places of the {tiles} tiles are not in the file; rebuilt by {name}"
+    if others:
+        said += f", {' or '.join(others)} would fit as well"
+    return layout, [Finding("warning" if others else "note", "tiles_rebuilt", said)]
 
 # %% ../../nbs/03_record/03_legacy.ipynb #2a5551fb
 def _number(tree, key, kind=(int, float)):
@@ -166,7 +162,8 @@ def _counts(payload, entries, found):
             Finding(
                 "warning",
                 "num_patches_list_repaired",
-                f"num_patches_list says {str(told)[:40]}, the tensors hold {tiles} tiles of {frames} frame{'s' * (frames > 1)}: {counts} is used",
+                f"num_patches_list says {str(told)[:40]}, the tensors hold {tiles} tiles of {frames} "
+                f"frame{'s' * (frames > 1)}: {counts} is used",
             )
         )
     if (told_n := payload["interleaver"].get("tokens_per_patch")) != n:
@@ -196,7 +193,8 @@ def _seed_rows(attention, found):
             Finding(
                 "warning",
                 "no_language_gradients",
-                "no gradients of the language model's attention: nothing leads from the target to the image tokens by attention",
+                "no gradients of the language model's attention: nothing leads from the target to the image tokens "
+                "by attention",
             )
         )
         return dict(positions=[], weights=[])
@@ -209,7 +207,8 @@ def _seed_rows(attention, found):
         Finding(
             "note",
             "rows_rebuilt",
-            f"seed rows are not in the file; rebuilt as the {len(rows)} rows with gradient in the top layer ({rows[0]}…{rows[-1]} of {layers[-1]['shape'][-1]}), weighted equally",
+            f"seed rows are not in the file; rebuilt as the {len(rows)} rows with gradient in the top layer "
+            f"({rows[0]}…{rows[-1]} of {layers[-1]['shape'][-1]}), weighted equally",
         )
     )
     return dict(positions=rows, weights=[1 / len(rows)] * len(rows))
@@ -226,7 +225,8 @@ def _mask(attention, image_start, wanted, found):
             Finding(
                 "warning",
                 "no_selected_mask",
-                f"the file does not say where its {wanted} image tokens lie in the sequence of {length}: the language model's attention cannot be assigned to tiles; "
+                f"the file does not say where its {wanted} image tokens lie in the sequence of {length}: "
+                "the language model's attention cannot be assigned to tiles; "
                 "give the position of the first image token, counted in its prompt, if you know it",
             )
         )
@@ -247,44 +247,35 @@ def _mask(attention, image_start, wanted, found):
     return mask
 
 # %% ../../nbs/03_record/03_legacy.ipynb #fc5d65bf
-def _attention(payload, counts, n, found):
-    "Both towers in the record's form."
-    given, tiles = payload.get("attention"), sum(counts)
-    given = given if isinstance(given, dict) else {}
-    vision, said_v = _tower(given, "vision", lambda t: t.shape[0] == tiles and t.shape[-2:] == (1 + 4 * n, 1 + 4 * n))
-    language, said_l = _tower(given, "language", lambda t: t.shape[0] == 1 and t.shape[-1] == t.shape[-2])
-    if len({b[0]["shape"][-1] for b in language.values()}) > 1:
-        language, said_l = (
-            {},
-            [
-                Finding(
-                    "warning",
-                    "language_attention_unusable",
-                    "the language model's layers have different lengths: its attention is not used",
-                )
-            ],
-        )
-    found += said_v + said_l
+def _said_of_towers(vision, language):
+    "What is missing in the attention of both towers."
     if not vision and not language:
-        found.append(
-            Finding(
-                "warning",
-                "no_attention",
-                "no attention was recorded in either tower: relevance cannot be traced; what is left is gradient × input at the interleaver",
-            )
+        yield Finding(
+            "warning",
+            "no_attention",
+            "no attention was recorded in either tower: relevance cannot be traced; "
+            "what is left is gradient × input at the interleaver",
         )
     elif not vision:
-        found.append(
-            Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver")
+        yield Finding("warning", "no_vision_attention", "no attention of the ViT: a map stops at the interleaver")
+    if any(b[0]["grad"] is None for b in vision.values()):
+        yield Finding(
+            "warning",
+            "no_vision_gradients",
+            f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver",
         )
-    if vision and any(b[0]["grad"] is None for b in vision.values()):
-        found.append(
-            Finding(
-                "warning",
-                "no_vision_gradients",
-                f"no ViT gradients (attention of {len(vision)} layers is there): a map stops at the interleaver",
-            )
-        )
+
+# %% ../../nbs/03_record/03_legacy.ipynb #2064743d
+def _attention(payload, counts, n, found):
+    "Both towers in the record's form; findings are added to `found`."
+    given, tiles, side = payload.get("attention"), sum(counts), 1 + 4 * n
+    given = given if isinstance(given, dict) else {}
+    vision, vision_said = _tower(given, "vision", lambda t: t.shape[0] == tiles and t.shape[-2:] == (side, side))
+    language, language_said = _tower(given, "language", lambda t: t.shape[0] == 1 and t.shape[-1] == t.shape[-2])
+    if len({b[0]["shape"][-1] for b in language.values()}) > 1:
+        said = "the language model's layers have different lengths: its attention is not used"
+        language, language_said = {}, [Finding("warning", "language_attention_unusable", said)]
+    found += [*vision_said, *language_said, *_said_of_towers(vision, language)]
     return vision | language
 
 # %% ../../nbs/03_record/03_legacy.ipynb #f06313ff
@@ -316,6 +307,75 @@ def _speaking(payload):
     )
 
 # %% ../../nbs/03_record/03_legacy.ipynb #f3001cee
+def _entries(inter):
+    "The interleaver's tensors."
+    axes = dict(pixel_shuffle_out=4, mlp1_input=3, mlp1_output=3, vit_embeds=3)
+    entries = {name: _entry(inter, name, count) for name, count in axes.items()}
+    if entries["mlp1_input"] is None or entries["mlp1_output"] is None:
+        raise PayloadError(
+            "interleaver: mlp1_input and mlp1_output are missing or no tensors (T, n, width); "
+            "nothing can be explained from this file",
+            "no_interleaver",
+        )
+    return entries
+
+# %% ../../nbs/03_record/03_legacy.ipynb #c67c395f
+def _layout(meta, counts, n, found):
+    "How the tiles of every image lie; findings are added to `found`."
+    height, width = (_number(meta, k, int) or 0 for k in ("original_height", "original_width"))
+    if not 0 < height * width <= 2**26:
+        raise PayloadError(f"meta: the frame's size {width}×{height} px is missing or not plausible", "frame_size")
+    layout, said = tile_layout(height, width, counts[0], 2 * math.isqrt(n))
+    alike = len(set(counts)) == 1
+    found += said if alike else []
+    if layout is None or not alike:
+        raise PayloadError(
+            said[0].message if said else f"images with {counts} tiles: their frames' sizes are not all in the file",
+            "no_tile_layout",
+        )
+    return layout
+
+# %% ../../nbs/03_record/03_legacy.ipynb #b106ff3f
+def _what_is_missing(payload, inter):
+    "What the earlier chain did not keep, as findings."
+    said = "the frame itself is not in the file; its image_path is not followed: give the frame to draw on it"
+    yield Finding("note", "no_pictures", said)
+    if payload.get("mode") == "text":
+        yield Finding(
+            "warning",
+            "text_forward",
+            "text targets of the earlier chain kept the attention of the last forward, "
+            "the scalar may come from an earlier one: attention and target may not belong together",
+        )
+    if "mlp1_weight" in inter:
+        yield Finding(
+            "note",
+            "mlp1_half",
+            "only mlp1's first linear layer was kept, without its LayerNorm and second layer: "
+            "the step through mlp1 cannot be rebuilt",
+        )
+
+# %% ../../nbs/03_record/03_legacy.ipynb #8fe1e0d4
+def _about(payload, meta):
+    "What a converted record says of itself."
+    path = _kept(payload, "image_path", str, "")
+    return dict(
+        schema=SCHEMA,
+        detail="full",
+        tag=_kept(payload, "tag", str, "frame"),
+        image_path=path,
+        image_paths=[path],
+        input_speed_mps=float(_number(payload, "input_speed_mps") or 0),
+        meta=meta,
+        **_speaking(payload),
+        trace=None,
+        certificate=None,
+        maps={},
+        pictures=[],
+        model=dict(name="earlier chain", random=False),
+    )
+
+# %% ../../nbs/03_record/03_legacy.ipynb #0438c810
 def convert(
     payload: dict,  # of the earlier chain
     image_start: int | None = None,  # position of the first image token, when you know it
@@ -327,82 +387,27 @@ def convert(
             "layout",
         )
     found: list[Finding] = []
-    inter = _kept(payload, "interleaver", dict, {})
-    entries = {
-        k: _entry(inter, k, d)
-        for k, d in (("pixel_shuffle_out", 4), ("mlp1_input", 3), ("mlp1_output", 3), ("vit_embeds", 3))
-    }
-    if entries["mlp1_input"] is None or entries["mlp1_output"] is None:
-        raise PayloadError(
-            "interleaver: mlp1_input and mlp1_output are missing or no tensors (T, n, width); nothing can be explained from this file",
-            "no_interleaver",
-        )
+    inter, meta = _kept(payload, "interleaver", dict, {}), _kept(payload, "meta", dict, {})
+    entries = _entries(inter)
     counts, n = _counts(payload | dict(interleaver=inter), entries, found)
     if math.isqrt(n) ** 2 != n or n > 2**16:
         raise PayloadError(f"{n} tokens a tile are no square", "patch_grid")
     attention = _attention(payload, counts, n, found)
-    meta = _kept(payload, "meta", dict, {})
-    height, width = (_number(meta, k, int) or 0 for k in ("original_height", "original_width"))
-    if not 0 < height * width <= 2**26:
-        raise PayloadError(f"meta: the frame's size {width}×{height} px is missing or not plausible", "frame_size")
-    layout, said = tile_layout(height, width, counts[0], 2 * math.isqrt(n))
-    found += said if len(set(counts)) == 1 else []
-    if layout is None or len(set(counts)) > 1:
-        raise PayloadError(
-            said[0].message if said else f"images with {counts} tiles: their frames' sizes are not all in the file",
-            "no_tile_layout",
-        )
-    found.append(
-        Finding(
-            "note",
-            "no_pictures",
-            "the frame itself is not in the file; its image_path is not followed: give the frame to draw on it",
-        )
+    layout = _layout(meta, counts, n, found)
+    found += _what_is_missing(payload, inter)
+    rows = _seed_rows(attention, found)
+    kept = dict(
+        selected_mask=_mask(attention, image_start, sum(counts) * n, found),
+        num_patches_list=counts,
+        tokens_per_patch=n,
+        token_patches=_square(n),
+        mlp1={},
+        **entries,
     )
-    if payload.get("mode") == "text":
-        found.append(
-            Finding(
-                "warning",
-                "text_forward",
-                "text targets of the earlier chain kept the attention of the last forward, the scalar may come from an earlier one: attention and target may not belong together",
-            )
-        )
-    if "mlp1_weight" in inter:
-        found.append(
-            Finding(
-                "note",
-                "mlp1_half",
-                "only mlp1's first linear layer was kept, without its LayerNorm and second layer: the step through mlp1 cannot be rebuilt",
-            )
-        )
-    frames = len(counts)
-    return dict(
-        schema=SCHEMA,
-        detail="full",
-        tag=_kept(payload, "tag", str, "frame"),
-        image_path=_kept(payload, "image_path", str, ""),
-        image_paths=[_kept(payload, "image_path", str, "")],
-        input_speed_mps=float(_number(payload, "input_speed_mps") or 0),
-        meta=meta,
-        **_speaking(payload),
-        rows=_seed_rows(attention, found),
-        attention=attention,
-        trace=None,
-        certificate=None,
-        maps={},
-        pictures=[],
-        interleaver=dict(
-            selected_mask=_mask(attention, image_start, sum(counts) * n, found),
-            num_patches_list=counts,
-            tokens_per_patch=n,
-            token_patches=_square(n),
-            mlp1={},
-            **entries,
-        ),
-        tiles=[layout.to_dict() | dict(boxes=layout.boxes.tolist())] * frames,
-        model=dict(name="earlier chain", random=False),
-        **{CONVERTED: dict(layout="earlier chain", findings=[list(f) for f in found])},
-    )
+    tiles = [layout.to_dict() | dict(boxes=layout.boxes.tolist())] * len(counts)
+    evidence = dict(rows=rows, attention=attention, interleaver=kept, tiles=tiles)
+    converted = dict(layout="earlier chain", findings=[list(f) for f in found])
+    return _about(payload, meta) | evidence | {CONVERTED: converted}
 
 # %% ../../nbs/03_record/03_legacy.ipynb #bac5857a
 def load_any(

@@ -7,7 +7,8 @@ __all__ = ['TENSORS', 'TARGET', 'FORMAT', 'FILE', 'interleaver_facts', 'attentio
            'Verification', 'verification']
 
 # %% ../../nbs/03_record/04_verification.ipynb #43af0b9f
-import logging, math
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,37 +142,36 @@ class Verification:
 
     def to_dict(self) -> dict:  # plain types
         "Totals first, then every record."
-        done, failed = (self.summary.done, self.summary.failed) if self.summary else ([], {})
-        names = Counter(
-            n for r in self.records.values() for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]}
-        )
-        sizes = [size for r in self.records.values() for files in r["outputs"].values() for size in files.values()]
-        return finite(
-            dict(
-                format=FORMAT,
-                command=self.command,
-                finished=self.summary is not None,
-                stopped=self.stopped,
-                exit_code=self.summary.code if self.summary else None,
-                done=len(done),
-                failed=failed,
-                warnings=self.said["warnings"],
-                errors=self.said["errors"],
-                findings=dict(sorted(names.items())),
-                targets=dict(Counter(r["target"]["target"] for r in self.records.values())),
-                images=sum(r["images"] for r in self.records.values()),
-                files=len(sizes),
-                bytes=sum(sizes),
-            )
-            | self.totals
-            | dict(records=self.records)
-        )
+        return finite(_totals(self) | self.totals | dict(records=self.records))
 
     def write(self) -> Path:  # the file
         "Atomically, as `verification.json`."
-        return write_atomic(
-            self.out / FILE, lambda f: f.write((dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n").encode())
-        )
+        text = dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+        return write_atomic(self.out / FILE, lambda f: f.write(text.encode()))
+
+# %% ../../nbs/03_record/04_verification.ipynb #060c3721
+def _totals(run):
+    "How a run ended, and counts over its records."
+    records = run.records.values()
+    done, failed = (run.summary.done, run.summary.failed) if run.summary else ([], {})
+    names = Counter(n for r in records for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]})
+    sizes = [size for r in records for files in r["outputs"].values() for size in files.values()]
+    return dict(
+        format=FORMAT,
+        command=run.command,
+        finished=run.summary is not None,
+        stopped=run.stopped,
+        exit_code=run.summary.code if run.summary else None,
+        done=len(done),
+        failed=failed,
+        warnings=run.said["warnings"],
+        errors=run.said["errors"],
+        findings=dict(sorted(names.items())),
+        targets=dict(Counter(r["target"]["target"] for r in records)),
+        images=sum(r["images"] for r in records),
+        files=len(sizes),
+        bytes=sum(sizes),
+    )
 
 # %% ../../nbs/03_record/04_verification.ipynb #cc3136d8
 @contextmanager

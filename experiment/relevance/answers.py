@@ -27,7 +27,7 @@ def supported(
     m: torch.Tensor,  # (T, side, side) signed
     layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of m
 ) -> torch.Tensor:  # the same shape, unit and signs, float64; no magnitude is larger
-    "Contributions weighted by E/(E + κ² max E), E the energy of 3×3 patches, across tiles (after Cai & Silverman 2001)."
+    "Contributions weighted by E/(E + κ² max E), E the energy of 3×3 patches (after Cai & Silverman 2001)."
     m, tiny = m.double(), torch.finfo(torch.double).tiny
     energy = patch_background((m / m.abs().max().clamp_min(tiny)).square()[..., None], layouts, 3)[..., 0]
     return m * energy / (energy + KAPPA**2 * energy.max()).clamp_min(tiny)

@@ -125,12 +125,12 @@ def noise_level(
 
 # %% ../../nbs/04_relevance/06_centred.ipynb #2959fea3
 def contributions(
-    parts: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]],  # gives x and ∂y/∂x, (T, side, side, C), each call
+    parts: Callable[[], Iterable[tuple[torch.Tensor, torch.Tensor]]],  # x and ∂y/∂x, (T, side, side, C), afresh a call
     layouts: Sequence[Layout],  # how the tiles of every image lie, in the order of x
     around: int | str | Sequence[int | str] = AROUND,  # see `surroundings`
     rounds: int = ROUNDS,  # looks at the background; 1: every patch counts as much
 ) -> torch.Tensor:  # (T, side, side)
-    "Σ_c (x − x̄)·g of every patch, where x̄ leaves out what stands out itself. Raises ValueError for less than one round."
+    "Σ_c (x − x̄)·g of every patch; x̄ leaves out what stands out itself. Raises ValueError for less than one round."
     if rounds < 1:
         raise ValueError(f"{rounds} rounds: use at least 1")
     weight = None

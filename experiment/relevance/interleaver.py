@@ -49,7 +49,8 @@ def image_positions(
         raise ValueError(f"num_patches_list {tiles} must name at least one tile for every image")
     if sum(tiles) * tokens_per_tile != found:
         raise ValueError(
-            f"selected_mask marks {found} image tokens, but num_patches_list {tiles} × {tokens_per_tile} tokens a tile are "
+            f"selected_mask marks {found} image tokens, but num_patches_list {tiles} × {tokens_per_tile} tokens a "
+            "tile are "
             f"{sum(tiles) * tokens_per_tile}: num_patches_list must count the tiles of every image in this prompt"
         )
     images = [
@@ -143,7 +144,7 @@ def to_patches(
     share: torch.Tensor,  # (T, n, 4), rows sum to 1: `uniform_share` or `positive_share`
     tokens: torch.Tensor,  # (n, 4) of `token_patches`
 ) -> torch.Tensor:  # (T, 4n) patches in row-major order, float64
-    "Share each token's relevance among its four patches; sums are conserved. Raises ValueError when the parts do not fit."
+    "Share each token's relevance among its four patches; sums are conserved. Raises ValueError when parts do not fit."
     T, n = token_relevance.shape
     if share.shape != (T, n, 4) or tokens.shape != (n, 4):
         raise ValueError(

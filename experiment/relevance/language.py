@@ -119,7 +119,7 @@ def roll(
     temperature: float = 1.0,  # τ of `temper`
     layers: slice | Sequence[int] | None = None,  # layers that take part, see `used_layers`
 ) -> torch.Tensor:  # (1 + layers used, …, S): the seed, then r after every layer from the top down
-    "r ← αr + rĀ from the top layer down. Raises ValueError on shapes that do not fit and on values that are not finite."
+    "r ← αr + rĀ from the top layer down. Raises ValueError on shapes that do not fit and values that are not finite."
     order = used_layers(len(cams), layers)
     if not 0 <= residual_alpha < float("inf"):
         raise ValueError(f"residual_alpha {residual_alpha} must be ≥ 0 and finite")

@@ -202,7 +202,8 @@ def text(report: Report) -> str:  # several lines
     "The report for a person."
     lines = [report.path]
     if report.target:
-        lines += [_asked_line(report.target), f"answer    {report.target['answer']!r:.100}", _record_line(report.record)]
+        answer = f"answer    {report.target['answer']!r:.100}"
+        lines += [_asked_line(report.target), answer, _record_line(report.record)]
     if report.map:
         lines.append(_map_line(report.map))
     if report.stages:

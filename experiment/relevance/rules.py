@@ -14,7 +14,14 @@ from ..errors import MethodError
 from ..methods import RULE_WORDS
 from ..frame.tiles import FrameMap, Layout, stitch
 from ..record.payload import blocks
-from .interleaver import image_positions, mlp1_input_grad, patch_contributions, positive_share, to_patches, uniform_share
+from experiment.relevance.interleaver import (
+    image_positions,
+    mlp1_input_grad,
+    patch_contributions,
+    positive_share,
+    to_patches,
+    uniform_share,
+)
 from .language import head_mean, roll, seed, used_layers
 from .vision import VisionRelevance, vision_relevance
 
@@ -78,7 +85,8 @@ class Relevance:
 
     def __repr__(self):
         path = " → ".join(f"{name} {value:.4g}" for name, value in self.stages.items())
-        return f"Relevance({len(self.patches)} image(s), {sum(len(p) for p in self.patches)} tiles: {path}; CLS share {self.cls_share.mean():.1%})"
+        size = f"{len(self.patches)} image(s), {sum(len(p) for p in self.patches)} tiles"
+        return f"Relevance({size}: {path}; CLS share {self.cls_share.mean():.1%})"
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #1b4c24c2
 def tower_cams(
@@ -92,7 +100,8 @@ def tower_cams(
 HINTS = {
     "language": "the attention gradients of the language model are zero or not finite",
     "interleaver": "the split lost it",
-    "image tokens": "no attention × gradient leads from the seed rows to the image; choose another target or check the rows",
+    "image tokens": "no attention × gradient leads from the seed rows to the image; "
+    "choose another target or check the rows",
     "vision": "the attention gradients of the vision tower are not finite",
     "patches": "nothing positive reached a patch",
 }
@@ -111,7 +120,7 @@ def attention_relevance(
     record: dict,  # see `experiment.record.payload`
     rule: Rule = Rule(),  # options
 ) -> Relevance:
-    "Chefer et al. 2021, eq. 5–6, row form, through both towers and the interleaver. Raises MethodError when nothing arrives, or a trace was recorded by another rule."
+    "Chefer et al. 2021, eq. 5–6, row form, down to the patches. Raises MethodError when nothing arrives on the way."
     if record["detail"] == "map":
         raise MethodError(
             "this record keeps maps only (detail map), and a rule that follows attention needs more: "
@@ -159,11 +168,23 @@ def _seeds_carry(top, positions):
     carrying = set(top.sum(-1).nonzero().flatten().tolist())
     if carrying and not carrying & set(positions):
         raise MethodError(
-            f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top layer, which has it in rows "
+            f"none of the {len(positions)} seed rows ({min(positions)}…{max(positions)}) carries gradient in the top "
+            "layer, which has it in rows "
             f"{min(carrying)}…{max(carrying)}: rows and target belong to different scalars"
         )
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #d8407b1a
+def _refuse_other_gradient(rebuilt, recorded):
+    "Raise MethodError when mlp1's gradient, rebuilt from stored weights, is not the recorded one."
+    gap = ((rebuilt - recorded).abs().max() / recorded.abs().max().clamp(min=1e-30)).item()
+    allowed = 1e-3 if torch.promote_types(recorded.dtype, torch.float32) == recorded.dtype else 0.1
+    if not gap <= allowed:
+        raise MethodError(
+            f"mlp1's gradient rebuilt from the stored weights differs from the recorded one by {gap:.2g} of its "
+            f"largest value (allowed {allowed:g}): weights and gradients belong to different models or passes"
+        )
+
+# %% ../../nbs/04_relevance/04_rules.ipynb #e65e6936
 def _share(inter, rule):
     "How every token's relevance is shared among its patches, and what is to be said about it."
     x, out = inter["mlp1_input"], inter["mlp1_output"]
@@ -171,22 +192,16 @@ def _share(inter, rule):
         return uniform_share(*x["value"].shape[:2]), []
     if out["grad"] is None:
         raise MethodError("mlp1_output has no gradient in this record: use split 'uniform' or capture again")
-    rebuilt = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"])
+    grad = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"])
     if x["grad"] is not None:
-        gap = ((rebuilt - x["grad"]).abs().max() / x["grad"].abs().max().clamp(min=1e-30)).item()
-        allowed = 1e-3 if torch.promote_types(x["grad"].dtype, torch.float32) == x["grad"].dtype else 0.1
-        if not gap <= allowed:
-            raise MethodError(
-                f"mlp1's gradient rebuilt from the stored weights differs from the recorded one by {gap:.2g} of its largest value "
-                f"(allowed {allowed:g}): weights and gradients belong to different models or passes"
-            )
-    grad = (
-        mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True)
-        if rule.split == "frozen_norm"
-        else rebuilt
-    )
+        _refuse_other_gradient(grad, x["grad"])
+    if rule.split == "frozen_norm":
+        grad = mlp1_input_grad(x["value"], out["grad"], inter["mlp1"], freeze_norm=True)
     share, equal = positive_share(patch_contributions(x["value"], grad))
-    note = f"{equal} of {share.shape[0] * share.shape[1]} tokens have no patch with a positive contribution; their relevance is shared equally"
+    note = (
+        f"{equal} of {share.shape[0] * share.shape[1]} tokens have no patch with a positive contribution; "
+        "their relevance is shared equally"
+    )
     return share, [note] if equal else []
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #3ac5f6de
@@ -237,7 +252,8 @@ def traced_relevance(
         patches, vision = _earlier(record, asked), None
         if patches is None:
             raise MethodError(
-                f"this record traces {_options(trace['rule'])}, asked was {_options(asked)}: capture again with that rule, or with detail 'cam' for any rule"
+                f"this record traces {_options(trace['rule'])}, asked was {_options(asked)}: "
+                "capture again with that rule, or with detail 'cam' for any rule"
             )
         patches, stages = (
             patches.unflatten(-1, trace["patches"].shape[1:]),

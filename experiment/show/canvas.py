@@ -35,9 +35,9 @@ def _font(size):
         str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size, layout_engine=ImageFont.Layout.BASIC
     )
 
-# %% ../../nbs/12_explorer/01_canvas.ipynb #b8b15bf4
-class Canvas:
-    "A white sheet to draw on; a notebook shows it by itself."
+# %% ../../nbs/12_explorer/01_canvas.ipynb #b578e97e
+class _Sheet:
+    "A white sheet with a pen, and boxes on it."
 
     def __init__(
         self,
@@ -58,18 +58,6 @@ class Canvas:
             pen.set_foreground(edge)
         return pen
 
-    def picture(
-        self,
-        box: tuple[float, float, float, float],  # x, y, w, h in px
-        pixels: np.ndarray,  # uint8 (H, W, 3)
-    ) -> None:
-        "A picture in a box, see `nearest`."
-        x, y, w, h = box
-        left, top, right, bottom = (round(v * self.scale) for v in (x, y, x + w, y + h))
-        seen = np.full((bottom - top, right - left, 4), 255, np.uint8)
-        seen[..., :3] = nearest(pixels, *seen.shape[:2])
-        self._renderer.draw_image(self._pen(None, 0), left, self._renderer.height - bottom, seen[::-1])
-
     def rectangle(
         self,
         x: float,  # left, px
@@ -85,6 +73,10 @@ class Canvas:
         self._renderer.draw_path(
             self._pen(edge, width), corners, self._place, None if fill is None else matplotlib.colors.to_rgba(fill)
         )
+
+# %% ../../nbs/12_explorer/01_canvas.ipynb #d65416ae
+class _Lines(_Sheet):
+    "Lines and markers."
 
     def line(
         self,
@@ -115,6 +107,22 @@ class Canvas:
             self._place,
             matplotlib.colors.to_rgba(fill),
         )
+
+# %% ../../nbs/12_explorer/01_canvas.ipynb #b8b15bf4
+class Canvas(_Lines):
+    "A white sheet to draw on; a notebook shows it by itself."
+
+    def picture(
+        self,
+        box: tuple[float, float, float, float],  # x, y, w, h in px
+        pixels: np.ndarray,  # uint8 (H, W, 3)
+    ) -> None:
+        "A picture in a box, see `nearest`."
+        x, y, w, h = box
+        left, top, right, bottom = (round(v * self.scale) for v in (x, y, x + w, y + h))
+        seen = np.full((bottom - top, right - left, 4), 255, np.uint8)
+        seen[..., :3] = nearest(pixels, *seen.shape[:2])
+        self._renderer.draw_image(self._pen(None, 0), left, self._renderer.height - bottom, seen[::-1])
 
     def words(
         self,

@@ -48,7 +48,7 @@ class State:
     frame: int = 0  # of the source's names
     target: str = ""  # see `experiment.targets.describe`; "": the source's first
     method: str = DEFAULT  # of the catalogue
-    show: str = "auto"  # part of a signed map, see `experiment.maps.catalogue.as_shown`
+    show: str = "auto"  # part of a signed map, see `experiment.relevance.answers.as_shown`
     language_layers: tuple[int, int] | None = None  # of attention rules: first layer and one past the last; None: all
     vision_layers: tuple[int, int] | None = None  # likewise
     head: int | None = None  # of Qwen2, for attention rules; None: the mean of all
@@ -110,15 +110,13 @@ def one_head(
     }
     return record | dict(attention=attention)
 
-# %% ../../nbs/12_explorer/02_views.ipynb #0000000c
-class Recorded:
-    "A payload or a folder of payloads."
-
-    live, threads = False, None
+# %% ../../nbs/12_explorer/02_views.ipynb #384079c7
+class _Files:
+    "Payloads on disk; the last two that were read stay in memory, to be compared."
 
     def __init__(
         self,
-        source: str | Path,  # see `experiment.ours.find_records`
+        source: str | Path,  # see `experiment.record.files.find_records`
         camera: Camera | None = None,  # where way-points are drawn; records do not keep it
     ):
         self.files, self.camera = find_records(source), camera
@@ -133,9 +131,7 @@ class Recorded:
     ) -> dict:  # see `experiment.record.payload`
         "The record of one file. Raises MethodError for a target or a twin, which need the model."
         if frame not in self.kept:
-            self.kept = dict(list(self.kept.items())[-1:]) | {
-                frame: load_record(self.files[frame].path)
-            }  # two, to be compared
+            self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_record(self.files[frame].path)}
         found = self.kept[frame]
         own = found["target_info"]["target"]
         if target not in ("", own):
@@ -145,6 +141,12 @@ class Recorded:
         if twin:
             raise MethodError("a twin is another frame: open a live model on a bundled drive")
         return found
+
+# %% ../../nbs/12_explorer/02_views.ipynb #0000000c
+class Recorded(_Files):
+    "A payload or a folder of payloads, and what can be asked of each."
+
+    live, threads = False, None
 
     def targets(
         self,
@@ -185,30 +187,19 @@ def _possible(scene, kind):
     except ValueError:
         return False
 
-# %% ../../nbs/12_explorer/02_views.ipynb #1e40fa8c
-class Live:
-    "A model and frames to put to it."
-
-    live = True
+# %% ../../nbs/12_explorer/02_views.ipynb #bab964fb
+class _Pictures:
+    "Frames to put to a model: of a bundled drive with its twins, or on disk."
 
     def __init__(
         self,
-        model: DrivingVLA,
-        frames: str
-        # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
-        | Path,
+        frames: str | Path,  # a bundled drive, or what `experiment.frame.files.find_frames` takes
         speed: float | None = None,  # m/s for every frame, instead of speed files
-        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
-        detail: str = "cam",
     ):
-        self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
-        files = [] if self.scenes else find_frames(frames)
-        self.names = [f"{i:04d}" for i in range(1, len(self.scenes) + 1)] if self.scenes else [f.tag for f in files]
-        self.files, self.speed = files, speed
-        self.threads = (
-            1 if sum(p.numel() for p in model.parameters()) <= SMALL_MODEL else None
-        )  # of torch while it answers; None: torch's own choice
+        self.files = [] if self.scenes else find_frames(frames)
+        self.names = [f"{i + 1:04d}" for i in range(len(self.scenes))] if self.scenes else [f.tag for f in self.files]
+        self.speed = speed
 
     def picture(
         self,
@@ -229,35 +220,23 @@ class Live:
             raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
         return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
 
-    def record(
+    def twins(
         self,
         frame: int,  # of `names`
-        target: str = "",  # see `experiment.targets.describe`; "": the first
-        method: str = DEFAULT,  # of the catalogue
-        twin: str = "",  # as in `picture`
-    ) -> dict:  # see `experiment.record.payload`
-        """The model's answer: for an attention rule in this source's detail, for another method with its map and the
-        smallest trace.
-        """
-        target = target or self.targets(frame)[0]
-        key = (frame, target, "" if method in RULES else kept_as(method), twin)
-        if key not in self.kept:
-            picture, speed = self.picture(frame, twin)
-            rule = method in RULES
-            found, _ = record_frame(
-                self.model,
-                picture,
-                speed,
-                target,
-                self.detail if rule else "trace",
-                rule="ours" if rule else "interleaver",
-                maps=() if rule else (method,),
-                tag=self.names[frame],
-            )
-            while len(self.kept) >= KEPT:
-                del self.kept[next(iter(self.kept))]
-            self.kept[key] = found
-        return self.kept[key]
+    ) -> list[str]:  # kinds that fit the scene
+        return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
+
+# %% ../../nbs/12_explorer/02_views.ipynb #58c3f9c6
+class _Answering(_Pictures):
+    "A model and frames, and what can be asked of it."
+
+    live = True
+
+    def __init__(self, model, frames, speed, detail):  # see `Live`
+        self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
+        super().__init__(frames, speed)
+        small = sum(p.numel() for p in model.parameters()) <= SMALL_MODEL
+        self.threads = 1 if small else None  # of torch while it answers; None: torch's own choice
 
     def targets(
         self,
@@ -265,13 +244,8 @@ class Live:
     ) -> list[str]:  # to choose from; more can be asked
         if not self.model.config.driving:
             return ["max", "sum", "last"]
-        return [
-            "-forward_speed",
-            "forward_speed",
-            *(a for a in ACTIONS if a not in ("forward_speed", "none")),
-            "max",
-            "sum",
-        ]
+        others = [a for a in ACTIONS if a not in ("forward_speed", "none")]
+        return ["-forward_speed", "forward_speed", *others, "max", "sum"]
 
     def methods(
         self,
@@ -285,11 +259,47 @@ class Live:
     ) -> int:  # of Qwen2; 0 where they are not told apart
         return self.model.config.vlm["text_config"]["num_attention_heads"] if self.detail == "full" else 0
 
-    def twins(
+# %% ../../nbs/12_explorer/02_views.ipynb #1e40fa8c
+class Live(_Answering):
+    "A model and frames to put to it."
+
+    def __init__(
+        self,
+        model: DrivingVLA,
+        # a bundled drive (approach, light, bend) with its twins, or what `experiment.frame.files.find_frames` takes
+        frames: str | Path,
+        speed: float | None = None,  # m/s for every frame, instead of speed files
+        # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
+        detail: str = "cam",
+    ):
+        super().__init__(model, frames, speed, detail)
+
+    def record(
         self,
         frame: int,  # of `names`
-    ) -> list[str]:  # kinds that fit the scene
-        return [kind for kind in TWINS if _possible(self.scenes[frame], kind)] if self.scenes else []
+        target: str = "",  # see `experiment.targets.describe`; "": the first
+        method: str = DEFAULT,  # of the catalogue
+        twin: str = "",  # as in `picture`
+    ) -> dict:  # see `experiment.record.payload`
+        "The model's answer; the last `KEPT` of them stay in memory."
+        target = target or self.targets(frame)[0]
+        key = (frame, target, "" if method in RULES else kept_as(method), twin)
+        if key not in self.kept:
+            found = self._answer(frame, target, method, twin)
+            while len(self.kept) >= KEPT:
+                del self.kept[next(iter(self.kept))]
+            self.kept[key] = found
+        return self.kept[key]
+
+    def _answer(self, frame, target, method, twin):
+        "For an attention rule in this source's detail, for another method with its map and the smallest trace."
+        picture, speed = self.picture(frame, twin)
+        asks = (
+            dict(detail=self.detail, rule="ours", maps=())
+            if method in RULES
+            else dict(detail="trace", rule="interleaver", maps=(method,))
+        )
+        return record_frame(self.model, picture, speed, target, tag=self.names[frame], **asks)[0]
 
 # %% ../../nbs/12_explorer/02_views.ipynb #00000012
 @dataclass

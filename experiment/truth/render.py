@@ -676,9 +676,7 @@ def drive(
         allow = min(allowed(found[-1]).values())
         way = scene.speed * DT
         moved = tuple(replace(x, s=x.s + own.get(x.kind, 0.0) * DT - way) for x in scene.things)
-        scene = replace(
-            scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * DT
-        )
+        scene = replace(scene, things=moved, speed=scene.speed + float(np.clip((allow - scene.speed) / 2, -6, 2)) * DT)
     return found
 
 # %% ../../nbs/11_truth/01_render.ipynb #4a9f6396

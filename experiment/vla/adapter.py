@@ -46,11 +46,14 @@ def put_adapter(
     if not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no adapter_config.json in it; give the folder that PEFT saved the adapter in")
     if hasattr(vlm, "peft_config"):
-        raise ModelError(f"{folder}: the model carries an adapter already: give the model without it, or leave adapter out")
+        raise ModelError(
+            f"{folder}: the model carries an adapter already: give the model without it, or leave adapter out"
+        )
     kind = str(read_json(folder / "adapter_config.json").get("peft_type"))
     if "PROMPT" in kind or "PREFIX" in kind or kind == "P_TUNING":
         raise ModelError(
-            f"{folder}: {kind} learns prompts that are no words of the question: only adapters inside layers (LoRA and its "
+            f"{folder}: {kind} learns prompts that are no words of the question: only adapters inside layers (LoRA and "
+            "its "
             "kin) can be explained"
         )
     from peft import PeftModel

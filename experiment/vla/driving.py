@@ -53,7 +53,9 @@ class WideMLP(nn.Sequential):
 
 # %% ../../nbs/05_vla/03_driving.ipynb #f17fd374
 class DrivingHeads(nn.Module):
-    "SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-point encoder."
+    """SimLingo's route and speed queries with their heads (H→512→256→2 and H→256→2, SiLU, no last bias) and its target-
+    point encoder.
+    """
 
     def __init__(
         self,
@@ -179,26 +181,14 @@ def affine_weights(
     bias = layer(torch.zeros_like(unit[:1]))[0]
     return dict(weight=(layer(unit) - bias).mT.contiguous(), bias=bias)
 
-# %% ../../nbs/05_vla/03_driving.ipynb #73ff77d7
-class DrivingVLA(nn.Module):
-    "InternVL with SimLingo's driving queries and heads, in evaluation mode until told otherwise."
+# %% ../../nbs/05_vla/03_driving.ipynb #73af958c
+class _Parts(nn.Module):
+    "A model's parts by name, wherever its own code keeps them."
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        tokenizer: PreTrainedTokenizerFast | None = None,  # the small one when None
-        vlm: InternVLForConditionalGeneration | None = None,  # weights that exist already
-    ):
-        super().__init__()
-        if config.ps_version not in _VERSIONS:
-            raise ModelError(f"{config.name}: ps_version {config.ps_version!r} is not one of {', '.join(_VERSIONS)}")
-        self.config, self.tokenizer = config, tokenizer or build_tokenizer()
-        self.vlm = vlm or _VERSIONS[config.ps_version](InternVLConfig(**config.vlm))
-        width = config.vlm["text_config"]["hidden_size"]
-        self.driving = (
-            DrivingHeads(width, config.n_route, config.n_speed, config.target_points) if config.driving else None
-        )
-        self.eval()
+    config: ModelConfig
+    tokenizer: PreTrainedTokenizerFast
+    vlm: InternVLForConditionalGeneration
+    driving: DrivingHeads | None
 
     @property
     def device(self) -> torch.device:  # of the parameters
@@ -232,6 +222,10 @@ class DrivingVLA(nn.Module):
     def embedding(self) -> nn.Embedding:  # of words
         return self.vlm.get_input_embeddings()
 
+# %% ../../nbs/05_vla/03_driving.ipynb #fbfb8e13
+class _Answers(_Parts):
+    "How a question is framed, and where an answer ends."
+
     @property
     def template(self) -> Template:  # the words around a question
         return Template(**self.config.template)
@@ -252,6 +246,10 @@ class DrivingVLA(nn.Module):
     def eos_token_id(self) -> int:  # of the token that ends an answer, the first where there are several
         return self.stop_ids[0]
 
+# %% ../../nbs/05_vla/03_driving.ipynb #cac4abd3
+class _Vision(_Parts):
+    "From a frame to image tokens."
+
     def pixel_shuffle(
         self,
         x: torch.Tensor,  # (tiles, side, side, C)
@@ -271,23 +269,6 @@ class DrivingVLA(nn.Module):
         parts = {name: getattr(self.projector, name) for name in ("layer_norm", "linear_1", "linear_2")}
         return {f"{name}.{k}": v for name, part in parts.items() for k, v in affine_weights(part).items()}
 
-    def resize_tiles(
-        self,
-        tile: int,  # px, a multiple of two patches
-    ) -> "DrivingVLA":
-        "Feed tiles of another size, in place: position embeddings are interpolated as InternVL does, the number of image tokens follows."
-        c = self.config
-        if tile < 1 or tile % (2 * c.patch):
-            raise ModelError(f"{c.name}: a tile of {tile} px is no multiple of two patches ({2 * c.patch} px)")
-        embeddings = self.vision_tower.embeddings
-        embeddings.position_embeddings = nn.Parameter(
-            resize_positions(embeddings.position_embeddings.data, tile // c.patch), requires_grad=False
-        )
-        self.vlm.config.vision_config.image_size = [tile, tile]
-        self.vlm.config.image_seq_length = (tile // c.patch // 2) ** 2
-        c.vlm = self.vlm.config.to_dict()
-        return self
-
     def layout(
         self,
         height: int,  # frame height, px
@@ -300,30 +281,63 @@ class DrivingVLA(nn.Module):
             return replace(layout, thumbnail=c.thumbnail and layout.grid != (1, 1))
         return internvl_layout(height, width, c.tile, c.patch, max_tiles=c.max_tiles, thumbnail=c.thumbnail)
 
+# %% ../../nbs/05_vla/03_driving.ipynb #8fff0667
+class _Prompts(_Answers, _Vision):
+    "Writes the prompt, and finds the points that it asks for."
+
     def prompt(
         self,
         speed: float,  # m/s
         n_tiles: list[int],  # tiles of every image in the prompt
-        text: str
-        | None = None,  # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
+        # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
+        text: str | None = None,
         command: str | None = None,  # for wordings with `{command}`
     ) -> str:  # before the tokenizer
-        "The complete prompt in the model's own chat template, with one `<IMG_CONTEXT>` per image token; several images are written as the model's own code writes them."
+        """The complete prompt in the model's own chat template, with one `<IMG_CONTEXT>` per image token.
+
+        Several images are written as the model's own code writes them.
+        """
         text = self.config.prompt if text is None else PROMPTS.get(text, text)
         question = worded(text, speed, command)
         images = [f"<img>{'<IMG_CONTEXT>' * (n * self.config.tokens_per_tile)}</img>" for n in n_tiles]
         return self.template.render(self.template.message(images, question))
 
+    def _points(self, prompt, target_points):
+        "The points (1, P, 2) for the prompt's <TARGET_POINT>, None without any; counts must agree."
+        asked = prompt.count("<TARGET_POINT>")
+        if asked and token_id(self.tokenizer, "<TARGET_POINT>") is None:
+            raise ModelError(
+                f"{self.config.name}: the wording asks for target points, but the tokenizer has no <TARGET_POINT>: "
+                "only SimLingo was trained with them; ask without target points"
+            )
+        points = None
+        if target_points is not None:
+            points = torch.as_tensor(target_points, dtype=torch.float32, device=self.device).reshape(1, -1, 2)
+        given = 0 if points is None else points.shape[1]
+        if asked != given:
+            raise ModelError(
+                f"{asked} <TARGET_POINT> in the prompt, {given} target points given: pass target_points=(2, 2) metres "
+                "with the prompts target_points and waypoints, and none with the others"
+            )
+        return points
+
+# %% ../../nbs/05_vla/03_driving.ipynb #c4886c8e
+class _Prepares(_Prompts):
+    "From frames, speed and wording to the inputs of the model."
+
     def prepare(
         self,
         frames,  # one RGB image (PIL or (H, W, 3) uint8 array) or a list of them
         speed: float = 0.0,  # m/s
-        text: str
-        | None = None,  # name in `PROMPTS` or a wording; None: the one for the navigation given, else the configuration's own
+        # name in `PROMPTS` or a wording; None: the one for the navigation given, else the configuration's own
+        text: str | None = None,
         target_points=None,  # (2, 2) metres, ego frame, for prompts with <TARGET_POINT>
         command: str | None = None,  # for prompts with {command}
     ) -> Inputs:
-        "Cut the frames, write the prompt, tokenise it. Raises ModelError when wording and navigation do not fit each other."
+        """Cut the frames, write the prompt, tokenise it.
+
+        Raises ModelError when wording and navigation do not fit each other.
+        """
         if text is None and target_points is not None and command is not None:
             raise ModelError("SimLingo was trained with target points or a command, never with both: leave one out")
         if text is None and (target_points is not None or command is not None):
@@ -333,33 +347,13 @@ class DrivingVLA(nn.Module):
         layouts = [self.layout(*size) for size in sizes]
         pixels = torch.cat([cut(f, layout) for f, layout in zip(frames, layouts)])
         prompt = self.prompt(speed, [layout.n_tiles for layout in layouts], text, command)
-        asked = prompt.count("<TARGET_POINT>")
-        if asked and token_id(self.tokenizer, "<TARGET_POINT>") is None:
-            raise ModelError(
-                f"{self.config.name}: the wording asks for target points, but the tokenizer has no <TARGET_POINT>: "
-                "only SimLingo was trained with them; ask without target points"
-            )
         ids = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.device)
-        points = (
-            None
-            if target_points is None
-            else torch.as_tensor(target_points, dtype=torch.float32, device=self.device).reshape(1, -1, 2)
-        )
-        if asked != (0 if points is None else points.shape[1]):
-            raise ModelError(
-                f"{asked} <TARGET_POINT> in the prompt, {0 if points is None else points.shape[1]} target points given: pass target_points=(2, 2) metres "
-                "with the prompts target_points and waypoints, and none with the others"
-            )
+        points = self._points(prompt, target_points)
         return Inputs(pixels.to(self.device, self.dtype), ids, layouts, float(speed), prompt, points)
 
-    def _place(self, embeds, mask, values, what):
-        "Write `values` over the rows chosen by `mask`; counts must agree."
-        if mask.sum() * values.shape[-1] != values.numel():
-            raise ModelError(
-                f"{int(mask.sum())} {what} positions in the prompt but {values.numel() // values.shape[-1]} {what} features: "
-                "make the prompt with model.prompt(speed, n_tiles) for the tiles that are passed"
-            )
-        return embeds.masked_scatter(mask.to(embeds.device)[..., None], values.to(embeds))
+# %% ../../nbs/05_vla/03_driving.ipynb #cae6deed
+class _Embeddings(_Parts):
+    "Rows of the sequence: words, and what is written over them."
 
     def words(
         self,
@@ -367,6 +361,20 @@ class DrivingVLA(nn.Module):
     ) -> torch.Tensor:  # (B, N, H)
         "Plain token embeddings; ids beyond the table are clamped, as SimLingo does."
         return self.embedding(ids.clamp(max=self.embedding.num_embeddings - 1))
+
+    def _place(self, embeds, mask, values, what):
+        "Write `values` over the rows chosen by `mask`; counts must agree."
+        if mask.sum() * values.shape[-1] != values.numel():
+            given = values.numel() // values.shape[-1]
+            raise ModelError(
+                f"{int(mask.sum())} {what} positions in the prompt but {given} {what} features: "
+                "make the prompt with model.prompt(speed, n_tiles) for the tiles that are passed"
+            )
+        return embeds.masked_scatter(mask.to(embeds.device)[..., None], values.to(embeds))
+
+# %% ../../nbs/05_vla/03_driving.ipynb #08ec9af2
+class _Sequence(_Embeddings, _Vision):
+    "The embedded prompt."
 
     def embed(
         self,
@@ -388,33 +396,19 @@ class DrivingVLA(nn.Module):
         if asked.any():
             if target_points is None or self.driving is None or self.driving.wp_encoder is None:
                 raise ModelError(
-                    "the prompt asks for target points: pass target_points=(2, 2) metres to a model that has their encoder"
+                    "the prompt asks for target points: pass target_points=(2, 2) metres to a model that has their "
+                    "encoder"
                 )
             first = self.driving.wp_encoder[0].weight
             embeds = self._place(embeds, asked, self.driving.wp_encoder(target_points.to(first)), "target point")
         return embeds, features, selected
 
-    def forward(
-        self,
-        pixel_values: torch.Tensor,  # (tiles of all samples, 3, tile, tile)
-        input_ids: torch.Tensor,  # (B, N) prompt, left padded when the batch is uneven
-        attention_mask: torch.Tensor
-        | None = None,  # (B, N) 1 = token, 0 = padding; None for SimLingo's unmasked single prompt
-        answer_ids: torch.Tensor | None = None,  # (B, M) the model's own answer, put between prompt and queries
-        target_points: torch.Tensor | None = None,  # (B, 2, 2) m
-        features: torch.Tensor
-        | None = None,  # (tiles, n, H) image tokens made before, for instance model.projector(x); pixels are then not looked at
-    ) -> Output:
-        "One teacher-forced pass over [prompt | answer | route queries | speed queries]. Differentiable; generates nothing."
-        n, m = input_ids.shape[1], 0 if answer_ids is None else answer_ids.shape[1]
-        x, features, selected = self.embed(input_ids, pixel_values, target_points, features)
-        if m:
-            x = torch.cat(
-                [x, self.words(answer_ids.to(input_ids))], 1
-            )  # a spoken image or target-point token stays a plain embedding
-        if self.driving is not None:
-            x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
-        extra = x.shape[1] - n
+# %% ../../nbs/05_vla/03_driving.ipynb #8968752b
+class _Decoder(_Sequence):
+    "From embeddings to hidden states and scores of words."
+
+    def _hidden(self, x, attention_mask, extra):
+        "Hidden states (B, S, H) of embeddings whose last `extra` rows are no padding."
         position = torch.arange(x.shape[1], device=x.device)[None]
         if attention_mask is not None:
             attention_mask = F.pad(attention_mask, (0, extra), value=1)
@@ -423,15 +417,7 @@ class DrivingVLA(nn.Module):
             inputs_embeds=x, attention_mask=attention_mask, position_ids=position, use_cache=False
         ).last_hidden_state
         self.check_range(hidden)
-        route = speed = None
-        spans = {"prompt": range(n), "answer": range(n, n + m)}
-        if self.driving is not None:
-            route, speed = self.driving(hidden[:, n + m :])
-            spans |= {
-                "route": range(n + m, n + m + self.config.n_route),
-                "speed": range(n + m + self.config.n_route, n + extra),
-            }
-        return Output(hidden, route, speed, features, F.pad(selected, (0, extra)), spans)
+        return hidden
 
     def check_range(
         self,
@@ -449,6 +435,48 @@ class DrivingVLA(nn.Module):
         out = self.lm_head(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
+# %% ../../nbs/05_vla/03_driving.ipynb #06515f92
+class _Forward(_Decoder):
+    "The teacher-forced pass."
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,  # (tiles of all samples, 3, tile, tile)
+        input_ids: torch.Tensor,  # (B, N) prompt, left padded when the batch is uneven
+        # (B, N) 1 = token, 0 = padding; None for SimLingo's unmasked single prompt
+        attention_mask: torch.Tensor | None = None,
+        answer_ids: torch.Tensor | None = None,  # (B, M) the model's own answer, put between prompt and queries
+        target_points: torch.Tensor | None = None,  # (B, 2, 2) m
+        # (tiles, n, H) image tokens made before, for instance model.projector(x); pixels are then not looked at
+        features: torch.Tensor | None = None,
+    ) -> Output:
+        """One teacher-forced pass over [prompt | answer | route queries | speed queries].
+
+        Differentiable; generates nothing.
+        """
+        n, m = input_ids.shape[1], 0 if answer_ids is None else answer_ids.shape[1]
+        x, features, selected = self.embed(input_ids, pixel_values, target_points, features)
+        if m:
+            # a spoken image or target-point token stays a plain embedding
+            x = torch.cat([x, self.words(answer_ids.to(input_ids))], 1)
+        if self.driving is not None:
+            x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
+        extra = x.shape[1] - n
+        hidden = self._hidden(x, attention_mask, extra)
+        route = speed = None
+        spans = {"prompt": range(n), "answer": range(n, n + m)}
+        if self.driving is not None:
+            route, speed = self.driving(hidden[:, n + m :])
+            spans |= {
+                "route": range(n + m, n + m + self.config.n_route),
+                "speed": range(n + m + self.config.n_route, n + extra),
+            }
+        return Output(hidden, route, speed, features, F.pad(selected, (0, extra)), spans)
+
+# %% ../../nbs/05_vla/03_driving.ipynb #c2cb8462
+class _Generates(_Answers, _Decoder):
+    "The greedy answer."
+
     @torch.no_grad()
     def generate(
         self,
@@ -456,7 +484,10 @@ class DrivingVLA(nn.Module):
         max_new_tokens: int | None = None,  # the configuration's own when None; 0 means silence
         progress: Callable[[str], object] = quiet,  # told what is being done
     ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
-        "Greedy answer with a key-value cache, in evaluation mode and never under grad. A generated image or target-point token stays a plain embedding."
+        """Greedy answer with a key-value cache, in evaluation mode and never under grad.
+
+        A generated image or target-point token stays a plain embedding.
+        """
         longest = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
         cache, stop, ids = DynamicCache(), self.stop_ids, [inputs.input_ids[:, :0]]
         with evaluating(self):  # dropout would speak at random, and checkpointing drops the cache
@@ -465,11 +496,15 @@ class DrivingVLA(nn.Module):
                 progress(f"answer, token {len(ids)} of at most {longest}")
                 hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
                 self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True))
+                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
                 if ids[-1].item() in stop:
                     break
                 x = self.words(ids[-1])
         return torch.cat(ids, 1)
+
+# %% ../../nbs/05_vla/03_driving.ipynb #9e485d12
+class _Saved(_Parts):
+    "A model as a folder, and as one line."
 
     def save(
         self,
@@ -493,11 +528,54 @@ class DrivingVLA(nn.Module):
     def __repr__(self):
         count = sum(p.numel() for p in self.parameters())
         c, t, v = self.config, self.config.vlm["text_config"], self.config.vlm["vision_config"]
+        kind, weights = t.get("model_type", "language model"), ", random weights" if c.random else ""
         return (
-            f"DrivingVLA({c.name!r}{', random weights' if c.random else ''}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, {t.get('model_type', 'language model')} "
-            f"{t['num_hidden_layers']}×{t['hidden_size']} ({t['num_attention_heads']} heads, {t['num_key_value_heads']} KV), "
-            f"{c.tokens_per_tile} tokens a tile of {c.tile} px, {count / 1e6:.1f} M parameters, {str(self.dtype)[6:]}, {self.device})"
+            f"DrivingVLA({c.name!r}{weights}: ViT {v['num_hidden_layers']}×{v['hidden_size']}, {kind} "
+            f"{t['num_hidden_layers']}×{t['hidden_size']} ({t['num_attention_heads']} heads, "
+            f"{t['num_key_value_heads']} KV), {c.tokens_per_tile} tokens a tile of {c.tile} px, "
+            f"{count / 1e6:.1f} M parameters, {str(self.dtype)[6:]}, {self.device})"
         )
+
+# %% ../../nbs/05_vla/03_driving.ipynb #73ff77d7
+class DrivingVLA(_Prepares, _Forward, _Generates, _Saved):
+    "InternVL with SimLingo's driving queries and heads, in evaluation mode until told otherwise."
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        tokenizer: PreTrainedTokenizerFast | None = None,  # the small one when None
+        vlm: InternVLForConditionalGeneration | None = None,  # weights that exist already
+    ):
+        super().__init__()
+        if config.ps_version not in _VERSIONS:
+            raise ModelError(f"{config.name}: ps_version {config.ps_version!r} is not one of {', '.join(_VERSIONS)}")
+        self.config, self.tokenizer = config, tokenizer or build_tokenizer()
+        self.vlm = vlm or _VERSIONS[config.ps_version](InternVLConfig(**config.vlm))
+        width = config.vlm["text_config"]["hidden_size"]
+        self.driving = (
+            DrivingHeads(width, config.n_route, config.n_speed, config.target_points) if config.driving else None
+        )
+        self.eval()
+
+    def resize_tiles(
+        self,
+        tile: int,  # px, a multiple of two patches
+    ) -> "DrivingVLA":
+        """Feed tiles of another size, in place.
+
+        Position embeddings are interpolated as InternVL does, the number of image tokens follows.
+        """
+        c = self.config
+        if tile < 1 or tile % (2 * c.patch):
+            raise ModelError(f"{c.name}: a tile of {tile} px is no multiple of two patches ({2 * c.patch} px)")
+        embeddings = self.vision_tower.embeddings
+        embeddings.position_embeddings = nn.Parameter(
+            resize_positions(embeddings.position_embeddings.data, tile // c.patch), requires_grad=False
+        )
+        self.vlm.config.vision_config.image_size = [tile, tile]
+        self.vlm.config.image_seq_length = (tile // c.patch // 2) ** 2
+        c.vlm = self.vlm.config.to_dict()
+        return self
 
 # %% ../../nbs/05_vla/03_driving.ipynb #e6a16a3b
 FORMAT = "vla-relevance/model-1"

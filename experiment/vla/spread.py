@@ -23,7 +23,8 @@ def refuse_offloaded(
     if absent:
         raise ModelError(
             f"{name}: {len(absent)} of its weights are offloaded or were never read ({', '.join(absent[:3])}, …); "
-            "backward needs every weight in place: load it over more GPUs, in a narrower dtype, or on the CPU as a whole"
+            "backward needs every weight in place: load it over more GPUs, in a narrower dtype, or on the CPU as a "
+            "whole"
         )
 
 # %% ../../nbs/05_vla/06_spread.ipynb #1d78b3cb
@@ -53,9 +54,7 @@ def _check_places(vlm, places, name):
             "its parts are model.vision_tower, model.multi_modal_projector, model.language_model and lm_head"
         )
     lost = [
-        key
-        for key in vlm.state_dict()
-        if not any(part in ("", key) or key.startswith(f"{part}.") for part in places)
+        key for key in vlm.state_dict() if not any(part in ("", key) or key.startswith(f"{part}.") for part in places)
     ]
     if lost:
         raise ModelError(f"{name}: device_map has no place for {len(lost)} weights ({', '.join(lost[:3])}, …)")
