@@ -290,7 +290,6 @@ def record_targets(
 ) -> Iterator[tuple[dict, list[Finding]]]:  # per target the record, and warnings about the target
     "Generate, run one forward with gradients and one backward a target, and pack a record each."
     _check_detail(detail, maps)
-    progress("cutting the frame")
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     inputs = model.prepare(frames, speed, text, target_points, command)
     lost = navigation_findings(model, inputs, command)
@@ -298,8 +297,8 @@ def record_targets(
     targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
     progress("maps")
     beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
-    progress("forward")
     asked = dict(wording=text, target_points=_points(inputs), command=command)
+    progress("forward")
     with _pass(model, inputs, answer, detail, rule, x) as (out, evidence):
         scalars = answerable([read_target(model, out, answer, t, score) for t in targets])
         common = _to_cpu(_common(model, frames, inputs, out, answer, speed, asked, paths))

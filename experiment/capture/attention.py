@@ -193,13 +193,40 @@ def watch_own_code(
         handles.append(attn.register_forward_hook(returned))
     return handles
 
-# %% ../../nbs/06_capture/01_attention.ipynb #54f46a69
-class capture:
-    """Record one differentiated forward of `model`: `with capture(model) as seen: y = …model(…)…; y.backward()`.
+# %% ../../nbs/06_capture/01_attention.ipynb #411f4bdd
+def _check_tower(name, layers):
+    "Raise CaptureError unless every layer was recorded once and got a gradient."
+    called, graded = sum(s.calls > 0 for s in layers), sum(s.backwards > 0 for s in layers)
+    if called < len(layers):
+        raise CaptureError(
+            f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward "
+            "inside the capture, "
+            "with pixel_values.requires_grad_() and without torch.no_grad() or cached image features"
+        )
+    if graded < len(layers):
+        raise CaptureError(
+            f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on "
+            "a scalar that depends "
+            "on the image, inside the capture"
+        )
 
-    Afterwards `seen.vision[i]`, `seen.language[i]` are `Seen`; `seen.mlp1_input`, `seen.mlp1_output` are `Value`.
-    On leaving, every hook and registration is gone, and a tower without attention or gradients raises CaptureError.
-    """
+# %% ../../nbs/06_capture/01_attention.ipynb #81eaab43
+def _receive(detail, seen, call, grad):
+    "Called inside backward with ∂y/∂A of one forward."
+    if call < seen.calls:
+        raise CaptureError(
+            f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is "
+            "kept: run the others under torch.no_grad()"
+        )
+    seen.backwards += 1
+    if detail == "full":
+        seen.grad = grad.detach()
+    else:
+        seen.cam = head_mean(seen.attn, grad)
+
+# %% ../../nbs/06_capture/01_attention.ipynb #3d71b091
+class _Records:
+    "What was recorded of both towers and the projector."
 
     def __init__(
         self,
@@ -211,6 +238,23 @@ class capture:
         self.towers, self.detail, self.name = towers(model), detail, f"capture_{id(self):x}"
         self.vision, self.language = ([Seen() for _ in tower] for tower in (self.towers.vision, self.towers.language))
         self.mlp1_input = self.mlp1_output = None
+
+    def forget(self) -> None:
+        "Drop recorded gradients, before another backward through the same forward."
+        for s in self.vision + self.language:
+            s.grad, s.cam, s.backwards = None, None, 0
+        for v in (self.mlp1_input, self.mlp1_output):
+            if v is not None:
+                v.grad = None
+
+    def check(self) -> None:
+        "Raise CaptureError unless every layer of both towers was recorded once and got a gradient."
+        for name in ("vision", "language"):
+            _check_tower(name, getattr(self, name))
+
+# %% ../../nbs/06_capture/01_attention.ipynb #c734c8db
+class _Recording(_Records):
+    "What happens while forward and backward run."
 
     def _attention(
         self, module, query, key, value, attention_mask, dropout=0.0, scaling=None, is_causal=None, **kwargs
@@ -232,20 +276,7 @@ class capture:
                 "a second forward ran with gradients after backward inside one capture: explain one forward a capture"
             )
         seen.calls, seen.attn = seen.calls + 1, attn.detach()
-        attn.register_hook(partial(self._receive, seen, seen.calls))
-
-    def _receive(self, seen, call, grad):
-        "Called inside backward with ∂y/∂A of one forward."
-        if call < seen.calls:
-            raise CaptureError(
-                f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is "
-                "kept: run the others under torch.no_grad()"
-            )
-        seen.backwards += 1
-        if self.detail == "full":
-            seen.grad = grad.detach()
-        else:
-            seen.cam = head_mean(seen.attn, grad)
+        attn.register_hook(partial(_receive, self.detail, seen, seen.calls))
 
     def _watch(self, name, tensor):
         "Keep a tensor of the projector and its gradient."
@@ -254,6 +285,14 @@ class capture:
         kept = Value(tensor.detach())
         setattr(self, name, kept)
         tensor.register_hook(lambda grad: setattr(kept, "grad", grad.detach()))
+
+# %% ../../nbs/06_capture/01_attention.ipynb #54f46a69
+class capture(_Recording):
+    """Record one differentiated forward of `model`: `with capture(model) as seen: y = …model(…)…; y.backward()`.
+
+    Afterwards `seen.vision[i]`, `seen.language[i]` are `Seen`; `seen.mlp1_input`, `seen.mlp1_output` are `Value`.
+    On leaving, every hook and registration is gone, and a tower without attention or gradients raises CaptureError.
+    """
 
     def __enter__(self):
         t = self.towers
@@ -287,29 +326,3 @@ class capture:
                 seen.attn = None
         if kind is None:
             self.check()
-
-    def forget(self) -> None:
-        "Drop recorded gradients, before another backward through the same forward."
-        for s in self.vision + self.language:
-            s.grad, s.cam, s.backwards = None, None, 0
-        for v in (self.mlp1_input, self.mlp1_output):
-            if v is not None:
-                v.grad = None
-
-    def check(self) -> None:
-        "Raise CaptureError unless every layer of both towers was recorded once and got a gradient."
-        for name in ("vision", "language"):
-            layers = getattr(self, name)
-            called, graded = sum(s.calls > 0 for s in layers), sum(s.backwards > 0 for s in layers)
-            if called < len(layers):
-                raise CaptureError(
-                    f"{name} tower: {called} of {len(layers)} attention layers ran with gradients: run one forward "
-                    "inside the capture, "
-                    "with pixel_values.requires_grad_() and without torch.no_grad() or cached image features"
-                )
-            if graded < len(layers):
-                raise CaptureError(
-                    f"{name} tower: {graded} of {len(layers)} attention layers received a gradient: call backward() on "
-                    "a scalar that depends "
-                    "on the image, inside the capture"
-                )

@@ -18,10 +18,10 @@ from .tiles import as_rgb
 # %% ../../nbs/02_frame/02_camera.ipynb #00000005
 NEAR = 0.1  # metres in front of the lens where the view begins
 
-# %% ../../nbs/02_frame/02_camera.ipynb #478c281d
+# %% ../../nbs/02_frame/02_camera.ipynb #03d1fe4f
 @dataclass(frozen=True)
-class Camera:
-    "A forward-looking pinhole camera over the ego frame (x forward, y right, metres)."
+class _Pinhole:
+    "The numbers of a camera."
 
     width: int  # of the calibrated image, px
     height: int  # px
@@ -37,6 +37,10 @@ class Camera:
             raise ValueError(f"camera values must be finite: {values}")
         if bad := [k for k in ("width", "height", "focal", "z") if values[k] <= 0]:
             raise ValueError(f"camera {', '.join(bad)} must be positive: {values}")
+
+# %% ../../nbs/02_frame/02_camera.ipynb #478c281d
+class Camera(_Pinhole):
+    "A forward-looking pinhole camera over the ego frame (x forward, y right, metres)."
 
     @classmethod
     def from_fov(

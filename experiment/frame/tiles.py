@@ -20,13 +20,41 @@ def _edges(lo: int, hi: int, n: int) -> np.ndarray:
     "`n + 1` edges of `n` equal cells over [lo, hi], float64; exact where an edge is an integer."
     return lo + (hi - lo) * np.arange(n + 1) / n
 
-# %% ../../nbs/02_frame/01_tiles.ipynb #9f767c45
-@dataclass(frozen=True)
-class Layout:
-    """Where every tile of one frame lies.
+# %% ../../nbs/02_frame/01_tiles.ipynb #5537af52
+def _as_whole_numbers(layout):
+    "Every size of a layout as plain whole numbers; ValueError for any other."
+    for name, n in (("frame", 2), ("crop", 4), ("grid", 2), ("tile", 1), ("patch", 1)):
+        value = np.ravel(getattr(layout, name))
+        if len(value) != n or (value != value.astype(int)).any():
+            raise ValueError(f"Layout.{name} needs {n} whole numbers, got {getattr(layout, name)}")
+        object.__setattr__(layout, name, tuple(value.astype(int).tolist()) if n > 1 else int(value[0]))
 
-    Tiles are row-major; a thumbnail, if any, is the last tile and its box is the whole crop.
-    """
+# %% ../../nbs/02_frame/01_tiles.ipynb #649e2986
+def _check_sizes(layout):
+    "Raise ValueError for sizes that no frame can have."
+    (height, width), (x0, y0, x1, y1) = layout.frame, layout.crop
+    for name, value in (
+        ("frame", min(layout.frame)),
+        ("grid", min(layout.grid)),
+        ("tile", layout.tile),
+        ("patch", layout.patch),
+    ):
+        if value < 1:
+            raise ValueError(f"Layout.{name} must be positive, got {getattr(layout, name)}")
+    if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+        raise ValueError(f"Layout.crop {layout.crop} is empty or leaves the frame of {width}×{height} px")
+    if layout.tile % layout.patch:
+        raise ValueError(f"tile side {layout.tile} px is no multiple of the patch side {layout.patch} px")
+    if layout.side % 2:
+        raise ValueError(
+            f"{layout.side} patches a side ({layout.tile}/{layout.patch}) is odd; the 2×2 pixel shuffle needs an even "
+            "number"
+        )
+
+# %% ../../nbs/02_frame/01_tiles.ipynb #3ec9ce8c
+@dataclass(frozen=True)
+class _Sizes:
+    "The sizes that say where tiles lie."
 
     frame: tuple[int, int]  # (H, W) of the frame, px
     crop: tuple[int, int, int, int]  # (x0, y0, x1, y1): the part of the frame that is used, px
@@ -36,29 +64,8 @@ class Layout:
     thumbnail: bool = False  # one more tile at the end shows the whole crop
 
     def __post_init__(self):
-        for name, n in (("frame", 2), ("crop", 4), ("grid", 2), ("tile", 1), ("patch", 1)):
-            value = np.ravel(getattr(self, name))
-            if len(value) != n or (value != value.astype(int)).any():
-                raise ValueError(f"Layout.{name} needs {n} whole numbers, got {getattr(self, name)}")
-            object.__setattr__(self, name, tuple(value.astype(int).tolist()) if n > 1 else int(value[0]))
-        (height, width), (x0, y0, x1, y1) = self.frame, self.crop
-        for name, value in (
-            ("frame", min(self.frame)),
-            ("grid", min(self.grid)),
-            ("tile", self.tile),
-            ("patch", self.patch),
-        ):
-            if value < 1:
-                raise ValueError(f"Layout.{name} must be positive, got {getattr(self, name)}")
-        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ValueError(f"Layout.crop {self.crop} is empty or leaves the frame of {width}×{height} px")
-        if self.tile % self.patch:
-            raise ValueError(f"tile side {self.tile} px is no multiple of the patch side {self.patch} px")
-        if self.side % 2:
-            raise ValueError(
-                f"{self.side} patches a side ({self.tile}/{self.patch}) is odd; the 2×2 pixel shuffle needs an even "
-                "number"
-            )
+        _as_whole_numbers(self)
+        _check_sizes(self)
 
     @property
     def side(self) -> int:  # patches
@@ -69,6 +76,13 @@ class Layout:
     def n_tiles(self) -> int:  # tiles
         "Tiles fed to the vision encoder, thumbnail included."
         return self.grid[0] * self.grid[1] + self.thumbnail
+
+# %% ../../nbs/02_frame/01_tiles.ipynb #9f767c45
+class Layout(_Sizes):
+    """Where every tile of one frame lies.
+
+    Tiles are row-major; a thumbnail, if any, is the last tile and its box is the whole crop.
+    """
 
     @property
     def boxes(self) -> np.ndarray:  # x0, y0, x1, y1 on the last axis

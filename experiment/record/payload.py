@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'SCHEMA', 'DETAILS', 'MAX_PIXELS', 'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'INTERLEAVER_FIELDS',
-           'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'FIELDS', 'CONVERTED', 'row_blocks', 'tensors', 'largest',
-           'Field', 'blocks', 'structure', 'check_record', 'half', 'save_record', 'load_record', 'Dims', 'record_bytes']
+           'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'row_blocks',
+           'tensors', 'largest', 'Field', 'blocks', 'structure', 'check_record', 'half', 'save_record', 'load_record',
+           'Dims', 'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
@@ -228,6 +229,10 @@ MAP_FIELDS = [
     Field("maps.*.unit", "str", "", "", "of the map", ()),
     Field("maps.*.paper", "str", "", "", "source of the method", ()),
     Field("maps.*.claims", "str", "", "", "what the map says and what it does not", ()),
+]
+
+# %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7
+PICTURE_FIELDS = [
     Field("pictures", "list", "", "", "of every image its frame"),
     Field(
         "pictures.*",
@@ -262,7 +267,7 @@ FIELDS: list[Field] = [
     *INTERLEAVER_FIELDS,
     *ATTENTION_FIELDS,
     *TRACE_FIELDS,
-    *MAP_FIELDS,
+    *MAP_FIELDS, *PICTURE_FIELDS,
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #d84a1d3a
