@@ -6,7 +6,7 @@
 __all__ = ['MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'fingerprint', 'save_results', 'main']
+           'evaluate', 'table', 'headline', 'figure', 'place', 'fingerprint', 'save_results', 'main']
 
 # %% ../../nbs/11_truth/06_scores.ipynb #962a0bae
 import argparse
@@ -428,6 +428,32 @@ def headline(
             for m in dict.fromkeys(r["method"] for r in rows)
         ]
     )
+
+# %% ../../nbs/11_truth/06_scores.ipynb #e2379c41
+def figure(
+    rows: list[dict],  # of the result file
+    method: str,
+    target: str,  # one of TARGETS
+    metric: str,  # one of METRICS
+) -> float:  # its mean
+    "One number of a result file. Raises KeyError when it is not there."
+    for row in rows:
+        if (row["method"], row["target"], row["metric"]) == (method, target, metric):
+            return row["mean"]
+    raise KeyError(f"no {metric} of {method} on {target} in this result file")
+
+# %% ../../nbs/11_truth/06_scores.ipynb #df1a17bc
+def place(
+    rows: list[dict],  # of the result file
+    method: str,
+    target: str,  # one of TARGETS
+    metric: str,  # one of METRICS, of which more is better
+) -> str:  # such as "2nd of 11"
+    "Where a method stands among all that were scored; equals share the better place."
+    all_ = [r["mean"] for r in rows if (r["target"], r["metric"]) == (target, metric) and r["mean"] is not None]
+    better = sum(v > figure(rows, method, target, metric) for v in all_)
+    ending = "th" if better in (10, 11, 12) else {0: "st", 1: "nd", 2: "rd"}.get(better % 10, "th")
+    return f"{better + 1}{ending} of {len(all_)}"
 
 # %% ../../nbs/11_truth/06_scores.ipynb #3ee395e6
 def fingerprint(model: DrivingVLA) -> str:  # sha256 of all weights
