@@ -1,4 +1,5 @@
 """The explorer in a real browser: JupyterLab opens its notebook, runs it, a slider moves, a patch, a token and a word are clicked, and the picture changes each time."""
+
 import argparse
 import json
 import os
@@ -16,7 +17,15 @@ from run_tests import SKIPPED
 
 ROOT = NBS.parent
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PICTURE = "img.widget-image"
 
 
@@ -42,7 +51,7 @@ def stage(folder: Path) -> Path:
     (folder / "experiment").symlink_to(ROOT / "experiment")
     nb = json.loads((NBS / "12_explorer/03_explorer.ipynb").read_text(encoding="utf-8"))
     shows = next(i for i, cell in enumerate(nb["cells"]) if "".join(cell["source"]).startswith("e = explore("))
-    nb["cells"] = nb["cells"][:shows + 1]
+    nb["cells"] = nb["cells"][: shows + 1]
     for cell in nb["cells"]:
         if cell["cell_type"] == "code":
             cell["outputs"] = []
@@ -56,15 +65,38 @@ def serve(folder: Path) -> tuple[subprocess.Popen, str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    own = {f"JUPYTER{name}_DIR": str(folder / ".jupyter" / name) for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS", "LAB_WORKSPACES")}
-    quiet = Path(own["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    own = {
+        f"JUPYTER{name}_DIR": str(folder / ".jupyter" / name)
+        for name in ("_CONFIG", "_DATA", "_RUNTIME", "LAB_SETTINGS", "LAB_WORKSPACES")
+    }
+    quiet = (
+        Path(own["JUPYTERLAB_SETTINGS_DIR"]) / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    )
     quiet.parent.mkdir(parents=True)
     quiet.write_text('{"fetchNews": "false", "checkForUpdates": false}')
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", "--port-retries=0", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token=T",
-               "--expose-app-in-browser"]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        "--port-retries=0",
+        f"--ServerApp.root_dir={folder}",
+        "--IdentityProvider.token=T",
+        "--expose-app-in-browser",
+    ]
     env = os.environ | own | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     log = (folder / "server.log").open("w")
-    process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=env,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     return process, f"http://127.0.0.1:{port}/lab/tree/nbs/12_explorer/03_explorer.ipynb?token=T&reset"
 
 
@@ -92,10 +124,13 @@ def look(page, address: str, shots: Path) -> None:
 
     def changes(what: str, act) -> None:
         before = page.locator(PICTURE).get_attribute("src")
-        page.wait_for_timeout(300)      # nothing earlier is on its way
+        page.wait_for_timeout(300)  # nothing earlier is on its way
         assert page.locator(PICTURE).get_attribute("src") == before, f"the picture changed by itself before: {what}"
         act()
-        page.wait_for_function("([q, before]) => { const i = document.querySelector(q); return i && i.src !== before && i.complete && i.naturalWidth > 0 }", arg=[PICTURE, before])
+        page.wait_for_function(
+            "([q, before]) => { const i = document.querySelector(q); return i && i.src !== before && i.complete && i.naturalWidth > 0 }",
+            arg=[PICTURE, before],
+        )
         done(what)
 
     def click_picture(x: float, y: float) -> None:
@@ -107,7 +142,9 @@ def look(page, address: str, shots: Path) -> None:
         page.get_by_text(text).first.wait_for()
 
     page.goto(address, wait_until="domcontentloaded")
-    page.wait_for_function("() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'")
+    page.wait_for_function(
+        "() => window.jupyterapp?.shell.currentWidget?.context?.sessionContext?.session?.kernel?.connectionStatus === 'connected'"
+    )
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }")
     page.wait_for_selector(PICTURE)
     page.locator(PICTURE).scroll_into_view_if_needed()
@@ -117,7 +154,9 @@ def look(page, address: str, shots: Path) -> None:
     slider = page.locator(".widget-hslider", has_text="threshold").locator(".noUi-handle")
     slider.focus()
     changes("slider moved", lambda: slider.press("ArrowRight"))
-    changes("patch clicked", lambda: click_picture(10 + 14.5 * 820 / 24, 24 + 2.5 * 410 / 12))         # row 2, column 14 of 12 × 24 patches: tile 1, patch (2, 2)
+    changes(
+        "patch clicked", lambda: click_picture(10 + 14.5 * 820 / 24, 24 + 2.5 * 410 / 12)
+    )  # row 2, column 14 of 12 × 24 patches: tile 1, patch (2, 2)
     note("tile 1: patch (2, 2)")
     changes("token clicked", page.locator("button[title='token 8']").click)
     note("tile 0: token 8 at position")
@@ -137,6 +176,7 @@ def main() -> int:
 
     def stop(*_):
         raise TimeoutError(f"no end after {args.limit} s")
+
     signal.signal(signal.SIGALRM, stop)
     signal.alarm(args.limit)
     args.shots.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
 """The main job on the bundled model and scenes, through the real commands: frames → payloads → heatmaps → one picture per question."""
+
 import subprocess
 import sys
 import time
@@ -41,7 +42,16 @@ def main() -> None:
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/demo")
     start, sheets = time.perf_counter(), []
     for scene, target, question in QUESTIONS:
-        run(str(BIN / "simlingo_vit_qwen_attn_grad"), str(SCENES / scene), "--model", "demo", "--target", target, "--out", str(out / scene))
+        run(
+            str(BIN / "simlingo_vit_qwen_attn_grad"),
+            str(SCENES / scene),
+            "--model",
+            "demo",
+            "--target",
+            target,
+            "--out",
+            str(out / scene),
+        )
         run(str(BIN / "ours"), str(out / scene), "--out", str(out / scene / "ours"))
         sheets.append((question, contact_sheet(out / scene / "ours" / "final_heatmap", out / f"{scene}.png")))
     print(f"\ndone in {time.perf_counter() - start:.0f} s; open:")

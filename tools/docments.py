@@ -2,6 +2,7 @@
 
 A parameter or result of one of the package's own classes needs none: the class says what it holds. Neither do `None`, a bool that the docstring asks about, and `**options`, which
 docments cannot tell apart from the line they stand on."""
+
 import ast
 import importlib
 import inspect
@@ -20,8 +21,16 @@ def exported(module: Any) -> dict[str, Any]:
     found = {}
     for name in module.__all__:
         thing = getattr(module, name)
-        members = {f"{name}.{k}": v for k, v in vars(thing).items() if not k.startswith("_")} if inspect.isclass(thing) else {name: thing}
-        found |= {k: v for k, v in members.items() if inspect.isfunction(v) and inspect.unwrap(v).__module__ == module.__name__}
+        members = (
+            {f"{name}.{k}": v for k, v in vars(thing).items() if not k.startswith("_")}
+            if inspect.isclass(thing)
+            else {name: thing}
+        )
+        found |= {
+            k: v
+            for k, v in members.items()
+            if inspect.isfunction(v) and inspect.unwrap(v).__module__ == module.__name__
+        }
     return found
 
 
@@ -32,9 +41,27 @@ def lacking(function: Any, own: set[str]) -> list[str]:
     names = []
     for name, told in docments(function, full=True).items():
         kind = told["anno"]
-        words = set(re.findall(r"[A-Za-z_]+", kind.__name__ if inspect.isclass(kind) else str(kind))) - {"experiment", "None", "list", "Sequence", "collections", "abc", "typing"}
-        own_class = kind is not inspect.Parameter.empty and bool(words & own) and not words & {"dict", "str", "int", "float", "tuple", "Tensor", "ndarray"}
-        plain = name in options | {"self", "cls"} or inspect.isclass(kind) and kind.__name__ in ("Generator", "Random") or name == "return" and kind in (None, bool, type(None))
+        words = set(re.findall(r"[A-Za-z_]+", kind.__name__ if inspect.isclass(kind) else str(kind))) - {
+            "experiment",
+            "None",
+            "list",
+            "Sequence",
+            "collections",
+            "abc",
+            "typing",
+        }
+        own_class = (
+            kind is not inspect.Parameter.empty
+            and bool(words & own)
+            and not words & {"dict", "str", "int", "float", "tuple", "Tensor", "ndarray"}
+        )
+        plain = (
+            name in options | {"self", "cls"}
+            or inspect.isclass(kind)
+            and kind.__name__ in ("Generator", "Random")
+            or name == "return"
+            and kind in (None, bool, type(None))
+        )
         if told["docment"] is None and not own_class and not plain:
             names.append(name)
     return names

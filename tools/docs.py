@@ -1,4 +1,5 @@
 """A static site of all chapters and of every exported name, `_docs/index.html`: opens from a folder, without a server or a network, search included. `--check` opens every page in Chromium."""
+
 import argparse
 import html
 import importlib
@@ -57,17 +58,25 @@ class Formulas(list):
 
     def aside(self, text: str) -> str:
         "Marks instead of formulas, outside code."
+
         def mark(match):
             block = match[1] or match[4]
             self.append((block or match[2] or match[3], bool(block)))
             return f"⟦{len(self) - 1}⟧"
+
         return "".join(part if part.startswith("`") else MATH.sub(mark, part) for part in CODE.split(text))
 
     def back(self, page: str, plain: bool = False) -> str:
         "MathML, or plain LaTeX for the search index, instead of marks."
+
         def formula(match):
             latex, block = self[int(match[1])]
-            return latex.replace("\\", "").replace('"', "") if plain else convert(latex.strip(), display="block" if block else "inline")
+            return (
+                latex.replace("\\", "").replace('"', "")
+                if plain
+                else convert(latex.strip(), display="block" if block else "inline")
+            )
+
         return re.sub(r"⟦(\d+)⟧", formula, page)
 
 
@@ -80,14 +89,19 @@ def chapter(path: Path, pages: Path, formulas: Formulas) -> str:
     "One notebook as a page with its pictures; its title."
     nb = nbformat.read(path, as_version=4)
     nb.metadata["language_info"] = {"name": "python"}
-    marks = lambda cell: [line.replace(" ", "") for line in cell.source.lstrip().splitlines()[:3] if line.startswith("#|")]
+    def marks(cell):
+        return [
+            line.replace(" ", "") for line in cell.source.lstrip().splitlines()[:3] if line.startswith("#|")
+        ]
     nb.cells = [cell for cell in nb.cells if not any(m.startswith(("#|hide", "#|default_exp")) for m in marks(cell))]
     for cell in nb.cells:
         if cell.cell_type == "markdown":
             cell.source = formulas.aside(cell.source)
         else:
             silent = "#|echo:false" in marks(cell)
-            cell.source = "" if silent else "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|"))
+            cell.source = (
+                "" if silent else "\n".join(line for line in cell.source.splitlines() if not line.startswith("#|"))
+            )
     body, resources = MarkdownExporter().from_notebook_node(nb, {"output_files_dir": page_of(path)})
     for name, data in resources["outputs"].items():
         (pages / name).parent.mkdir(exist_ok=True)
@@ -100,37 +114,63 @@ def kind(annotation) -> str:
     "A type as it is written."
     if annotation is inspect.Parameter.empty:
         return ""
-    return html.escape(annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else re.sub(r"\b(typing|collections\.abc|torch|numpy|pathlib|experiment(?:\.\w+)+)\.", "", str(annotation)))
+    return html.escape(
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", str(annotation))
+        if isinstance(annotation, type)
+        else re.sub(r"\b(typing|collections\.abc|torch|numpy|pathlib|experiment(?:\.\w+)+)\.", "", str(annotation))
+    )
 
 
 def entry(name: str, thing) -> str:
     "One exported function or class: what it says of itself, and a row a parameter."
+
     def cell(text):
         return " ".join(str(text or "").split()).replace("|", "\\|")
 
     lines = [f"### {name}", "", html.escape(inspect.getdoc(thing) or ""), ""]
     if inspect.isclass(thing) and "__init__" not in vars(thing):
-        return "\n".join(lines)                                  # made as its base class is
+        return "\n".join(lines)  # made as its base class is
     notes = docments(thing, full=True)
-    rows = [(n, p) for n, p in notes.items() if n not in ("self", "cls") and not (n == "return" and p["anno"] is inspect.Parameter.empty)]
+    rows = [
+        (n, p)
+        for n, p in notes.items()
+        if n not in ("self", "cls") and not (n == "return" and p["anno"] is inspect.Parameter.empty)
+    ]
     if rows:
         lines += ["| name | type | default | meaning |", "|---|---|---|---|"]
     for n, p in rows:
-        default = "" if n == "return" or p["default"] is inspect.Parameter.empty else f"`{cell(repr(p['default'])[:60])}`"
-        lines.append(f"| {'→' if n == 'return' else f'`{n}`'} | {cell(kind(p['anno']))} | {default} | {html.escape(cell(p['docment']))} |")
+        default = (
+            "" if n == "return" or p["default"] is inspect.Parameter.empty else f"`{cell(repr(p['default'])[:60])}`"
+        )
+        lines.append(
+            f"| {'→' if n == 'return' else f'`{n}`'} | {cell(kind(p['anno']))} | {default} | {html.escape(cell(p['docment']))} |"
+        )
     return "\n".join([*lines, ""])
 
 
 def api(module: str, pages: Path) -> None:
     "A page with every exported name of one module."
     loaded = importlib.import_module(f"experiment.{module}")
-    parts = [f"# {module}", "", f"`from experiment.{module} import …`", "", html.escape(inspect.getdoc(loaded) or ""), ""]
+    parts = [
+        f"# {module}",
+        "",
+        f"`from experiment.{module} import …`",
+        "",
+        html.escape(inspect.getdoc(loaded) or ""),
+        "",
+    ]
     for name in loaded.__all__:
         thing = getattr(loaded, name)
         if callable(thing) and getattr(thing, "__module__", "") == loaded.__name__:
             parts.append(entry(name, thing))
             if inspect.isclass(thing):
-                parts += [entry(f"{name}.{n}", m) for n, m in vars(thing).items() if inspect.isfunction(m) and not n.startswith("_")]
+                parts += [
+                    entry(f"{name}.{n}", m)
+                    for n, m in vars(thing).items()
+                    if inspect.isfunction(m) and not n.startswith("_")
+                ]
         elif not callable(thing):
             parts += [f"### {name}", "", f"`{html.escape(repr(thing)[:200])}`", ""]
     (pages / f"api_{module}.md").write_text("\n".join(parts), encoding="utf-8")
@@ -144,7 +184,11 @@ def build() -> None:
     pages.mkdir(parents=True)
     titles = {page_of(p): chapter(p, pages, formulas) for p in chosen([])}
     package = ROOT / "experiment"
-    modules = sorted(".".join(p.relative_to(package).with_suffix("").parts) for p in package.rglob("*.py") if not p.stem.startswith("_"))
+    modules = sorted(
+        ".".join(p.relative_to(package).with_suffix("").parts)
+        for p in package.rglob("*.py")
+        if not p.stem.startswith("_")
+    )
     for module in modules:
         api(module, pages)
     (pages / "site.css").write_text(CSS, encoding="utf-8")
@@ -162,8 +206,12 @@ def build() -> None:
     nav += ["  - Functions:", *(f"    - {m}: api_{m}.md" for m in modules)]
     config = pages.parent / "mkdocs.yml"
     config.write_text(CONFIG.format(site=SITE, pages=pages, nav="\n".join(nav)), encoding="utf-8")
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-f", str(config)], check=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
-    (SITE / "404.html").unlink()                                   # a folder has no server that would show it
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "-f", str(config)],
+        check=True,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    (SITE / "404.html").unlink()  # a folder has no server that would show it
     for page in SITE.rglob("*.html"):
         page.write_text(formulas.back(page.read_text(encoding="utf-8")), encoding="utf-8")
     for index in (SITE / "search").glob("search_index.js*"):
@@ -175,6 +223,7 @@ def check() -> int:
     "Open every page from the folder: no console error, no request to the network; then search."
     from browser_test import FLAGS, browser, missing
     from playwright.sync_api import sync_playwright
+
     if why := missing():
         print(f"pages not opened: {why}")
         return 0
@@ -184,13 +233,20 @@ def check() -> int:
         page = chromium.new_page(viewport=dict(width=1400, height=900))
         page.on("console", lambda m: wrong.append(f"{page.url}: {m.text}") if m.type == "error" else None)
         page.on("pageerror", lambda e: wrong.append(f"{page.url}: {e}"))
-        page.on("request", lambda r: wrong.append(f"{page.url} asks for {r.url}") if not r.url.startswith(("file:", "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda r: (
+                wrong.append(f"{page.url} asks for {r.url}")
+                if not r.url.startswith(("file:", "data:", "blob:"))
+                else None
+            ),
+        )
         paths = sorted(SITE.glob("*.html"))
         assert paths, f"{SITE} holds no pages: run make docs"
         for path in paths:
             page.goto(path.as_uri(), wait_until="load", timeout=20_000)
         page.goto((SITE / "index.html").as_uri())
-        page.locator(".md-search__input").click()               # as a reader does: the click opens the search
+        page.locator(".md-search__input").click()  # as a reader does: the click opens the search
         page.locator(".md-search__input").press_sequentially("token_patches")
         try:
             page.locator(".md-search-result__link").first.wait_for(timeout=20_000, state="attached")

@@ -4,6 +4,7 @@
 targets and methods. `equality.py compare A B` reads two such folders and names every field that differs, with its
 largest difference. Only commands and files are used: no module of the package is imported, so modules may move.
 """
+
 import argparse
 import contextlib
 import csv
@@ -32,14 +33,32 @@ TRACE = ("centred_supported", "centred", "ours", "interleaver", "interleaver_uni
 CAM = (*TRACE, "literal", "uniform_split")
 FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
 # Left out of the capture of all maps: a forward for every patch, or made from the full record instead.
-COSTLY = {"shapley_sampling", *FULL[len(CAM):]}
+COSTLY = {"shapley_sampling", *FULL[len(CAM) :]}
 TEXT_ONLY = "token_activation"
 TEXT_MAPS = (TEXT_ONLY, "centred_supported", "centred", "lrp", "grad_cam", "gradient_x_input")
 # Fields that name the place, the time or the code instead of a result, and sizes of files, which hold such names.
-IGNORED = ("*.log", "*.html", "*seconds*", "*.started", "*.finished", "*.version*", "*.code*", "*.image_path*",
-           "*.path", "*.machine", "*.command", "*.elapsed", "*.bytes", "*.settings", "*.made_from", "*.gaze[[]*",
-           "*/verification.json.*.outputs.*", "*/done/*.json.files.*", "*/done/*.json.sources*",
-           "*/settings.json.*")
+IGNORED = (
+    "*.log",
+    "*.html",
+    "*seconds*",
+    "*.started",
+    "*.finished",
+    "*.version*",
+    "*.code*",
+    "*.image_path*",
+    "*.path",
+    "*.machine",
+    "*.command",
+    "*.elapsed",
+    "*.bytes",
+    "*.settings",
+    "*.made_from",
+    "*.gaze[[]*",
+    "*/verification.json.*.outputs.*",
+    "*/done/*.json.files.*",
+    "*/done/*.json.sources*",
+    "*/settings.json.*",
+)
 
 
 @dataclass(frozen=True)
@@ -54,29 +73,72 @@ class Capture:
 
 SHARPENED = {"": (), "_sharpened": ("--residual-alpha", "0.5", "--temperature", "0.7", "--language-layers", "1:")}
 CAPTURES = (
-    Capture("trace", (str(SCENES / "approach"), "--limit", "2", "--target", "-forward_speed", "lateral",
-                      "brake_energy"), TRACE),
-    Capture("bend", (str(SCENES / "bend"), "--limit", "1", "--target", "lateral", "curv_energy", "curv_diff",
-                     "lane_change", "lat_dev"), TRACE),
-    Capture("text", (str(SCENES / "light"), "--limit", "2", "--detail", "cam", "--target", "max", "last", "sum",
-                     "index:1", "-acc_energy"), CAM),
+    Capture(
+        "trace",
+        (str(SCENES / "approach"), "--limit", "2", "--target", "-forward_speed", "lateral", "brake_energy"),
+        TRACE,
+    ),
+    Capture(
+        "bend",
+        (
+            str(SCENES / "bend"),
+            "--limit",
+            "1",
+            "--target",
+            "lateral",
+            "curv_energy",
+            "curv_diff",
+            "lane_change",
+            "lat_dev",
+        ),
+        TRACE,
+    ),
+    Capture(
+        "text",
+        (
+            str(SCENES / "light"),
+            "--limit",
+            "2",
+            "--detail",
+            "cam",
+            "--target",
+            "max",
+            "last",
+            "sum",
+            "index:1",
+            "-acc_energy",
+        ),
+        CAM,
+    ),
     Capture("full", (FRAME, "--speed", "8", "--detail", "full", "--target", "-forward_speed", "sum"), FULL, SHARPENED),
     Capture("bf16", (FRAME, "--speed", "8", "--detail", "full", "--bf16", "--target", "jerk_energy"), CAM),
-    Capture("rows", (FRAME, "--speed", "8", "--rows", "gradient", "--rule", "literal", "--target", "none",
-                     "longitudinal_progress"), ("literal",)),
+    Capture(
+        "rows",
+        (FRAME, "--speed", "8", "--rows", "gradient", "--rule", "literal", "--target", "none", "longitudinal_progress"),
+        ("literal",),
+    ),
     Capture("images", (str(SCENES / "approach"), "--images", "2", "--limit", "1", "--target", "-forward_speed"), TRACE),
-    Capture("random", (FRAME, "--speed", "8", "--model", "random:tiny", "--detail", "cam", "--target", "lateral",
-                       "forward_speed"), CAM),
+    Capture(
+        "random",
+        (FRAME, "--speed", "8", "--model", "random:tiny", "--detail", "cam", "--target", "lateral", "forward_speed"),
+        CAM,
+    ),
     Capture("certify", (FRAME, "--speed", "8", "--certify", "--target", "-forward_speed"), ("centred_supported",)),
 )
 
 
 def call(command: str, *arguments: str, log: Path | None = None) -> subprocess.CompletedProcess:
     """`python -m experiment.COMMAND` in the checkout that is the working folder, on one thread."""
-    env = os.environ | {"PYTHONPATH": os.getcwd(), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-                        "TOKENIZERS_PARALLELISM": "false", "MPLBACKEND": "agg"}
-    done = subprocess.run([sys.executable, "-m", f"experiment.{command}", *arguments], env=env,
-                          capture_output=True, text=True)
+    env = os.environ | {
+        "PYTHONPATH": os.getcwd(),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "MPLBACKEND": "agg",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", f"experiment.{command}", *arguments], env=env, capture_output=True, text=True
+    )
     if log is not None:
         log.with_suffix(".log").write_text(done.stdout + done.stderr)
     return done
@@ -97,10 +159,14 @@ def make(out: Path, workers: int, only: list[str]) -> int:
     action = [name for name in names if name not in COSTLY | {TEXT_ONLY}]
     spoken = [name for name in TEXT_MAPS if name in names]
     captures = (
-        Capture("maps", (FRAME, "--speed", "8", "--detail", "cam", "--target", "-forward_speed", "--maps", *action),
-                tuple(action)),
-        Capture("maps_text", (FRAME, "--speed", "8", "--mode", "text", "--target", "max", "--maps", *spoken),
-                tuple(spoken)),
+        Capture(
+            "maps",
+            (FRAME, "--speed", "8", "--detail", "cam", "--target", "-forward_speed", "--maps", *action),
+            tuple(action),
+        ),
+        Capture(
+            "maps_text", (FRAME, "--speed", "8", "--mode", "text", "--target", "max", "--maps", *spoken), tuple(spoken)
+        ),
         *CAPTURES,
     )
     wrong: list[str] = []
@@ -122,14 +188,38 @@ def make(out: Path, workers: int, only: list[str]) -> int:
         step(capture.name, CAPTURE, *arguments, "--out", str(run))
         for suffix, options in capture.options.items():
             methods = [m for m in capture.methods if m in names and (not suffix or m in CAM[2:])]
-            step(f"{capture.name}_ours{suffix}", OURS, str(run / "pt"), flag, *methods, *options,
-                 "--out", str(out / f"{capture.name}_ours{suffix}"))
+            step(
+                f"{capture.name}_ours{suffix}",
+                OURS,
+                str(run / "pt"),
+                flag,
+                *methods,
+                *options,
+                "--out",
+                str(out / f"{capture.name}_ours{suffix}"),
+            )
         found = step(f"{capture.name}_qa", "qa", str(run), "--json", allowed=(0, 1, 3))
         (out / f"{capture.name}_qa.json").write_text(found)
 
     def scenes() -> None:
-        step("scenes", "scenes", str(SCENES), "--limit", "4", "--target", "-forward_speed", "route", "max",
-             "--method", "centred_supported", "ours", "llm_attention", "--records", "--out", str(out / "scenes"))
+        step(
+            "scenes",
+            "scenes",
+            str(SCENES),
+            "--limit",
+            "4",
+            "--target",
+            "-forward_speed",
+            "route",
+            "max",
+            "--method",
+            "centred_supported",
+            "ours",
+            "llm_attention",
+            "--records",
+            "--out",
+            str(out / "scenes"),
+        )
 
     def bundled() -> None:
         record = "experiment/data/payload/approach_0016.pt"
@@ -151,6 +241,7 @@ def load(path: Path) -> Any:
     """What a file holds: arrays, numbers and words."""
     if path.suffix == ".pt":
         import torch
+
         return torch.load(path, map_location="cpu", weights_only=True)
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as arrays:
@@ -162,6 +253,7 @@ def load(path: Path) -> Any:
             return list(csv.DictReader(file))
     if path.suffix in (".png", ".webp", ".gif"):
         from PIL import Image, ImageSequence
+
         with Image.open(path) as image:
             return [np.asarray(frame.convert("RGBA")) for frame in ImageSequence.Iterator(image)]
     return path.read_bytes()
@@ -225,8 +317,9 @@ def renamed(name: str, renames: list[str]) -> str:
 def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: list[str]) -> int:
     """Print every field that differs; their number."""
     patterns = [*IGNORED, *ignore]
-    here, there = ({str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()}
-                   for folder in (first, second))
+    here, there = (
+        {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()} for folder in (first, second)
+    )
     here = {renamed(name, renames): path for name, path in here.items()}
     fields = offences = left = 0
     for name in sorted(here.keys() | there.keys()):
@@ -250,8 +343,10 @@ def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: 
         for line in lines:
             print(line)
         offences += len(lines)
-    print(f"{fields} fields of {len(here.keys() & there.keys())} files compared, {left} left out, "
-          f"{offences} differ (rtol {rtol:g})")
+    print(
+        f"{fields} fields of {len(here.keys() & there.keys())} files compared, {left} left out, "
+        f"{offences} differ (rtol {rtol:g})"
+    )
     return offences
 
 
@@ -298,12 +393,23 @@ def main() -> int:
     compare_parser = commands.add_parser("compare", help="exit status 1 when any field differs")
     compare_parser.add_argument("a", type=Path)
     compare_parser.add_argument("b", type=Path)
-    compare_parser.add_argument("--rtol", type=float, default=0.0,
-                                help="allowed difference, of an array's largest magnitude (default: 0)")
-    compare_parser.add_argument("--ignore", nargs="*", default=[], metavar="PATTERN",
-                                help="names (file, or file.field) that may differ, with * and ?")
-    compare_parser.add_argument("--rename", nargs="*", default=[], metavar="OLD=NEW",
-                                help="words in names of A (methods, keys) that are called otherwise in B")
+    compare_parser.add_argument(
+        "--rtol", type=float, default=0.0, help="allowed difference, of an array's largest magnitude (default: 0)"
+    )
+    compare_parser.add_argument(
+        "--ignore",
+        nargs="*",
+        default=[],
+        metavar="PATTERN",
+        help="names (file, or file.field) that may differ, with * and ?",
+    )
+    compare_parser.add_argument(
+        "--rename",
+        nargs="*",
+        default=[],
+        metavar="OLD=NEW",
+        help="words in names of A (methods, keys) that are called otherwise in B",
+    )
     args = parser.parse_args()
     if args.selftest:
         return selftest()

@@ -3,6 +3,7 @@
 The tree is a folder with `nbs/**.ipynb` and `experiment/**.py`, flat or in rooms. `--check` names every offence
 against the rules of the house, a line each, and exits 1 when there are any.
 """
+
 import argparse
 import ast
 import io
@@ -27,8 +28,9 @@ SKIPPED_PARTS = {".ipynb_checkpoints", "__pycache__", "data"}
 
 def natural(path: Path) -> list:
     """Sorts `2_b` before `10_a`, folder by folder."""
-    return [[(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", part) if p]
-            for part in path.parts]
+    return [
+        [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in re.split(r"(\d+)", part) if p] for part in path.parts
+    ]
 
 
 def source_lines(source: str) -> list[str]:
@@ -101,11 +103,11 @@ def functions(tree: ast.AST | None) -> list[int]:
 class Chapter:
     """One notebook."""
 
-    path: Path                                    # below nbs/
-    module: str = ""                              # `relevance.language`, empty when it exports none
+    path: Path  # below nbs/
+    module: str = ""  # `relevance.language`, empty when it exports none
     exported: list[str] = field(default_factory=list)
     tests: list[str] = field(default_factory=list)
-    prose: int = 0                                # words
+    prose: int = 0  # words
 
 
 def read_chapter(path: Path, folder: Path) -> Chapter:
@@ -136,7 +138,7 @@ def imports_of(tree: ast.AST, module: str, modules: set[str], is_package: bool) 
             found |= {longest(name.split("."), modules) for name in names}
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                base = package[:len(package) - node.level + 1]
+                base = package[: len(package) - node.level + 1]
             elif (node.module or "").split(".")[0] == "experiment":
                 base = []
             else:
@@ -197,10 +199,16 @@ class House:
 
     def __init__(self, root: Path):
         nbs, package = root / "nbs", root / "experiment"
-        self.chapters = [read_chapter(p, nbs) for p in sorted(nbs.rglob("*.ipynb"), key=lambda p: natural(
-            p.relative_to(nbs))) if not SKIPPED_PARTS & set(p.parts)]
-        files = [p for p in sorted(package.rglob("*.py")) if p.name != "_modidx.py"
-                 and not SKIPPED_PARTS & set(p.relative_to(package).parts)]
+        self.chapters = [
+            read_chapter(p, nbs)
+            for p in sorted(nbs.rglob("*.ipynb"), key=lambda p: natural(p.relative_to(nbs)))
+            if not SKIPPED_PARTS & set(p.parts)
+        ]
+        files = [
+            p
+            for p in sorted(package.rglob("*.py"))
+            if p.name != "_modidx.py" and not SKIPPED_PARTS & set(p.relative_to(package).parts)
+        ]
         self.sources = {self.dotted(p.relative_to(package)): p.read_text(encoding="utf-8") for p in files}
         self.packages = {self.dotted(p.relative_to(package)) for p in files if p.name == "__init__.py"}
         self.trees = {name: ast.parse(source) for name, source in self.sources.items()}
@@ -216,8 +224,12 @@ class House:
 
     def later(self) -> list[tuple[str, str]]:
         """Imports of a module whose notebook comes later in the reading order: (importer, imported)."""
-        return [(a, b) for a in self.modules for b in sorted(self.graph[a])
-                if a in self.place and b in self.place and self.place[a] < self.place[b]]
+        return [
+            (a, b)
+            for a in self.modules
+            for b in sorted(self.graph[a])
+            if a in self.place and b in self.place and self.place[a] < self.place[b]
+        ]
 
     def upward(self) -> list[tuple[str, str]]:
         """Those of `later` that go from one folder of notebooks to a later one."""
@@ -264,22 +276,32 @@ def measure(house: House) -> dict:
     definitions = [sum(isinstance(n, kinds) for n in tree.body) for tree in map(parsed, exported) if tree]
     lengths = [n for tree in house.trees.values() for n in functions(tree)]
     asserts = sum(map(checks, map(parsed, tests)))
-    public = [sum(isinstance(n, kinds) and not n.name.startswith("_") for n in house.trees[name].body)
-              + sum(isinstance(t, ast.Name) and not t.id.startswith("_") for n in house.trees[name].body
-                    if isinstance(n, ast.Assign) for t in n.targets) for name in house.modules]
+    public = [
+        sum(isinstance(n, kinds) and not n.name.startswith("_") for n in house.trees[name].body)
+        + sum(
+            isinstance(t, ast.Name) and not t.id.startswith("_")
+            for n in house.trees[name].body
+            if isinstance(n, ast.Assign)
+            for t in n.targets
+        )
+        for name in house.modules
+    ]
     every = [*house.sources.values(), *tests]
     cells = len(exported) + len(tests)
     return {
         "notebooks / modules": [len(house.chapters), len(house.modules)],
         "lines an export cell, median / 90 % / max": spread([height(s) for s in exported]),
         "export cells over 40 lines": sum(height(s) > MOST_CELL_LINES for s in exported),
-        "definitions an export cell that has some, mean": round(statistics.mean(
-            [n for n in definitions if n] or [0]), 2),
+        "definitions an export cell that has some, mean": round(
+            statistics.mean([n for n in definitions if n] or [0]), 2
+        ),
         "module lines > 120 / > 150 characters, %": [share(module_lines, 120), share(module_lines, 150)],
         "test-cell lines > 120 / > 150 characters, %": [share(test_lines, 120), share(test_lines, 150)],
         "`;` in modules / test cells": [sum(map(semicolons, house.sources.values())), sum(map(semicolons, tests))],
-        "named lambdas in modules / test cells": [sum(map(named_lambdas, house.trees.values())),
-                                                  sum(named_lambdas(parsed(s)) for s in tests)],
+        "named lambdas in modules / test cells": [
+            sum(map(named_lambdas, house.trees.values())),
+            sum(named_lambdas(parsed(s)) for s in tests),
+        ],
         "lines a function, median / 90 % / max": spread(lengths),
         "asserts a function": round(asserts / max(1, len(lengths)), 2),
         "prose words a code cell": round(sum(c.prose for c in house.chapters) / max(1, cells), 1),
@@ -288,19 +310,28 @@ def measure(house: House) -> dict:
         "import depth / largest cycle": [depth(house.graph), max(map(len, house.cycles()), default=0)],
         "imports of a later notebook / of a later folder": [len(house.later()), len(house.upward())],
         "physical lines, modules / test cells": [len(module_lines), len(test_lines)],
-        "logical lines, modules / test cells / both": [sum(map(logical_lines, house.sources.values())),
-                                                       sum(map(logical_lines, tests)), sum(map(logical_lines, every))],
+        "logical lines, modules / test cells / both": [
+            sum(map(logical_lines, house.sources.values())),
+            sum(map(logical_lines, tests)),
+            sum(map(logical_lines, every)),
+        ],
     }
 
 
 def offences(house: House) -> list[str]:
     """A line for every break of the rules."""
     found = [f"upward import: {a} imports {b}, whose folder comes later" for a, b in house.upward()]
-    found += [f"later notebook: {a} imports {b}, whose notebook comes later" for a, b in house.later()
-              if (a, b) not in house.upward()]
+    found += [
+        f"later notebook: {a} imports {b}, whose notebook comes later"
+        for a, b in house.later()
+        if (a, b) not in house.upward()
+    ]
     found += [f"cycle: {' · '.join(group)}" for group in house.cycles()]
-    found += [f"folder {name}: {n} modules, at most {MOST_MODULES}" for name, n in sorted(house.folders().items())
-              if n > MOST_MODULES]
+    found += [
+        f"folder {name}: {n} modules, at most {MOST_MODULES}"
+        for name, n in sorted(house.folders().items())
+        if n > MOST_MODULES
+    ]
     for place, source, exported in house.cells():
         lines = source_lines(source)
         if exported and height(source) > MOST_CELL_LINES:
@@ -340,13 +371,17 @@ def toy(root: Path, cells: dict[str, list[str]]) -> None:
 
 def selftest() -> int:
     """Every offence is found on a tree that has it, none on a tree that has none."""
-    good = {"01_low/01_a": ["def a():\n    return 1", "T:a = 'x;y'\nassert a"],
-            "01_low/02_b": ["from .a import a", "def b(key=lambda v: v):\n    return a()"],
-            "02_high/01_c": ["from ..low.b import b", "def c():\n    from ..low import a\n    return b(), a"],
-            "10_top/01_d": ["import experiment.high.c"]}
+    good = {
+        "01_low/01_a": ["def a():\n    return 1", "T:a = 'x;y'\nassert a"],
+        "01_low/02_b": ["from .a import a", "def b(key=lambda v: v):\n    return a()"],
+        "02_high/01_c": ["from ..low.b import b", "def c():\n    from ..low import a\n    return b(), a"],
+        "10_top/01_d": ["import experiment.high.c"],
+    }
     cases = {
-        "upward import": {"01_low/01_a": ["def a():\n    from ..high.c import c\n    return c"],
-                          "02_high/01_c": ["c = 1"]},
+        "upward import": {
+            "01_low/01_a": ["def a():\n    from ..high.c import c\n    return c"],
+            "02_high/01_c": ["c = 1"],
+        },
         "later notebook": {"01_low/01_a": ["from .b import b"], "01_low/02_b": ["b = 1"]},
         "cycle": {"01_low/02_b": ["def f():\n    from .a import a\n    return a"], "01_low/01_a": ["from .b import f"]},
         "folder": {f"01_low/{i:02d}_m{i}": ["x = 1"] for i in range(16)},

@@ -4,6 +4,7 @@ A fault is put into an exported cell of a copy of the tree, in the notebook and 
 proves the module runs there. A fault that no cell notices has survived: a test is missing, or the fault changes
 nothing.
 """
+
 import argparse
 import ast
 import copy
@@ -27,15 +28,45 @@ from house import EXPORT, EXPORTED_TO, House, imports_of
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"^# %% \S+\.ipynb #?(\S+)\n", re.M)
-LEFT_OUT = (".git", ".venv", "runs", "external", "__pycache__", "*.egg-info", "data", ".ipynb_checkpoints", ".*_cache",
-            "_docs", "images")
-FLIPS = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}
+LEFT_OUT = (
+    ".git",
+    ".venv",
+    "runs",
+    "external",
+    "__pycache__",
+    "*.egg-info",
+    "data",
+    ".ipynb_checkpoints",
+    ".*_cache",
+    "_docs",
+    "images",
+)
+FLIPS = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
 TURNED = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
 SIGNS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 RECTIFIERS = {"relu", "clamp_min", "clamp", "abs"}
-SWAPPED = {"sum": "mean", "mean": "sum", "max": "min", "min": "max", "amax": "amin", "amin": "amax",
-           "rint": "floor", "ceil": "floor", "round": "floor"}
+SWAPPED = {
+    "sum": "mean",
+    "mean": "sum",
+    "max": "min",
+    "min": "max",
+    "amax": "amin",
+    "amin": "amax",
+    "rint": "floor",
+    "ceil": "floor",
+    "round": "floor",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +89,7 @@ class Fault:
     kind: str
     before: str
     after: str
-    number: int | None = None    # of the cell's changes; None for a named fault
+    number: int | None = None  # of the cell's changes; None for a named fault
     name: str = ""
 
 
@@ -119,15 +150,17 @@ def mutated_call(node: ast.Call) -> Iterator[tuple[str, ast.AST]]:
     for i, keyword in enumerate(node.keywords):
         if keyword.arg in ("dim", "axis") and isinstance(keyword.value, (ast.Constant, ast.UnaryOp)):
             other = -1 if ast.unparse(keyword.value) == "0" else 0
-            keywords = [ast.keyword(k.arg, ast.Constant(other) if i == j else k.value)
-                        for j, k in enumerate(node.keywords)]
+            keywords = [
+                ast.keyword(k.arg, ast.Constant(other) if i == j else k.value) for j, k in enumerate(node.keywords)
+            ]
             yield "axis", ast.Call(node.func, node.args, keywords)
 
 
 def words(node: ast.AST) -> bool:
     """Whether an operation puts words together, or repeats them."""
-    return any(isinstance(n, ast.JoinedStr) or isinstance(n, ast.Constant) and isinstance(n.value, str)
-               for n in ast.walk(node))
+    return any(
+        isinstance(n, ast.JoinedStr) or isinstance(n, ast.Constant) and isinstance(n.value, str) for n in ast.walk(node)
+    )
 
 
 def reached(node: ast.AST) -> Iterator[ast.AST]:
@@ -173,7 +206,7 @@ def changes(source: str) -> list[Change]:
 
 def applied(source: str, change: Change) -> str:
     """A source with one change."""
-    return source[:change.start] + change.text + source[change.end:]
+    return source[: change.start] + change.text + source[change.end :]
 
 
 def excerpt(source: str, start: int, end: int) -> str:
@@ -203,8 +236,9 @@ def sampled(root: Path, asked: list[str], n: int, seed: int) -> list[Fault]:
     for module, path, cells in notebooks(root):
         if asked and not {module, module.split(".")[-1], module.split(".")[0]} & set(asked):
             continue
-        every = [(i, source, k, change) for i, source in export_cells(cells)
-                 for k, change in enumerate(changes(source))]
+        every = [
+            (i, source, k, change) for i, source in export_cells(cells) for k, change in enumerate(changes(source))
+        ]
         rng = random.Random(f"{seed} {module}")
         for i, source, k, change in rng.sample(every, min(n, len(every))):
             before = excerpt(source, change.start, change.end)
@@ -216,16 +250,21 @@ def named(root: Path, asked: list[str]) -> tuple[list[Fault], list[str]]:
     """The named faults, and the names of those whose place is not found."""
     found, missing = [], []
     for name, pattern, replacement in NAMED:
-        places = [(module, path, i, match) for module, path, cells in notebooks(root)
-                  for i, source in export_cells(cells) for match in re.finditer(pattern, source, re.M)]
+        places = [
+            (module, path, i, match)
+            for module, path, cells in notebooks(root)
+            for i, source in export_cells(cells)
+            for match in re.finditer(pattern, source, re.M)
+        ]
         if len(places) != 1:
             missing.append(f"{name}: {len(places)} places fit, expected 1: adapt its pattern in tools/mutants.py")
             continue
         module, path, i, match = places[0]
         if not asked or {module, module.split(".")[-1], module.split(".")[0]} & set(asked):
             after = match.expand(replacement)
-            found.append(Fault(module, path, i, "named", " ".join(match[0].split()), " ".join(after.split()), None,
-                               name))
+            found.append(
+                Fault(module, path, i, "named", " ".join(match[0].split()), " ".join(after.split()), None, name)
+            )
     return found, missing
 
 
@@ -275,14 +314,26 @@ class Copy:
 
     def run(self, notebook: str, limit: float) -> tuple[str, float, str]:
         """`passed`, `failed` or `no end` of a notebook, the seconds, and the last words of a failure."""
-        env = os.environ | {"PYTHONPATH": str(self.folder), "MPLBACKEND": "agg", "OMP_NUM_THREADS": "1",
-                            "PYTHONDONTWRITEBYTECODE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-        command = [sys.executable, str(self.folder / "tools" / "run_tests.py"), "--inside",
-                   str(self.folder / notebook)]
+        env = os.environ | {
+            "PYTHONPATH": str(self.folder),
+            "MPLBACKEND": "agg",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        }
+        command = [sys.executable, str(self.folder / "tools" / "run_tests.py"), "--inside", str(self.folder / notebook)]
         start = time.perf_counter()
         with tempfile.TemporaryFile("w+") as log:
-            child = subprocess.Popen(command, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=log,
-                                     stderr=subprocess.STDOUT, start_new_session=True)
+            child = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
             try:
                 state = "failed" if child.wait(limit) else "passed"
             except subprocess.TimeoutExpired:
@@ -317,8 +368,11 @@ def users(root: Path, most: int) -> dict[str, list[str]]:
     house = House(root)
     chapters = {c.module: c for c in house.chapters if c.module}
     names = set(house.sources)
-    uses = {c.path: imports_of(ast.parse("\n".join(s for s in c.tests if parses(s))), "", names, True)
-            | house.graph.get(c.module, set()) for c in house.chapters}
+    uses = {
+        c.path: imports_of(ast.parse("\n".join(s for s in c.tests if parses(s))), "", names, True)
+        | house.graph.get(c.module, set())
+        for c in house.chapters
+    }
     proofs = {}
     for module, chapter in chapters.items():
         others = [f"nbs/{c.path}" for c in house.chapters if c.path != chapter.path and module in uses[c.path]]
@@ -362,8 +416,11 @@ def hunt(faults: list[Fault], root: Path, workers: int, most: int, limit: float)
             if not usable:
                 return asdict(fault) | {"result": "not tried", "noticed_by": None, "words": "", "seconds": 0.0}
             row = with_copy(lambda c: c.judge(fault, usable, limits))
-            print(f"{row['result']:9s} {fault.module:28s} {fault.name or fault.kind:18s} {fault.before} → {fault.after}"
-                  f" ({row['seconds']:.0f} s)", flush=True)
+            print(
+                f"{row['result']:9s} {fault.module:28s} {fault.name or fault.kind:18s} {fault.before} → {fault.after}"
+                f" ({row['seconds']:.0f} s)",
+                flush=True,
+            )
             return row
 
         return list(pool.map(one, faults))
@@ -380,6 +437,7 @@ def table(rows: list[dict]) -> dict[str, dict[str, int]]:
 
 def selftest() -> int:
     """Every kind of fault is made, and only there; a toy tree notices the one it tests and not the other."""
+
     def forms(source: str) -> set[str]:
         return {applied(source, change) for change in changes(source)}
 
@@ -399,14 +457,23 @@ def selftest() -> int:
         root = Path(tmp) / "tree"
         for name in ("nbs/01_low", "experiment/low", "experiment/data", "tools"):
             (root / name).mkdir(parents=True)
-        cells = ["#| default_exp low.a", "#| export\ndef more(x):\n    return x + 1",
-                 "#| export\ndef less(x):\n    return x - 1", "assert more(1) == 2"]
-        (root / "nbs/01_low/01_a.ipynb").write_text(json.dumps({"cells": [
-            {"cell_type": "code", "id": f"c{i}", "source": source} for i, source in enumerate(cells)]}))
-        (root / "experiment/low/a.py").write_text("".join(
-            f"# %% ../../nbs/01_low/01_a.ipynb #c{i}\n{cells[i].split(chr(10), 1)[1]}\n\n" for i in (1, 2)))
+        cells = [
+            "#| default_exp low.a",
+            "#| export\ndef more(x):\n    return x + 1",
+            "#| export\ndef less(x):\n    return x - 1",
+            "assert more(1) == 2",
+        ]
+        (root / "nbs/01_low/01_a.ipynb").write_text(
+            json.dumps(
+                {"cells": [{"cell_type": "code", "id": f"c{i}", "source": source} for i, source in enumerate(cells)]}
+            )
+        )
+        (root / "experiment/low/a.py").write_text(
+            "".join(f"# %% ../../nbs/01_low/01_a.ipynb #c{i}\n{cells[i].split(chr(10), 1)[1]}\n\n" for i in (1, 2))
+        )
         (root / "tools/run_tests.py").write_text(
-            "import json, sys\nfor cell in json.load(open(sys.argv[2]))['cells']:\n    exec(cell['source'])\n")
+            "import json, sys\nfor cell in json.load(open(sys.argv[2]))['cells']:\n    exec(cell['source'])\n"
+        )
         faults = sampled(root, [], 99, 0)
         rows = hunt(faults, root, 2, 0, 60.0)
         results = {(row["before"], row["result"]) for row in rows}
@@ -423,8 +490,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample (default: 0)")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1), help="copies of the tree at work")
     parser.add_argument("--limit", type=float, default=420, help="seconds a notebook may take without a fault")
-    parser.add_argument("--importers", type=int, default=0,
-                        help="survivors also meet up to so many notebooks that use the module (default: 0)")
+    parser.add_argument(
+        "--importers",
+        type=int,
+        default=0,
+        help="survivors also meet up to so many notebooks that use the module (default: 0)",
+    )
     parser.add_argument("--named", action="store_true", help="only the faults that once lived")
     parser.add_argument("--list", action="store_true", help="name the faults and run nothing")
     parser.add_argument("--root", type=Path, default=ROOT, help="the tree (default: the one this tool lies in)")

@@ -1,4 +1,5 @@
 """Execute notebooks top to bottom in a real kernel: `python tools/notebooks.py [--save] [--slow] [NAME ...]` (default: all)."""
+
 import argparse
 import base64
 import io
@@ -14,7 +15,7 @@ from PIL import Image
 from run_tests import chosen
 
 NBS = Path(__file__).parents[1] / "nbs"
-os.environ.setdefault("OMP_NUM_THREADS", "1")   # of the kernels: models this small only wait for each other on more
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the kernels: models this small only wait for each other on more
 
 
 def _small(png: str) -> str:
@@ -26,7 +27,9 @@ def _small(png: str) -> str:
 
 def tidy(nb) -> None:
     "Drop what changes from run to run: counters, timings, widget state, stderr; shrink pictures."
-    nb.metadata = nbformat.from_dict({"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}})
+    nb.metadata = nbformat.from_dict(
+        {"kernelspec": {"display_name": "python3", "language": "python", "name": "python3"}}
+    )
     for cell in nb.cells:
         cell.metadata = nbformat.from_dict({})
         if cell.cell_type != "code":
@@ -59,7 +62,9 @@ def run(path: Path, save: bool, slow: bool) -> tuple[str | None, int]:
     nb = nbformat.read(path, as_version=4)
     left = 0 if slow else spare(nb)
     try:
-        NotebookClient(nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+        NotebookClient(
+            nb, timeout=3600, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}
+        ).execute()
     except CellExecutionError as error:
         return str(error), left
     if save:
@@ -72,7 +77,11 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="notebook names without .ipynb")
     parser.add_argument("--save", action="store_true", help="keep the outputs in the notebook, tidied")
-    parser.add_argument("--slow", action="store_true", help="run the cells that are flagged slow as well; otherwise they keep their outputs")
+    parser.add_argument(
+        "--slow",
+        action="store_true",
+        help="run the cells that are flagged slow as well; otherwise they keep their outputs",
+    )
     args = parser.parse_args()
     paths = chosen(args.names)
     if not paths:
@@ -82,7 +91,10 @@ if __name__ == "__main__":
         start = time.perf_counter()
         error, left = run(path, args.save, args.slow)
         failed += error is not None
-        print(f"{str(path.relative_to(NBS)):52s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s{f', {left} slow left out' if left else ''}", flush=True)
+        print(
+            f"{str(path.relative_to(NBS)):52s} {'FAILED' if error else 'ok':7s}{time.perf_counter() - start:6.1f} s{f', {left} slow left out' if left else ''}",
+            flush=True,
+        )
         if error:
             print(error, file=sys.stderr)
     print(f"{len(paths) - failed} passed, {failed} failed")

@@ -1,4 +1,5 @@
 """Compare README.md with nbs/index.ipynb (default), or write it (`--write`). No Quarto needed."""
+
 import sys
 from pathlib import Path
 

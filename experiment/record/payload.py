@@ -267,7 +267,8 @@ FIELDS: list[Field] = [
     *INTERLEAVER_FIELDS,
     *ATTENTION_FIELDS,
     *TRACE_FIELDS,
-    *MAP_FIELDS, *PICTURE_FIELDS,
+    *MAP_FIELDS,
+    *PICTURE_FIELDS,
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #d84a1d3a
