@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', 'attention_backward', 'relevance_backward',
-           'dense_moved', 'attention_function', 'Seed', 'stream']
+           'dense_moved', 'attention_function', 'Seed', 'plain_gradients', 'stream']
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #ad1b75bc
 from collections.abc import Callable, Iterator, Sequence
@@ -437,11 +437,24 @@ def _refuse_unknown_attention(query, key, dropout, options):
             "experiment.capture.attention.capture"
         )
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #c7223286
+def plain_gradients(
+    function: Callable,  # of the tensors
+    tensors: Sequence[torch.Tensor],
+    grad: torch.Tensor,  # ∂y/∂output
+) -> tuple[torch.Tensor, ...]:  # one a tensor
+    "Gradients of a function that runs once more."
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        return torch.autograd.grad(function(*leaves), leaves, grad)
+
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #d44bd16a
 class _Hooks:
     "What a context hangs into the model. Forward leaves a step for backward; the pass that runs then takes it."
 
     _pass: _Pass | None = None  # the backward that runs
+    _silent = False  # a backward without relevance runs
     _part: dict  # id of an attention module → its part of the way
 
     def _running(self) -> _Pass:
@@ -465,8 +478,10 @@ class _Hooks:
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-        def step(*tensors):
-            return _attention_step(self._running(), part, factor, causal, *tensors)
+        def step(q, k, v, mask, grad):
+            if self._silent:
+                return plain_gradients(partial(plain, mask=mask), (q, k, v), grad.transpose(1, 2))
+            return _attention_step(self._running(), part, factor, causal, q, k, v, mask, grad)
 
         return _Attention.apply(query, key, value, attention_mask, plain, step), None
 
@@ -482,7 +497,8 @@ class _AllHooks(_Hooks):
         formed = attn.detach()
 
         def step(grad):
-            _dense_step(self._running(), part, formed, grad)
+            if not self._silent:
+                _dense_step(self._running(), part, formed, grad)
 
         attn.register_hook(step)
 
@@ -517,12 +533,14 @@ class _Context(_AllHooks):
         rule: Rule = Rule(),  # options as in `experiment.relevance.rules`
         signed: bool = False,  # keep the sign of A⊙∂A to the bottom, relu at the very end
         fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
+        whole: bool = False,  # keep the graph down to the pixels also for a rule that is read at the interleaver
     ):
         if signed and rule.temperature != 1:
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
         self.model, self.rule, self.gradient_norm = model, rule, None
+        self._cut = rule.readout == "interleaver" and not whole
         self._towers, self._leaves = towers(model), Leaves()
         self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
@@ -534,7 +552,7 @@ class _Context(_AllHooks):
         with ExitStack() as stack:  # undone when something below raises
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            if self.rule.readout == "interleaver":
+            if self._cut:
                 handles = cut_vision(m, leaves)
             else:
                 handles = [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
@@ -594,3 +612,17 @@ class stream(_Context):
         for relevance in found if check else ():
             check_stages(relevance.stages)
         return found
+
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar
+        leaf: torch.Tensor,  # where the graph starts
+        retain_graph: bool = False,  # keep the graph for another backward
+    ) -> torch.Tensor:  # ∂y/∂leaf
+        "A backward without relevance through a forward of this context."
+        self._silent = True
+        try:
+            return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]
+        finally:
+            self._silent = False
+
