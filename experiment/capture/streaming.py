@@ -574,8 +574,25 @@ def _weights(y, hidden, b, s: Seed):
     grad = torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
     return row_weights(s.weights, grad).tolist()
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #cea75d27
+class _Silent(_Context):
+    "Backwards that carry no relevance."
+
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar
+        leaf: torch.Tensor,  # where the graph starts
+        retain_graph: bool = False,  # keep the graph for another backward
+    ) -> torch.Tensor:  # ∂y/∂leaf
+        "A backward without relevance through a forward of this context."
+        self._silent = True
+        try:
+            return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]
+        finally:
+            self._silent = False
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
-class stream(_Context):
+class stream(_Silent):
     """Relevance of any number of scalars through both towers, without stored attention.
 
     On leaving, no hook and no registration stays.
@@ -612,17 +629,3 @@ class stream(_Context):
         for relevance in found if check else ():
             check_stages(relevance.stages)
         return found
-
-    def gradient(
-        self,
-        y: torch.Tensor,  # scalar
-        leaf: torch.Tensor,  # where the graph starts
-        retain_graph: bool = False,  # keep the graph for another backward
-    ) -> torch.Tensor:  # ∂y/∂leaf
-        "A backward without relevance through a forward of this context."
-        self._silent = True
-        try:
-            return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]
-        finally:
-            self._silent = False
-

@@ -407,7 +407,9 @@ class _Sequence(_Embeddings, _Vision):
 class _Decoder(_Sequence):
     "From embeddings to hidden states and scores of words."
 
-    caches = True  # the decoder fills transformers' cache
+    @property
+    def caches(self) -> bool:  # the decoder fills transformers' cache
+        return True
 
     def decode(
         self,
@@ -448,8 +450,8 @@ class _Decoder(_Sequence):
 
 
 # %% ../../nbs/05_vla/03_driving.ipynb #06515f92
-class _Forward(_Decoder):
-    "The teacher-forced pass."
+class _Tail(_Decoder):
+    "What follows a prompt, and what it says."
 
     def tail(
         self,
@@ -476,6 +478,10 @@ class _Forward(_Decoder):
             spans |= {"route": range(n + m, end), "speed": range(end, hidden.shape[1])}
         return Output(hidden, route, speed, features, F.pad(selected, (0, hidden.shape[1] - n)), spans)
 
+# %% ../../nbs/05_vla/03_driving.ipynb #e4a0e770
+class _Forward(_Tail):
+    "The teacher-forced pass."
+
     def forward(
         self,
         pixel_values: torch.Tensor,  # (tiles of all samples, 3, tile, tile)
@@ -497,10 +503,9 @@ class _Forward(_Decoder):
         mask = None if attention_mask is None else F.pad(attention_mask, (0, rows.shape[1]), value=1)
         return self.output(self.decode(torch.cat([x, rows], 1), mask), features, selected, answer.shape[1])
 
-
 # %% ../../nbs/05_vla/03_driving.ipynb #c2cb8462
-class _Generates(_Answers, _Decoder):
-    "The greedy answer."
+class _Speaks(_Answers, _Decoder):
+    "Greedy decoding."
 
     @torch.no_grad()
     def speak(
@@ -527,6 +532,10 @@ class _Generates(_Answers, _Decoder):
                 x = self.words(word) if self.caches else torch.cat([x, self.words(word)], 1)
         return ids
 
+# %% ../../nbs/05_vla/03_driving.ipynb #7b802917
+class _Generates(_Speaks):
+    "The greedy answer."
+
     def longest(
         self,
         max_new_tokens: int | None,  # the configuration's own when None; 0 means silence
@@ -548,7 +557,6 @@ class _Generates(_Answers, _Decoder):
         with evaluating(self):
             x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
         return self.speak(x, self.longest(max_new_tokens), progress=progress)
-
 
 # %% ../../nbs/05_vla/03_driving.ipynb #154d5203
 def _detached(cache):
