@@ -262,7 +262,7 @@ def _pass(model, inputs, answer, detail, rule, held, options):
             stack.enter_context(holding_all(model, "lrp", choice))
         if recorder is not None:
             stack.enter_context(recorder)
-        out, answer = model.answer_and_forward(asked, answer=answer, one_pass=recorder is None, **options)
+        out, answer = model.answer_and_forward(asked, answer=answer, **options)
         yield _Pass(out, answer, leaf, choice, recorder, evidence and partial(evidence, recorder, model, asked, out))
 
 
