@@ -6,7 +6,7 @@
 __all__ = ['Print', 'target_line', 'map_unit', 'scale_line', 'record_words', 'stamp_of', 'largest_patch', 'drawn_map',
            'drawn_gaze', 'record_figure', 'sentence_figure', 'save_figures']
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #0c796f5f
+# %% ../../nbs/04_relevance/14_figure.ipynb #d32a16b7
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..frame.heatmap import blend
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, sampled, save_plate
 from .rules import Relevance, layouts
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #2696c9ee
+# %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
 @dataclass(frozen=True)
 class Print:
     "How a figure is drawn."
@@ -34,7 +34,7 @@ class Print:
         "One column holds one picture across, a page up to three."
         return 1 if inches(self.width) < 5 else min(panels, 3)
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #40c9e65e
+# %% ../../nbs/04_relevance/14_figure.ipynb #66b2cd8d
 def target_line(
     record: dict,  # see `experiment.record.payload`
 ) -> str:
@@ -43,7 +43,7 @@ def target_line(
     word = f" {info['token_string'].strip()!r}" if info.get("token_string") else ""
     return f"{info['target']}{word} = {info['value']:.3g} {info['unit']}"
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #1d019f9f
+# %% ../../nbs/04_relevance/14_figure.ipynb #461e9dc8
 def map_unit(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
@@ -51,7 +51,7 @@ def map_unit(
     "The target's unit for contributions, `relevance` for an attention rule's shares."
     return record["target_info"]["unit"] if "for" in relevance.stages else "relevance"
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #8b7d00d0
+# %% ../../nbs/04_relevance/14_figure.ipynb #7245812a
 def scale_line(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
@@ -64,7 +64,7 @@ def scale_line(
     shown = sum(p.sum().item() for p in relevance.patches)
     return f"{unit} per patch, {side}; full colour {full:.3g} {unit}; shown in all {shown:.3g} {unit}"
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #b9b45411
+# %% ../../nbs/04_relevance/14_figure.ipynb #8c370e35
 def record_words(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
@@ -78,21 +78,21 @@ def record_words(
         words.append(record["certificate"]["sentence"])
     return words + list(relevance.notes) + [message for _, message in info["findings"]]
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #f484b9a0
+# %% ../../nbs/04_relevance/14_figure.ipynb #19486217
 def stamp_of(
     record: dict,  # see `experiment.record.payload`
 ) -> str:  # empty when there is nothing to warn of
     "What a reader must not overlook."
     return "RANDOM WEIGHTS: this map means nothing" if record["model"]["random"] else ""
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #fbe4db33
+# %% ../../nbs/04_relevance/14_figure.ipynb #e2357eec
 def largest_patch(
     relevances: Sequence[Relevance],
 ) -> float:  # in the maps' unit
     "The largest amount on a patch; 1 when there is none, so that nothing is drawn rather than divided by zero."
     return max(p.abs().max().item() for r in relevances for p in r.patches) or 1.0
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #efca74fb
+# %% ../../nbs/04_relevance/14_figure.ipynb #849ab838
 def drawn_map(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
@@ -108,7 +108,7 @@ def drawn_map(
     below = frame.resize(size, Image.Resampling.LANCZOS)
     return np.asarray(blend(below, amounts.clip(-1, 1), signed=signed))
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #a2437896
+# %% ../../nbs/04_relevance/14_figure.ipynb #cc05de1d
 def drawn_gaze(
     gaze: np.ndarray,  # (h, w) ≥ 0, of the frame's shape, at any size
     frame: Image.Image,
@@ -125,7 +125,7 @@ def drawn_gaze(
     amounts = amounts / (amounts.max() or 1.0)
     return np.asarray(blend(frame.resize(size, Image.Resampling.LANCZOS), amounts, palette="viridis"))
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #cb396207
+# %% ../../nbs/04_relevance/14_figure.ipynb #5776bac7
 def record_figure(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
@@ -156,7 +156,7 @@ def record_figure(
         dpi=how.dpi,
     )
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #782508c0
+# %% ../../nbs/04_relevance/14_figure.ipynb #3a7b2fa2
 def sentence_figure(
     records: Sequence[dict],  # one a token, in the order in which they were said
     relevances: Sequence[Relevance],  # of each
@@ -188,7 +188,7 @@ def sentence_figure(
         dpi=how.dpi,
     )
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #ee54c710
+# %% ../../nbs/04_relevance/14_figure.ipynb #b8e788c8
 def save_figures(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
