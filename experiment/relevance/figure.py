@@ -4,17 +4,23 @@
 
 # %% auto #0
 __all__ = ['Print', 'target_line', 'map_unit', 'scale_line', 'record_words', 'stamp_of', 'largest_patch', 'drawn_map',
-           'drawn_gaze', 'record_figure', 'sentence_figure', 'save_figures']
+           'drawn_gaze', 'record_figure', 'sentence_figure', 'save_figures', 'read_looks', 'draw_figures']
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #d32a16b7
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from ..command import Summary, each, pipeline_log
 from ..errors import RunError
+from ..frame.files import PICTURES
 from ..frame.heatmap import blend
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, sampled, save_plate
+from ..record.files import RecordFile, record_frames
+from ..record.payload import load_record
 from .rules import Relevance, layouts
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
@@ -204,3 +210,47 @@ def save_figures(
         looked = gaze if i + 1 == len(frames) else None
         written += save_plate(record_figure(record, relevance, frame, how, i, looked), out / "figure" / name)
     return written
+
+# %% ../../nbs/04_relevance/14_figure.ipynb #500a8599
+def read_looks(
+    folder: str | Path,  # of gaze maps
+    record: dict,  # see `experiment.record.payload`
+) -> np.ndarray:  # (h, w) ≥ 0
+    "The gaze map of a record's frame, found by the frame's name. Raises RunError when there is none."
+    name = Path(record["image_path"] or record["tag"]).stem
+    found = [p for p in sorted(Path(folder).glob(f"{name}.*")) if p.suffix.lower() in PICTURES]
+    if len(found) != 1:
+        raise RunError(f"{folder}: {len(found)} pictures are named {name}.*; a figure with gaze needs one")
+    with Image.open(found[0]) as picture:
+        return np.asarray(picture.convert("F"))
+
+# %% ../../nbs/04_relevance/14_figure.ipynb #9ce2e412
+def draw_figures(
+    records: Sequence[RecordFile],
+    relevance_of: Callable[[dict], Relevance],  # what is drawn of a record
+    out: Path,  # gets figure/
+    how: Print = Print(),
+    gaze: str | Path | None = None,  # folder of gaze maps
+) -> Summary:
+    "A figure a record, and a strip of words where the tokens of an answer were asked."
+    answers: dict[tuple, list] = defaultdict(list)
+
+    def work(item):
+        record = load_record(item.path) | {"tag": item.tag}
+        relevance, frames = relevance_of(record), record_frames(record)
+        looks = None if gaze is None else read_looks(gaze, record)
+        save_figures(record, relevance, frames, out, how, looks)
+        index = record["target_info"]["token_index"]
+        if index is not None:
+            said = record["text_outputs"]["decoded_text"]
+            answers[record["image_path"], said].append((index, record, relevance, frames[0]))
+
+    with pipeline_log(out) as log:
+        summary = each(records, work, log, "figures")
+        for found in answers.values():
+            words = {index: (record, relevance) for index, record, relevance, _ in sorted(found, key=itemgetter(0))}
+            if len(words) > 1:
+                said, maps = map(list, zip(*words.values()))
+                name = Path(said[0]["image_path"] or said[0]["tag"]).stem
+                save_plate(sentence_figure(said, maps, found[0][3], how), out / "figure" / f"{name}__words")
+    return summary
