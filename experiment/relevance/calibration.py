@@ -15,7 +15,7 @@ from ..methods import DEFAULT
 from ..record.files import find_records
 from ..record.payload import load_record
 from .answers import answer, as_shown
-from ..scale import FLOORS, Floor, read_floors
+from ..frame.scale import FLOORS, Floor, read_floors
 
 # %% ../../nbs/04_relevance/08_calibration.ipynb #5422f25d
 STAMPED = 0.95  # share of a run's undecided frames that its floors stamp
@@ -43,7 +43,7 @@ def floors_of(
 
 # %% ../../nbs/04_relevance/08_calibration.ipynb #473bbdaf
 def calibrate(
-    source: str | Path,  # a run of undecided frames, or a .json of `experiment.scale.write_floors`
+    source: str | Path,  # a run of undecided frames, or a .json of `experiment.frame.scale.write_floors`
     method: str = DEFAULT,  # whose maps are measured, in the target's unit
     show: str = "auto",  # the part of them that is shown
 ) -> dict[str, Floor]:  # by unit, those of the run before the built-in ones

@@ -12,7 +12,7 @@ import torch
 from ..maps.question import Question, infill
 from ..methods import DEFAULT
 from ..relevance.answers import as_shown
-from ..scale import Decision, decision_of
+from ..frame.scale import Decision, decision_of
 from ..targets import ACTIONS, parse
 from .ablations import live_map
 from .cases import Case, is_right, predict
