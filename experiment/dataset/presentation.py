@@ -117,8 +117,10 @@ COLOURS = ("#4477aa", "#ee6677", "#228833", "#99bbdd", "#f5b5bc", "#88cc99")
 # %% ../../nbs/10_dataset/05_presentation.ipynb #971503bd
 def region_shares(
     heat: np.ndarray,  # (H, W) ≥ 0
-) -> list[float]:  # by `REGIONS`, sums to 1
+) -> list[float]:  # by `REGIONS`, sums to 1; zeros for an empty map
     "Relevance in each sixth of the frame."
+    if not np.any(heat):
+        return [0.0] * len(REGIONS)
     return fit(density(np.asarray(heat, np.float64)), (2, 3)).flatten().tolist()
 
 # %% ../../nbs/10_dataset/05_presentation.ipynb #345158db
