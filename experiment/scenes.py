@@ -885,7 +885,7 @@ def scenes(
     dataset: str,
     out: str = "runs/scenes",  # folder for everything
     model: str = "demo",  # demo, random:tiny, random:InternVL2-1B, a model folder, or a hub id
-    target: tuple = ("forward_speed",),  # one or more, action and text alike, see below
+    target: tuple = ("-forward_speed",),  # one or more, action and text alike, see below
     method: tuple = (DEFAULT,),  # one or more, see below
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local

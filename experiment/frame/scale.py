@@ -25,7 +25,7 @@ class Floor:
     full: float  # of a patch in full colour
 
 
-FLOORS = {"m/s": Floor(shown=0.25, full=0.25)}
+FLOORS = {"m/s": Floor(shown=0.27, full=0.25)}
 
 
 # %% ../../nbs/02_frame/06_scale.ipynb #6ea9e744
