@@ -13,6 +13,7 @@ import re
 import torch
 import yaml
 from collections.abc import Callable
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD
 from .parity import reference_decoder, reference_tokens, reference_vision
 from .published import original_state, write_shards, write_slow_tokenizer
 from ..vla.driving import DrivingHeads, DrivingVLA
@@ -221,9 +222,6 @@ def unpack_agent(
     return folder
 
 # %% ../../nbs/13_lab/08_simlingo_forms.ipynb #c9fc38ac
-_MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
 def agent_question(
     case: dict[str, Any],  # of SimLingo's agent
 ) -> dict[str, Any]:  # for `DrivingVLA.prepare`
@@ -241,8 +239,8 @@ def compare_agent(
 ) -> dict[str, Any]:  # whether prompt, ids, pixels and answer are equal; m; scalar and gradient relative
     "A model against what SimLingo's agent computed."
     asked = model.prepare(case["frame"].numpy(), case["speed"], **agent_question(case))
-    channels = (_MEAN[:, None, None], _DEVIATION[:, None, None])
-    shown = ((asked.pixel_values * channels[1] + channels[0]) * 255).round().to(torch.uint8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    shown = ((asked.pixel_values * std + mean) * 255).round().to(torch.uint8)
     same = dict(
         prompt=asked.text == case["query"],
         ids=asked.input_ids[0].tolist() == list(case["input_ids"]),
