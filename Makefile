@@ -61,7 +61,8 @@ docs: setup ## static site with search in _docs, read from the folder; every pag
 	$(PY) -W ignore tools/docs.py
 	$(PY) tools/docs.py --check
 
-readme: setup ## write README.md from nbs/index.ipynb
+readme: setup ## run nbs/index.ipynb and write README.md from it
+	$(PY) tools/notebooks.py --save index
 	$(PY) tools/readme.py --write
 
 house: setup ## measure cells, lines, names and imports, and name every offence against the rules of the house

@@ -35,6 +35,31 @@ def _direction(mode):
             f"relevance runs from the language model to the pixels: {', '.join(PROPAGATION)}"
         )
 
+# %% ../nbs/09_commands/03_ours.ipynb #7db3f775
+def _check_figures(figure, **options):
+    "Refuse a width that is none, and options of figures when none was asked."
+    given = [f"--{name}" for name, value in options.items() if value]
+    if figure is None and given:
+        raise RunError(f"{' and '.join(given)}: of figures for print, and none was asked; add --figure column")
+    if figure is not None:
+        from experiment.frame.plate import inches
+
+        inches(figure)
+
+# %% ../nbs/09_commands/03_ours.ipynb #cb967211
+def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
+    "Figures of every method; what fails is added to the summary."
+    from functools import partial
+    from experiment.record.files import find_records
+    from experiment.relevance.answers import relevance_of
+    from experiment.relevance.figure import Print, draw_figures
+
+    for name, method in drawing.methods.items():
+        drawn = partial(relevance_of, name=method, how=drawing.show)
+        folder, how = drawing.folder(Path(out), name), Print(figure, smooth=smooth)
+        found = draw_figures(find_records(payloads), drawn, folder, how, gaze)
+        summary.failed |= {f"figure of {tag}": reason for tag, reason in found.failed.items()}
+
 # %% ../nbs/09_commands/03_ours.ipynb #84a4c93f
 def ours(
     payloads: str,  # a record, a folder of records, or a run's folder
@@ -50,9 +75,13 @@ def ours(
     clamp: float = 99.5,  # percentile shown as full colour
     contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
     propagation_mode: str = PROPAGATION[0],  # direction; no other exists
+    figure: str | None = None,  # also figures for print: column, page, or inches wide; PNG, SVG and PDF in figure/
+    smooth: bool = False,  # of figures: interpolated between patches
+    gaze: str | None = None,  # of figures: folder of gaze maps, named as the frames
 ) -> Summary:
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
     _direction(propagation_mode)
+    _check_figures(figure, smooth=smooth, gaze=gaze)
     layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
     names = [facts_of(name).name for name in rule]
     from experiment.record.files import find_records  # with torch: not before the words are understood
@@ -61,6 +90,8 @@ def ours(
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = Drawing(methods, show, thumbnail, normalisation, clamp, contrast)
     summary = draw_records(find_records(payloads), drawing, out, payloads)
+    if figure is not None:
+        _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 

@@ -1,4 +1,4 @@
-"""A static site of all chapters and of every exported name, `_docs/index.html`: opens from a folder, without a server or a network, search included. `--check` opens every page in Chromium."""
+"""A static site of all chapters, of every command and of every exported name, `_docs/index.html`: opens from a folder, without a server or a network, search included. `--check` opens every page in Chromium."""
 
 import argparse
 import html
@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 
 import nbformat
@@ -51,6 +52,61 @@ if (location.protocol === "file:") window.Worker = class extends EventTarget {
 """
 MATH = re.compile(r"\$\$(.+?)\$\$|(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?!\w)|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.S)
 CODE = re.compile(r"(```.*?```|`[^`\n]+`)", re.S)
+CHAPTER = re.compile(r"\]\(([\w/]+)\.ipynb\)")  # a link from one notebook to another
+EXTRAS = {
+    "triton": "the fused kernels on a CUDA device",
+    "ray": "`scenes --ray ADDRESS`: many machines",
+    "video": "videos as scenes, animations as MP4 and WebM",
+    "captum": "Captum's methods beside the package's own",
+    "spread": "a model that needs several devices",
+    "peft": "live models with adapters of PEFT",
+    "dev": "everything that `make test` runs",
+    "docs": "this site",
+}
+INSTALL = """# Installation
+
+## From the repository
+
+```sh
+make setup                  # makes .venv with pinned versions (1–3 minutes)
+source .venv/bin/activate   # python, the commands and jupyter are now those of .venv
+make demo                   # the bundled model on the bundled scenes: runs/demo
+make test                   # every proof; closes with "N passed, N failed"
+jupyter lab nbs             # the chapters, cell by cell
+```
+
+Python {python} or newer and `make` are needed, no GPU and no downloaded weights. `make help` lists:
+
+```text
+{targets}
+```
+
+## Into an environment of your own
+
+```sh
+pip install .               # in the repository's root; or the wheel
+```
+
+This installs {requirements}. It brings the bundled model and scenes. Extras, `pip install '.[NAME]'`:
+
+| extra | what it is for | what it installs |
+|---|---|---|
+{extras}
+
+On a machine without a network, give pip a folder of wheels (`--no-index --find-links FOLDER`) and set
+`HF_HUB_OFFLINE=1`; a model is then named by its folder.
+
+## Is it sound?
+
+```sh
+python -c "from experiment.model import load; print(load('demo').config.name)"
+simlingo check demo         # everything that a map stands on, a line a check; on your own model: its folder
+```
+
+## Commands
+
+{commands}
+"""
 
 
 class Formulas(list):
@@ -85,6 +141,11 @@ def page_of(path: Path) -> str:
     return "-".join(path.relative_to(ROOT / "nbs").with_suffix("").parts)
 
 
+def linked(path: Path, target: str) -> str:
+    "The page that a link from a notebook leads to."
+    return page_of((path.parent / f"{target}.ipynb").resolve())
+
+
 def chapter(path: Path, pages: Path, formulas: Formulas) -> str:
     "One notebook as a page with its pictures; its title."
     nb = nbformat.read(path, as_version=4)
@@ -106,7 +167,8 @@ def chapter(path: Path, pages: Path, formulas: Formulas) -> str:
     for name, data in resources["outputs"].items():
         (pages / name).parent.mkdir(exist_ok=True)
         (pages / name).write_bytes(data)
-    (pages / f"{page_of(path)}.md").write_text(body.replace("```python\n\n```\n", ""), encoding="utf-8")
+    body = CHAPTER.sub(lambda m: f"]({linked(path, m[1])}.md)", body).replace("```python\n\n```\n", "")
+    (pages / f"{page_of(path)}.md").write_text(body, encoding="utf-8")
     return next(line[2:].strip() for line in body.splitlines() if line.startswith("# "))
 
 
@@ -176,6 +238,56 @@ def api(module: str, pages: Path) -> None:
     (pages / f"api_{module}.md").write_text("\n".join(parts), encoding="utf-8")
 
 
+def settings() -> dict[str, str]:
+    "What `settings.ini` says."
+    parser = ConfigParser(delimiters=["="])
+    parser.read(ROOT / "settings.ini", encoding="utf-8")
+    return dict(parser["DEFAULT"])
+
+
+def commands() -> dict[str, str]:
+    "Console scripts: name → module."
+    lines = settings()["console_scripts"].split()
+    return {name: target.split(":")[0] for name, target in (line.split("=") for line in lines)}
+
+
+def ask_help(module: str, *words: str) -> str:
+    "What a command says of itself."
+    run = [sys.executable, "-m", module, *words, "--help"]
+    done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"COLUMNS": "100"}, cwd=ROOT)
+    if done.returncode:
+        sys.exit(f"{' '.join(run)}: {done.stderr.strip()}")
+    return done.stdout.rstrip()
+
+
+def command_page(name: str, module: str, pages: Path) -> None:
+    "A command's own help, and that of what it can be told to do."
+    said = ask_help(module)
+    parts = [f"# {name}", "", f"`{name}`, or `python -m {module}`:", "", f"```text\n{said}\n```", ""]
+    below = re.search(r"^  \{([\w,]+)\}", said, re.M)
+    for word in below[1].split(",") if below else ():
+        parts += [f"## {name} {word}", "", f"```text\n{ask_help(module, word)}\n```", ""]
+    (pages / f"command_{name}.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+def installation(pages: Path) -> None:
+    "How to install, from `settings.ini` and the Makefile."
+    known = settings()
+    extras = {name.removesuffix("_requirements"): known[name] for name in known if name.endswith("_requirements")}
+    if set(extras) != set(EXTRAS):
+        sys.exit(f"settings.ini has the extras {sorted(extras)}, tools/docs.py describes {sorted(EXTRAS)}")
+    rows = [f"| `{name}` | {EXTRAS[name]} | {', '.join(f'`{r}`' for r in extras[name].split())} |" for name in extras]
+    targets = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    page = INSTALL.format(
+        python=known["min_python"],
+        targets=targets.rstrip(),
+        requirements=", ".join(f"`{r}`" for r in known["requirements"].split()),
+        extras="\n".join(rows),
+        commands="\n".join(f"- [`{name}`](command_{name}.md)" for name in commands()),
+    )
+    (pages / "installation.md").write_text(page, encoding="utf-8")
+
+
 def build() -> None:
     "Pages, then the site."
     pages, formulas = ROOT / "_proc" / "pages", Formulas()
@@ -191,9 +303,13 @@ def build() -> None:
     )
     for module in modules:
         api(module, pages)
+    installation(pages)
+    for name, module in commands().items():
+        command_page(name, module, pages)
     (pages / "site.css").write_text(CSS, encoding="utf-8")
     (pages / "iframe-worker.js").write_text(WORKER, encoding="utf-8")
-    nav = ["  - Overview: index.md", "  - Chapters:"]
+    nav = ["  - Overview: index.md", "  - Installation: installation.md", "  - Commands:"]
+    nav += [*(f"    - {name}: command_{name}.md" for name in commands()), "  - Chapters:"]
     part = None
     for page, title in titles.items():
         if page == "index":
