@@ -42,11 +42,9 @@ def lora_pair(
 # %% ../../nbs/13_lab/08_simlingo_forms.ipynb #32c29894
 def simlingo_state(
     base: DrivingVLA,  # an InternVL of `tiny_internvl`
-    rank: int = 8,  # of LoRA
-    seed: int = 0,  # of LoRA, queries and heads
 ) -> dict[str, torch.Tensor]:  # by the published names
     "The state dict of a SimLingo on this InternVL."
-    draw, out = torch.Generator().manual_seed(seed), {}
+    draw, out = torch.Generator().manual_seed(0), {}
     for key, value in original_state(base).items():
         if not key.startswith("language_model."):
             out[_VISION + key] = value
@@ -54,9 +52,9 @@ def simlingo_state(
         name = _LANGUAGE + re.sub(r"_proj\.(weight|bias)$", r"_proj.base_layer.\1", key.removeprefix("language_model."))
         out[name] = value
         if name.endswith(".base_layer.weight"):
-            out |= lora_pair(name, value.shape, rank, draw)
+            out |= lora_pair(name, value.shape, 8, draw)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         heads = DrivingHeads(base.config.vlm["text_config"]["hidden_size"], target_points=True).state_dict()
     for key, value in heads.items():
         part, _, rest = key.partition(".")
@@ -132,12 +130,11 @@ def write_run(
     state: dict[str, torch.Tensor],  # of `simlingo_state`
     settings: dict[str, Any],  # of `simlingo_settings`
     form: str = "one file, as published",  # a name of `FORMS`
-    epoch: str = "epoch=013.ckpt",  # name of the epoch
 ) -> Path:  # the folder
     "A run without InternVL's files."
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings))
-    FORMS[form](folder / "checkpoints" / epoch, state)
+    FORMS[form](folder / "checkpoints" / "epoch=013.ckpt", state)
     return folder
 
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
-           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'main',
-           'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled', 'labels',
-           'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive', 'gaze',
-           'write_drive', 'drives']
+           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'PATCH', 'DRIVES_FOLDER', 'DRIVES',
+           'main', 'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled',
+           'labels', 'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive',
+           'gaze', 'write_drive', 'drives']
 
 # %% ../../nbs/11_truth/01_render.ipynb #50089092
 import math
@@ -595,13 +595,15 @@ def distractor_mask(
     return np.isin(ids, [t.ident for t in scene.things if t.kind in DISTRACTORS])
 
 # %% ../../nbs/11_truth/01_render.ipynb #fa07ba82
+PATCH = 14  # px along a side
+
+
 def patch_cover(
     mask: np.ndarray,  # (168, 336) bool
-    patch: int = 14,  # px side of a patch
 ) -> np.ndarray:  # (rows, cols) float64 share of each patch that is covered
     "A pixel mask on the grid of patches."
     h, w = mask.shape
-    return mask.reshape(h // patch, patch, w // patch, patch).mean((1, 3))
+    return mask.reshape(h // PATCH, PATCH, w // PATCH, PATCH).mean((1, 3))
 
 # %% ../../nbs/11_truth/01_render.ipynb #a0e2fa77
 DRIVES_FOLDER = DATA / "scenes"
