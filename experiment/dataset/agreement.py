@@ -14,7 +14,6 @@ import numpy as np
 from ..files import write_atomic
 from ..frame.files import natural
 from experiment.dataset.gaze import (
-    EPS,
     METRICS,
     WIDTH,
     Gaze,
@@ -96,7 +95,6 @@ def score_case(
     means: dict[str, np.ndarray],  # scene → mean gaze
     scene: str,  # the case's own, left out of the baseline
     width: int = WIDTH,  # cells of the grid along the frame's width
-    eps: float = EPS,  # see `experiment.dataset.gaze.EPS`
 ) -> dict[str, dict[str, float]]:  # map, or baseline → metric → value
     "All maps of a frame and both baselines. Raises SaliencyError with the file's name."
     gaze = case.gaze(width)
@@ -106,7 +104,7 @@ def score_case(
     for name, path in case.maps.items():
         with np.load(path) as arrays:
             maps[name] = arrays["heatmap"]
-    return {name: agreement(m, gaze, other, eps) for name, m in maps.items()}
+    return {name: agreement(m, gaze, other) for name, m in maps.items()}
 
 # %% ../../nbs/10_dataset/02_agreement.ipynb #d62cbf25
 def score_scene(
