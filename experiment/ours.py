@@ -9,7 +9,8 @@ __all__ = ['PROPAGATION', 'EPILOG', 'main', 'ours']
 from pathlib import Path
 from .command import Summary, command
 from .errors import RunError
-from .methods import DEFAULT, SHOWN, describe, facts_of
+from .methods import DEFAULT, describe, facts_of
+from .words.options import NORMALISATIONS
 
 # %% ../nbs/09_commands/03_ours.ipynb #164f6968
 def _layers(text, option):
@@ -38,15 +39,15 @@ def _direction(mode):
 # %% ../nbs/09_commands/03_ours.ipynb #84a4c93f
 def ours(
     payloads: str,  # a record, a folder of records, or a run's folder
-    out: str = "runs/ours",  # folder for everything
+    out: str = "runs/ours",
     rule: tuple = (DEFAULT,),  # one or more methods, see below; several get a folder each
-    show: str = "auto",  # part of a signed map: positive (for), negative (against), magnitude; auto by the target
+    show: str = "auto",
     residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
     temperature: float = 1.0,  # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
     language_layers: str | None = None,  # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
     vision_layers: str | None = None,  # likewise
-    thumbnail: str = "apart",  # InternVL's thumbnail tile: apart from the tiles' map or blended in
-    normalisation: str = "percentile",  # of the pictures: percentile, minmax or none
+    thumbnail: str = "apart",
+    normalisation: str = "percentile",  # of the pictures
     clamp: float = 99.5,  # percentile shown as full colour
     contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
     propagation_mode: str = PROPAGATION[0],  # direction; no other exists
@@ -80,8 +81,6 @@ of attention. What a record cannot serve is refused with the names of what it ca
 Exit status: 0 when every record was done, 1 when some failed, 2 when it could not start."""
 
 # %% ../nbs/09_commands/03_ours.ipynb #8c1e997d
-main = command(
-    ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"], show=list(SHOWN)
-)
+main = command(ours, EPILOG, normalisation=NORMALISATIONS)
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())
