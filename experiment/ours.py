@@ -40,7 +40,7 @@ def _direction(mode):
 def ours(
     payloads: str,  # a record, a folder of records, or a run's folder
     out: str = "runs/ours",
-    rule: tuple = (DEFAULT,),  # one or more methods, see below; several get a folder each
+    method: tuple = (DEFAULT,),  # one or more, see below; several get a folder each
     show: str = "auto",
     residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
     temperature: float = 1.0,  # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
@@ -55,7 +55,7 @@ def ours(
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
     _direction(propagation_mode)
     layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
-    names = [facts_of(name).name for name in rule]
+    names = [facts_of(name).name for name in method]
     from experiment.record.files import find_records  # with torch: not before the words are understood
     from experiment.relevance.drawing import Drawing, draw_records, with_options
 
@@ -71,12 +71,13 @@ EPILOG = f"""methods (name, what a map may claim, cost, source):
 
 examples:
   ours runs/a/pt --out runs/a/ours
-  ours runs/a --rule ours interleaver --out runs/a/compare
+  ours runs/a --method ours interleaver --out runs/a/compare
 
-A record serves the maps that were computed at its capture (simlingo_vit_qwen_attn_grad --maps, by default what
-centred_supported and centred need). Detail trace (the default) also serves the attention rule it was captured by and
-the rules that leave its way earlier, at the interleaver; cam every attention rule and option; full every method made
-of attention. What a record cannot serve is refused with the names of what it can; nothing is replaced silently.
+A record serves the methods that were named at its capture (simlingo_vit_qwen_attn_grad --method, by default what
+centred_supported and centred need). Detail trace (the default) also serves the attention rule it was captured by,
+ours where none was named, and those that leave its way earlier, at the interleaver; cam every attention rule and
+option; full every method made of attention. What a record cannot serve is refused with the names of what it can;
+nothing is replaced silently.
 
 Exit status: 0 when every record was done, 1 when some failed, 2 when it could not start."""
 

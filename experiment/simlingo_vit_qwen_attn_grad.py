@@ -9,7 +9,7 @@ __all__ = ['EPILOG', 'main', 'check_targets', 'check_kept', 'simlingo_vit_qwen_a
 from types import SimpleNamespace
 from .command import Summary, command
 from .errors import RunError
-from .methods import DEFAULT, RULE_WORDS, facts_of
+from .methods import DEFAULT, facts_of
 from .words.options import DETAILS, PROMPTS
 from .words.targets import describe, expand, parse
 
@@ -29,15 +29,15 @@ def check_targets(
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #42fb2279
 def check_kept(
-    maps: tuple,  # methods computed beside
-    detail: str,  # of the records
+    method: tuple,  # that the records shall serve
+    detail: str | None,  # of the records
     bf16: bool,  # halve A and ∂A
 ) -> None:
     "Raise MethodError for an unknown method, RunError for options that have no effect."
-    for name in maps:
+    for name in method:
         facts_of(name)
     if bf16 and detail != "full":
-        raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail}")
+        raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail or 'not given'}")
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
@@ -45,14 +45,13 @@ def simlingo_vit_qwen_attn_grad(
     model: str = "demo",
     mode: str = "action",  # what is explained when no target is named
     target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
-    # what a record keeps: map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
-    # gradient, full = + both per head
-    detail: str = "trace",
+    # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
+    # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
+    detail: str | None = None,
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
-    rule: str = "ours",  # that a trace follows; cam and full serve every rule
-    maps: tuple = (DEFAULT,),  # maps of methods that need the model, kept beside; see ours --help for all names
-    # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, and one with a
-    # backward
+    method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
+    # measure what hiding the most relevant pixels of the first method's map does; 82 more forwards a target, and one
+    # with a backward
     certify: bool = False,
     out: str = "runs/payloads",
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
@@ -76,7 +75,7 @@ def simlingo_vit_qwen_attn_grad(
     """
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
-    check_kept(maps, detail, bf16)
+    check_kept(method, detail, bf16)
     from experiment.jobs.frames import record_frames  # with torch: not before the words are understood
 
     return record_frames(given)
@@ -103,7 +102,6 @@ main = command(
     EPILOG,
     mode=("action", "text"),
     detail=DETAILS,
-    rule=RULE_WORDS,
 )
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

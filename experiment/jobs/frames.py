@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer', 'dims_of',
-           'prompt_bytes', 'needed', 'check_room', 'warn_about', 'Capture', 'note_record', 'record_frames']
+           'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'check_room', 'warn_about', 'Capture',
+           'note_record', 'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
 import logging
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +32,8 @@ from ..relevance.answers import relevance_of
 from ..record.payload import Dims, half, record_bytes, save_record
 from ..record.verification import Verification, verification
 from ..relevance.check import check
+from ..relevance.rules import RULES
+from ..words.options import DETAILS
 from ..words.targets import expand
 from ..vla.driving import DrivingVLA
 
@@ -173,6 +176,38 @@ def needed(
             total = [t + len(alike) * part for t, part in zip(total, one(sizes))]
     return total[0], total[1]
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #bce863be
+def plan(
+    methods: Sequence[str],  # asked for in one run
+) -> dict:  # detail and rule for `record_targets`
+    "What a record has to keep to serve all attention rules among the methods."
+    rules = [RULES[m][0] for m in methods if m in RULES]
+    if not rules:
+        return dict(detail="map")
+    lead = next((m for m in methods if m in RULES and RULES[m][0].readout == "patches"), "ours")
+    served = all(r.split == RULES[lead][0].split or (r.readout, r.split) == ("interleaver", "uniform") for r in rules)
+    return dict(detail="trace" if served else "cam", rule=lead)
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #b058d2ee
+def beside(
+    methods: Sequence[str],  # of the catalogue
+) -> tuple[str, ...]:  # those that are no attention rule
+    "Methods to be computed at capture."
+    return tuple(m for m in methods if m not in RULES)
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d4e6b2ae
+def detail_for(
+    methods: Sequence[str],  # that the records shall serve
+    detail: str | None = None,  # as it was asked; None: as little as serves them, at least a trace
+) -> str:  # one of DETAILS
+    "What the records keep. Raises RunError for a detail that keeps too little for the methods."
+    least = plan(methods)["detail"]
+    if detail is None:
+        return max(least, "trace", key=DETAILS.index)
+    if DETAILS.index(detail) < DETAILS.index(least):
+        raise RunError(f"--detail {detail} keeps too little for --method {' '.join(methods)}: it takes {least}")
+    return detail
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #bcb05128
 def check_room(
     model: DrivingVLA,
@@ -228,11 +263,11 @@ class _Run:
     model: DrivingVLA
     out: Path  # the run's folder
     target: tuple[str, ...]  # names
-    maps: tuple[str, ...]  # methods computed beside
+    method: tuple[str, ...]  # that the records serve
     asked: dict  # options of `record_targets`
     images: int  # frames a prompt
     speed: float | None  # for every frame
-    certify: bool  # measure the first map
+    certify: bool  # measure the map of the first method
     bf16: bool  # halve A and ∂A
     log: logging.Logger  # of the run
     verified: Verification  # of the run
@@ -240,8 +275,8 @@ class _Run:
 
     def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
         "What the model answers."
-        shown = self.maps[0] if self.maps else self.asked["rule"]
-        kept, now = maps_beside(self.maps, shown, self.certify), prompt.frames[-1].speed_path
+        shown = self.method[0]
+        kept, now = maps_beside(beside(self.method), shown, self.certify), prompt.frames[-1].speed_path
         speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
@@ -316,7 +351,7 @@ def _log_start(given: SimpleNamespace, vla: DrivingVLA, prompts: list[Prompt], l
         given.frames,
     )
     itemsize = 2 if given.bf16 or given.dtype != "float32" else 4
-    maps, longest = len(given.maps), given.max_new_tokens
+    maps, longest = len(beside(given.method)), given.max_new_tokens
     check_room(vla, prompts, target, given.detail, itemsize, maps, longest, given.out, log)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6c5722fe
@@ -325,7 +360,8 @@ def record_frames(
 ) -> Summary:
     "One record a frame and target."
     words = Wording(given.prompt, given.command, tuple(given.target_points))
-    asked = words.options() | {k: getattr(given, k) for k in ("detail", "rule", "rows", "max_new_tokens")}
+    given.detail = detail_for(given.method, given.detail)
+    asked = words.options() | plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
     prompts = group(find_frames(given.frames), given.images)[: given.limit]
     choice = ModelChoice(
         given.model, given.dtype, given.revision, given.tokenizer, given.tile, given.crop, given.add_thumbnail
@@ -335,7 +371,7 @@ def record_frames(
         vla = choice.load(given.device)
         _log_start(given, vla, prompts, log)
         warn_about(vla, prompts, given.speed, words, log)
-        options = {k: getattr(given, k) for k in ("target", "maps", "images", "speed", "certify", "bf16")}
+        options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16")}
         run = Capture(vla, out, asked=asked, log=log, verified=verified, **options)
         verified.summary = summary = each(prompts, run, log, "frames", run.life)
     print(f"{summary}\nrecords in {out / 'pt'}, log in {out / 'pipeline.log'}")
