@@ -37,7 +37,7 @@ def scenes(
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
     device: str = "cpu",  # cpu, cuda (worker i takes GPU i), cuda:1 …
     threads: int = 1,  # of a worker; sums in another order end in other bits
-    force: bool = False,  # throw results of other settings away
+    force: bool = False,
     timeout: float | None = None,  # seconds a frame may take before its worker is ended (with --workers or --ray)
     limit: int | None = None,
     show: str = "auto",
