@@ -48,7 +48,7 @@ from experiment.frame.files import (
     read_speed,
 )
 from ..errors import RunError
-from ..command import Summary, pipeline_log, reason_of
+from ..command import Summary, goes_on, pipeline_log, reason_of
 from .frames import Prompt, beside, group, made_by, plan, save_outputs, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..words.targets import parse, SHORT
@@ -664,8 +664,10 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     todo = [p for p in prompts if p.tag not in before]
     _announce(log, todo, before, dataset, asked)
     explaining = Tool(FrameWork, (asked, str(root.resolve())), *run.explaining)
-    accept, note = partial(_accept, root, log), _Notes(root, len(todo), log)
-    failed = bad | spread_over(explaining, todo, what="frames", accept=accept, note=note)
+    verified.summary = Summary(list(before))
+    accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
+    with goes_on(verified.summary, len(prompts)):
+        failed = bad | spread_over(explaining, todo, what="frames", accept=accept, note=note)
     done = done_before(prompts, asked, root) if todo else before
     items, faults = finish(spread_over, done, prompts, asked.source, root, run.animation, failed)
     told = summarise(done, prompts, failed, faults, asked)
@@ -774,11 +776,13 @@ def _accept(root, log, about):
 class _Notes:
     "Logs what workers say of a frame, and warns once when the disk will not hold the rest."
 
-    def __init__(self, root, total, log):
-        self.root, self.total, self.log, self.seen, self.bytes = root, total, log, 0, 0
+    def __init__(self, root, total, log, verified):
+        self.root, self.total, self.log, self.verified, self.seen, self.bytes = root, total, log, verified, 0, 0
 
     def __call__(self, prompt, note):
         self.seen += 1
+        self.verified.summary.done.append(prompt.tag)
+        self.verified.keep_up()
         self.bytes += note["bytes"]
         self.log.info(
             "%s: done · %.2f s, of which explaining %.2f s · %s",
