@@ -35,7 +35,8 @@ from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.pictures import record_title, save_maps
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
-from .targets import diagnose, expand, row_weights
+from .targets import diagnose, row_weights
+from .words.targets import expand
 from .vla.driving import DrivingVLA, quiet
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
