@@ -11,8 +11,8 @@ import io
 import re
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 import numpy as np
@@ -21,23 +21,25 @@ import transformers
 from PIL import Image
 from . import __version__
 from .capture.attention import capture, towers
+from .capture.hold import Choice
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
 from .frame.heatmap import Picture, figure
 from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
-from .maps.catalogue import METHODS, map_entries, method_of
+from .maps.catalogue import METHODS, map_entries, map_entry, method_of
 from .relevance.answers import as_shown, relevance_of
 from .maps.certificate import certify as measure
 from .maps.certificate import question_of
 from .maps.question import Question, answerable, answered, navigation_findings, read_target, spoken_ids
+from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.pictures import record_title, save_maps
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
 from .targets import diagnose, row_weights
 from .words.targets import expand
-from .vla.driving import DrivingVLA, quiet
+from .vla.driving import DrivingVLA, Output, quiet
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
@@ -116,23 +118,6 @@ def _weights(kind, scalar, out):
     (grad,) = torch.autograd.grad(scalar.value, [out.hidden], retain_graph=True)
     rows = grad[0, scalar.rows.to(grad.device)]
     return row_weights(kind if rows.any() else "uniform", rows).double()
-
-# %% ../nbs/08_explain/01_explain.ipynb #500d0587
-def _forward(model, inputs, answer, features=None):
-    "The prompt with the model's own answer in place."
-    return model(
-        inputs.pixel_values,
-        inputs.input_ids,
-        answer_ids=answer,
-        target_points=inputs.target_points,
-        features=features,
-    )
-
-# %% ../nbs/08_explain/01_explain.ipynb #db6fe07f
-def _counted(leaf, model, inputs, out, scalar, weights, keep):
-    "Backward to mlp1's input, of which only the norm is kept."
-    (grad,) = torch.autograd.grad(scalar.value, [leaf], retain_graph=keep)
-    return dict(attention={}, trace=None, interleaver=_counts(model, out, inputs)), grad.double().norm().item()
 
 # %% ../nbs/08_explain/01_explain.ipynb #b1d117b7
 def _streamed(context, model, inputs, out, scalar, weights, keep):
@@ -240,22 +225,76 @@ def _of_target(scalar, norm, findings, weights):
     )
 
 # %% ../nbs/08_explain/01_explain.ipynb #56f91176
+@dataclass
+class _Pass:
+    "One forward with its graph, and the backwards that may go through it."
+
+    out: Output
+    answer: torch.Tensor  # (1, M)
+    leaf: torch.Tensor  # (T, 3, tile, tile) pixels, where the graph starts
+    choice: Choice  # held or plain
+    recorder: stream | capture | None  # filled by a plain backward
+    evidence: Callable | None  # that backward: parts of the record, and the norm of the gradient
+
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar
+        keep: bool,  # the graph, for another backward
+    ) -> torch.Tensor:  # ∂y/∂pixels
+        "A backward that holds what the pass was told to hold."
+        if isinstance(self.recorder, stream):
+            return self.recorder.gradient(y, self.leaf, keep)
+        return torch.autograd.grad(y, self.leaf, retain_graph=keep)[0]
+
+
+# %% ../nbs/08_explain/01_explain.ipynb #66516994
 @contextmanager
-def _pass(model, inputs, answer, detail, rule, x):
-    """A forward with gradients, and the function that takes a target's backward: parts of the record, norm of the
-    gradient.
-    """
-    if detail == "map":
-        leaf = x.detach().requires_grad_()
-        out = _forward(model, inputs, answer, features=model.projector(leaf))
-        yield out, partial(_counted, leaf, model, inputs, out)
-        return
-    inputs.pixel_values.requires_grad_(detail != "trace")
-    streamed = detail == "trace"
-    context = stream(model, choose_rule(rule)) if streamed else capture(model, detail)
-    with context:
-        out = _forward(model, inputs, answer)
-        yield out, partial(_streamed if streamed else _captured, context, model, inputs, out)
+def _pass(model, inputs, answer, detail, rule, held, options):
+    "Run the forward, with gradients held where a map is read from it, and with what the detail records."
+    leaf = inputs.pixel_values.detach().clone().requires_grad_()
+    asked, choice = replace(inputs, pixel_values=leaf), Choice(both=detail != "map")
+    evidence, recorder = None, None
+    if detail == "trace":
+        evidence, recorder = _streamed, stream(model, choose_rule(rule), whole=held)
+    elif detail != "map":
+        evidence, recorder = _captured, capture(model, detail)
+    with ExitStack() as stack:
+        if held:
+            stack.enter_context(holding_all(model, "lrp", choice))
+        if recorder is not None:
+            stack.enter_context(recorder)
+        out, answer = model.answer_and_forward(asked, answer=answer, **options)
+        yield _Pass(out, answer, leaf, choice, recorder, evidence and partial(evidence, recorder, model, asked, out))
+
+
+# %% ../nbs/08_explain/01_explain.ipynb #e823a59b
+def _backwards(p: _Pass, model, inputs, scalar, weights, names, keep):
+    "Parts of the record, the default map's entry where it was asked, and the norm of the gradient."
+    parts, norm, entries = dict(attention={}, trace=None, interleaver=_counts(model, p.out, inputs)), None, {}
+    if STORED in names or p.evidence is None:
+        grad = p.gradient(scalar.value, keep or p.evidence is not None)
+        norm = grad.double().norm().item()
+    if STORED in names:
+        side = model.config.tile // model.config.patch
+        signed = torch.cat(read_at_pixels(p.leaf, grad, inputs.layouts, side).signed)
+        entries[STORED] = map_entry(STORED, signed, str(scalar.spec), scalar.score or "logit")
+    if p.evidence is not None:
+        with p.choice.plain():
+            parts, norm = p.evidence(scalar, weights, keep)
+    return parts, entries, norm
+
+
+# %% ../nbs/08_explain/01_explain.ipynb #e37cb6a5
+def _other_maps(model, inputs, targets, score, names, options):
+    "The answer, and a target's maps of methods that run forwards of their own; None and nothing where none was asked."
+    others = [name for name in names if name != STORED]
+    if not others:
+        return None, None
+    answer, x = answered(model, inputs, **options)
+    targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
+    options["progress"]("maps")
+    return answer, map_entries(Question(model, inputs, answer, targets[0], score, x), targets, others)
+
 
 # %% ../nbs/08_explain/01_explain.ipynb #04515925
 def _spoken_targets(targets, spoken):
@@ -294,21 +333,21 @@ def record_targets(
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     inputs = model.prepare(frames, speed, text, target_points, command)
     lost = navigation_findings(model, inputs, command)
-    answer, x = answered(model, inputs, max_new_tokens, progress)
-    targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
-    progress("maps")
-    beside = map_entries(Question(model, inputs, answer, targets[0], score, x), targets, maps)
+    names = list(dict.fromkeys(map(kept_as, maps)))
+    options = dict(max_new_tokens=max_new_tokens, progress=progress)
+    answer, others = _other_maps(model, inputs, targets, score, names, options)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
-    progress("forward")
-    with _pass(model, inputs, answer, detail, rule, x) as (out, evidence):
-        scalars = answerable([read_target(model, out, answer, t, score) for t in targets])
-        common = _to_cpu(_common(model, frames, inputs, out, answer, speed, asked, paths))
+    with _pass(model, inputs, answer, detail, rule, STORED in names, options) as p:
+        targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
+        scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+        common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
-            weights = _weights(rows, scalar, out)
-            parts, norm = evidence(scalar, weights, i + 1 < len(scalars))
+            weights = _weights(rows, scalar, p.out)
+            parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
+            entries |= others[i] if others else {}
             findings = [*diagnose(scalar, norm), *lost]
-            own = dict(detail=detail, tag=name, maps=beside[i])
+            own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #4e424b92

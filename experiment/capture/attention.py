@@ -22,19 +22,20 @@ from ..vla.driving import DrivingVLA
 # %% ../../nbs/06_capture/01_attention.ipynb #d7f653e3
 def dense_attention(
     q: torch.Tensor,  # (B, heads, S, d)
-    k: torch.Tensor,  # (B, KV heads, S, d)
-    v: torch.Tensor,  # (B, KV heads, S, d)
-    mask: torch.Tensor | None,  # bool (True = may look) or additive, broadcastable to (B, heads, S, S)
+    k: torch.Tensor,  # (B, KV heads, C, d), C ≥ S: the queries are the last S of C positions
+    v: torch.Tensor,  # (B, KV heads, C, d)
+    mask: torch.Tensor | None,  # bool (True = may look) or additive, broadcastable to (B, heads, S, C)
     scaling: float,  # 1/√d
     causal: bool,  # rows look back only; used when there is no mask
-) -> tuple[torch.Tensor, torch.Tensor]:  # output (B, S, heads, d), A (B, heads, S, S)
+) -> tuple[torch.Tensor, torch.Tensor]:  # output (B, S, heads, d), A (B, heads, S, C)
     "Vaswani et al. 2017, eq. 1, with grouped KV heads. Memory: two S×S matrices a head."
     (b, h, s, d), groups = q.shape, k.shape[1]
     wide = torch.promote_types(q.dtype, torch.float32)
     scores = (q.reshape(b, groups, -1, d) @ k.transpose(-1, -2) * scaling).view(b, h, s, -1).to(wide)
     hidden = None if mask is None else ~mask if mask.dtype == torch.bool else mask
     if mask is None and causal:
-        hidden = torch.ones(s, scores.shape[-1], dtype=torch.bool, device=q.device).tril().logical_not()
+        columns = scores.shape[-1]
+        hidden = torch.ones(s, columns, dtype=torch.bool, device=q.device).triu(1 + columns - s)
     if hidden is not None:
         scores = scores.masked_fill(hidden, -torch.inf) if hidden.dtype == torch.bool else scores + hidden
     attn = scores.softmax(-1)
@@ -142,6 +143,7 @@ class Seen:
     cam: torch.Tensor | None = None  # (B, S, S) head mean of (A⊙∂y/∂A)⁺, detail "cam", float32 or wider
     calls: int = 0  # forwards recorded
     backwards: int = 0  # gradients received
+    length: int = 0  # S: positions that the last forward has had so far
 
 # %% ../../nbs/06_capture/01_attention.ipynb #10acff00
 @dataclass
@@ -211,8 +213,41 @@ def _check_tower(name, layers):
         )
 
 # %% ../../nbs/06_capture/01_attention.ipynb #81eaab43
-def _receive(detail, seen, call, grad):
-    "Called inside backward with ∂y/∂A of one forward."
+def _grown(
+    whole: torch.Tensor | None,  # (…, S, S) what was placed before
+    part: torch.Tensor,  # (…, rows, columns): the last `rows` of so many columns
+    length: int,  # S
+) -> torch.Tensor:  # (…, S, S), zero where nothing was placed
+    "Rows of a matrix put where they belong; a part that is the whole is returned as it is."
+    rows, columns = part.shape[-2:]
+    if rows == length:
+        return part
+    out = whole
+    if whole is None or whole.shape[-1] < length:
+        out = part.new_zeros(*part.shape[:-2], length, length)
+    if whole is not None and whole is not out:
+        out[..., : whole.shape[-2], : whole.shape[-1]] = whole
+    out[..., columns - rows : columns, :columns] = part
+    return out
+
+# %% ../../nbs/06_capture/01_attention.ipynb #0fac2f9e
+def _place(seen, formed, detail):
+    "Put the rows of one call to those that the same forward has formed before."
+    rows, columns = formed.shape[-2:]
+    if rows == columns:
+        seen.calls, seen.attn, seen.length = seen.calls + 1, None, 0
+    if columns - rows != seen.length:
+        raise CaptureError(
+            f"{rows} queries look at {columns} keys, of which {seen.length} ran with gradients in this capture: "
+            "run the prompt and what follows it in one capture"
+        )
+    seen.length = columns
+    if detail == "full":
+        seen.attn = _grown(seen.attn, formed, columns)
+
+# %% ../../nbs/06_capture/01_attention.ipynb #71bd2e96
+def _receive(detail, seen, call, formed, grad):
+    "Called inside backward with ∂y/∂A of the rows of one call of the attention; `formed` is their A."
     if call < seen.calls:
         raise CaptureError(
             f"the scalar depends on forward {call} of {seen.calls} that ran with gradients, only the last one is "
@@ -220,9 +255,10 @@ def _receive(detail, seen, call, grad):
         )
     seen.backwards += 1
     if detail == "full":
-        seen.grad = grad.detach()
+        seen.grad = _grown(seen.grad, grad.detach(), seen.length)
     else:
-        seen.cam = head_mean(seen.attn, grad)
+        cam = head_mean(_grown(None, formed, seen.length), _grown(None, grad.detach(), seen.length))
+        seen.cam = cam if seen.cam is None else seen.cam + cam
 
 # %% ../../nbs/06_capture/01_attention.ipynb #3d71b091
 class _Records:
@@ -242,7 +278,8 @@ class _Records:
     def forget(self) -> None:
         "Drop recorded gradients, before another backward through the same forward."
         for s in self.vision + self.language:
-            s.grad, s.cam, s.backwards = None, None, 0
+            s.grad = s.cam = None
+            s.backwards = 0
         for v in (self.mlp1_input, self.mlp1_output):
             if v is not None:
                 v.grad = None
@@ -275,8 +312,9 @@ class _Recording(_Records):
             raise CaptureError(
                 "a second forward ran with gradients after backward inside one capture: explain one forward a capture"
             )
-        seen.calls, seen.attn = seen.calls + 1, attn.detach()
-        attn.register_hook(partial(_receive, self.detail, seen, seen.calls))
+        formed = attn.detach()
+        _place(seen, formed, self.detail)
+        attn.register_hook(partial(_receive, self.detail, seen, seen.calls, formed))
 
     def _watch(self, name, tensor):
         "Keep a tensor of the projector and its gradient."
@@ -321,8 +359,5 @@ class capture(_Recording):
         del ALL_ATTENTION_FUNCTIONS[self.name], AttentionMaskInterface._global_mapping[self.name]
         for handle in self._handles:
             handle.remove()
-        if self.detail == "cam":
-            for seen in self.vision + self.language:
-                seen.attn = None
         if kind is None:
             self.check()

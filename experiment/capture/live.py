@@ -7,7 +7,7 @@ __all__ = ['remote_code', 'Projector', 'Borrowed', 'LiveVLA', 'NativeVLA', 'live
 
 # %% ../../nbs/06_capture/02_live.ipynb #e4801bd8
 import torch
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from torch import nn
@@ -18,7 +18,7 @@ from .live_words import chat_template, live_tokenizer, origin, processor_templat
 from ..errors import ModelError
 from ..vla.adapter import put_adapter
 from ..vla.config import ModelConfig
-from ..vla.driving import DrivingHeads, DrivingVLA, Inputs, InternVLv1, Output, WideMLP, evaluating, quiet
+from ..vla.driving import DrivingHeads, DrivingVLA, InternVLv1, Output, WideMLP
 from ..vla.folder import check_vocabulary, read_json
 from ..vla.internvl import tile_limit
 from ..vla.prompt import SIMLINGO_TEMPLATE
@@ -267,29 +267,10 @@ class _OwnFeatures(_OwnParts):
 class _OwnAnswers(_OwnFeatures):
     "Greedy answers, also of a decoder that knows nothing of this package's cache."
 
-    @torch.no_grad()
-    def generate(
-        self,
-        inputs: Inputs,
-        max_new_tokens: int | None = None,  # the configuration's own when None; 0 means silence
-        progress: Callable[[str], object] = quiet,  # told what is being done
-    ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
-        "Greedy answer, never under grad."
-        if getattr(self.language_model, "_supports_attention_backend", False):
-            return super().generate(inputs, max_new_tokens, progress)
-        longest = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
-        ids = [inputs.input_ids[:, :0]]
-        with evaluating(self):
-            x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-            while len(ids) <= longest:
-                progress(f"answer, token {len(ids)} of at most {longest}")
-                hidden = self.language_model(inputs_embeds=x, use_cache=False).last_hidden_state
-                self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
-                if ids[-1].item() in self.stop_ids:
-                    break
-                x = torch.cat([x, self.words(ids[-1])], 1)
-        return torch.cat(ids, 1)
+    @property
+    def caches(self) -> bool:  # the decoder fills transformers' cache
+        return bool(getattr(self.language_model, "_supports_attention_backend", False))
+
 
 # %% ../../nbs/06_capture/02_live.ipynb #091a8351
 class LiveVLA(_OwnAnswers):

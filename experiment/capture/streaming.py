@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', 'attention_backward', 'relevance_backward',
-           'dense_moved', 'attention_function', 'Seed', 'stream']
+           'dense_moved', 'attention_function', 'Seed', 'plain_gradients', 'stream']
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #ad1b75bc
 from collections.abc import Callable, Iterator, Sequence
@@ -88,21 +88,23 @@ def _add_product(total, a, b, factor=1.0):
 def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, rows, narrow):
     """`attention_backward` for some KV heads of one sample; `rows` are taken at once.
 
-    q, grad: (heads, S, d); k, v: (KV heads, S, d).
+    q, grad: (heads, S, d); k, v: (KV heads, C, d).
     """
-    (heads, s, _), groups = q.shape, len(k)
+    (heads, s, _), (groups, columns, _) = q.shape, k.shape
+    before = columns - s
     wide = torch.promote_types(q.dtype, torch.float32)
     keys, values = k.to(wide), v.to(wide)
     low_keys = keys.to(narrow)
     dq, dk, dv = torch.empty_like(q), torch.zeros_like(keys), torch.zeros_like(values)
-    scratch = torch.empty(3, heads * rows * s, dtype=wide, device=q.device)
+    scratch = torch.empty(3, heads * min(rows, s) * columns, dtype=wide, device=q.device)
     for start in range(0, s, rows):
         at = slice(start, min(start + rows, s))
-        width, reach = at.stop - start, at.stop if causal else s
+        width, reach = at.stop - start, before + at.stop if causal else columns
         scores, attn, part = (t[: heads * width * reach].view(groups, -1, reach) for t in scratch)
         low_q, low_grad = (t[:, at].reshape(groups, scores.shape[1], -1).to(narrow) for t in (q, grad))
         torch.bmm(low_q.to(wide) * scaling, keys[:, :reach].mT, out=scores)
-        probabilities(scores, None if mask is None else mask[:, at, :reach], start if causal else None, width, attn)
+        allowed = None if mask is None else mask[:, at, :reach]
+        probabilities(scores, allowed, before + start if causal else None, width, attn)
         torch.bmm(low_grad.to(wide), values[:, :reach].mT, out=scores)  # ∂A
         _add_product(dv[:, :reach], attn.to(narrow).mT, low_grad)
         scores.mul_(attn)  # T = A⊙∂A
@@ -115,23 +117,23 @@ def _heads_backward(q, k, v, mask, scaling, causal, grad, receive, positive, row
 # %% ../../nbs/06_capture/06_streaming.ipynb #8895787f
 def attention_backward(
     q: torch.Tensor,  # (B, heads, S, d)
-    k: torch.Tensor,  # (B, KV heads, S, d)
-    v: torch.Tensor,  # (B, KV heads, S, dv)
-    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S)
+    k: torch.Tensor,  # (B, KV heads, C, d), C ≥ S: the queries are the last S of C positions
+    v: torch.Tensor,  # (B, KV heads, C, dv)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, C)
     scaling: float,  # 1/√d
     causal: bool,  # rows look back only; used when there is no mask
     grad: torch.Tensor,  # (B, heads, S, dv) ∂y/∂O
     receive: Callable[
         [int, slice, torch.Tensor], None
-    ],  # gets sample, rows and A⊙∂A of some heads (heads, rows, columns ≤ S); a buffer, not to be kept
+    ],  # gets sample, rows and A⊙∂A of some heads (heads, rows, columns ≤ C); a buffer, not to be kept
     positive: bool = True,  # (A⊙∂A)⁺ instead
     all_heads: bool = False,  # hand over all heads of a row together
     block: int | None = None,  # numbers in a block; None: by device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v
     "Gradients of attention and, in the same pass, A⊙∂A. Memory: three blocks."
-    (batch, heads, s, _), groups = q.shape, k.shape[1]
+    (batch, heads, *_), groups = q.shape, k.shape[1]
     repeat = heads // groups
-    n, rows = block_shape(groups, repeat, s, block or BLOCK.get(q.device.type, BLOCK["cuda"]), all_heads)
+    n, rows = block_shape(groups, repeat, k.shape[2], block or BLOCK.get(q.device.type, BLOCK["cuda"]), all_heads)
     dq, dk, dv = torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
     for b in range(batch):
         for first in range(0, groups, n):
@@ -155,25 +157,25 @@ def attention_backward(
 # %% ../../nbs/06_capture/06_streaming.ipynb #ec717f15
 def relevance_backward(
     q: torch.Tensor,  # (B, heads, S, d)
-    k: torch.Tensor,  # (B, KV heads, S, d)
-    v: torch.Tensor,  # (B, KV heads, S, dv)
-    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, S)
+    k: torch.Tensor,  # (B, KV heads, C, d), C ≥ S: the queries are the last S of C positions
+    v: torch.Tensor,  # (B, KV heads, C, dv)
+    mask: torch.Tensor | None,  # (1 or B, 1 or heads, S, C)
     scaling: float,  # 1/√d
     causal: bool,  # rows look back only; used when there is no mask
     grad: torch.Tensor,  # (B, heads, S, dv) ∂y/∂O
     r: torch.Tensor,  # (B, S) relevance of the rows
     positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
     temperature: float = 1.0,  # of the rows of Ā
-    fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
-) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, S) Σ_h rA⊙∂A
+    fused: bool | None = None,  # the kernels of `fused`, where S = C; None: on CUDA, where they can
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:  # ∂y/∂q, ∂y/∂k, ∂y/∂v and (B, C) Σ_h rA⊙∂A
     "One layer's backward with the step of the relevance in it."
     if fused is None:
         fused = q.is_cuda and temperature == 1 and fusable(q, v, mask)
     if fused and temperature != 1:
         raise StreamingError(f"the fused kernels know no temperature {temperature}: use fused=False")
-    if fused:
+    if fused and q.shape[2] == k.shape[2]:
         return fused_backward(q, k, v, mask, scaling, causal, grad, r, positive)
-    moved = torch.zeros_like(r)
+    moved = r.new_zeros(len(r), k.shape[2])
 
     def receive(b, rows, part):
         weights, cams = (
@@ -187,11 +189,11 @@ def relevance_backward(
 # %% ../../nbs/06_capture/06_streaming.ipynb #4c5b872f
 def dense_moved(
     r: torch.Tensor,  # (B, S) relevance of the rows
-    attn: torch.Tensor,  # (B, heads, S, S) A
-    grad: torch.Tensor,  # (B, heads, S, S) ∂y/∂A
+    attn: torch.Tensor,  # (B, heads, S, C) A
+    grad: torch.Tensor,  # (B, heads, S, C) ∂y/∂A
     positive: bool = True,  # (A⊙∂A)⁺ instead of A⊙∂A
     temperature: float = 1.0,  # of the rows of Ā
-) -> torch.Tensor:  # (B, S) Σ_h rA⊙∂A, in r's dtype
+) -> torch.Tensor:  # (B, C) Σ_h rA⊙∂A, in r's dtype
     "The step of the relevance where A is at hand. Memory: one matrix a head."
     product = attn.to(torch.promote_types(attn.dtype, torch.float32)) * grad
     cam = (product.clamp_min_(0) if positive else product).sum(1)
@@ -269,12 +271,25 @@ class _Pass:
     "What one backward carries from the seeds to the patches."
 
     how: _How
-    r: torch.Tensor  # (B, N), then (T, 1 + P)
     mask: torch.Tensor  # (B, N) image tokens
-    order: list  # parts still to come
+    order: list  # parts of the way, from the top down
     scale: float  # y was multiplied by this
-    trace: dict[str, list[torch.Tensor]]  # r after every layer, by tower
+    trace: dict[str, list[torch.Tensor]]  # r above a tower, (B, N) or (T, 1 + P), and below each of its layers
     split: list = field(default_factory=list)  # image tokens (T, n), patches (T, P), equally shared (T, n)
+    due: dict = field(init=False)  # by part: rows 0 … n of its sequence that have not come by
+
+    def __post_init__(self):
+        n = self.mask.shape[1]
+        self.due = {part: n if part[0] == "language" else 1 for part in self.order}
+
+    def level(self, part) -> int:  # place of the r above a layer in its tower's trace
+        return [other for other in self.order if other[0] == part[0]].index(part)
+
+    def below(self, part) -> torch.Tensor:  # r below a layer, as far as it is known
+        trace, level = self.trace[part[0]], self.level(part)
+        if len(trace) == level + 1:
+            trace.append(torch.zeros_like(trace[level]))
+        return trace[level + 1]
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #70b39bdd
 def _part_name(part):
@@ -282,54 +297,77 @@ def _part_name(part):
     return "nothing" if part is None else " layer ".join(str(x) for x in part if x is not None)
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #a61d42be
-def _arrive(p: _Pass, part) -> None:
-    "The next part of the way. Raises StreamingError when another one was due."
-    if not p.order or p.order[0] != part:
-        raise StreamingError(
-            f"backward came to {_part_name(part)} where {_part_name(next(iter(p.order), None))} was due: "
-            "each layer must run once in a forward, with its attention from the registry, "
-            "and image features must come from the last vision layer"
-        )
-    p.order.pop(0)
+def _settled(p: _Pass, part, start) -> bool:
+    "Rows from `start` on have come to a part; or the scalar passes them by there, which is right where r is 0."
+    if start >= p.due[part]:
+        return True
+    if part[1] is None or p.trace[part[0]][p.level(part)][:, start : p.due[part]].any():
+        return False
+    p.below(part)
+    p.due[part] = start
+    return True
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #ddbd686e
+def _arrive(p: _Pass, part, start, stop) -> None:
+    "Rows start … stop come to a part of the way. Raises StreamingError when another one was due."
+    above = p.order[: p.order.index(part)]
+    lacking = next((other for other in above if not _settled(p, other, start)), None)
+    if lacking is None and _settled(p, part, stop) and p.due[part] == stop:
+        p.due[part] = start
+        return
+    if lacking is None:
+        lacking = next((other for other in p.order if p.due[other]), None)
+    raise StreamingError(
+        f"backward came to {_part_name(part)} where {_part_name(lacking)} was due: "
+        "each layer must run once in a forward, with its attention from the registry, "
+        "and image features must come from the last vision layer"
+    )
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #5471ae42
-def _arrive_at_layer(p: _Pass, part, shape) -> None:
-    "The pass comes to a layer whose attention has `shape` samples and rows."
-    _arrive(p, part)
-    if p.r.shape != tuple(shape):
+def _arrive_at_layer(p: _Pass, part, shape, start, stop) -> torch.Tensor:
+    "Rows start … stop come to a layer whose attention has `shape` samples and positions: r above it, (samples, rows)."
+    _arrive(p, part, start, stop)
+    r = p.trace[part[0]][p.level(part)]
+    if r.shape != tuple(shape):
         raise StreamingError(
-            f"relevance {tuple(p.r.shape)} meets {part[0]} attention of {tuple(shape)}: forward and seeds do not match"
+            f"relevance {tuple(r.shape)} meets {part[0]} attention of {tuple(shape)}: forward and seeds do not match"
         )
+    return r[:, start:stop]
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #7eab754e
+def _leave_layer(p: _Pass, part, start, r, moved) -> None:
+    "r ← αr + rĀ for rows from `start` on; `moved` is what they hand to the columns, (samples, columns)."
+    below = p.below(part)
+    below[:, start : start + r.shape[1]] += p.how.rule.residual_alpha * r.to(below.device)
+    below[:, : moved.shape[1]] += moved.to(below.device)
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #48e81c16
-def _refuse_padding(r, mask):
-    "Seed rows that look nowhere are padding."
+def _refuse_padding(r, start, mask):
+    "Seed rows that look nowhere are padding; `start` is the position of the first one."
     blind = (r > 0) & ~mask.any(-1).all(1)
     if blind.any():
-        raise StreamingError(f"seed rows {blind.nonzero()[:, 1].tolist()} are padding: they look at no position")
+        rows = (blind.nonzero()[:, 1] + start).tolist()
+        raise StreamingError(f"seed rows {rows} are padding: they look at no position")
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #4a3bab34
-def _attention_step(p: _Pass, part, scaling, causal, q, k, v, mask, grad):
-    "One layer inside backward: gradients of q, k, v, and r ← αr + rĀ."
-    _arrive_at_layer(p, part, (len(q), q.shape[2]))
-    p.r = p.r.to(q.device)
-    if mask is not None and mask.dtype == torch.bool and len(p.trace["language"]) == 1:
-        _refuse_padding(p.r, mask)
+def _attention_step(p: _Pass, part, length, scaling, causal, q, k, v, mask, grad):
+    "One call of one layer inside backward: gradients of q, k, v, and r ← αr + rĀ; `length` is the whole sequence's."
+    start, stop = k.shape[2] - q.shape[2], k.shape[2]
+    r = _arrive_at_layer(p, part, (len(q), length), start, stop).to(q.device)
+    if mask is not None and mask.dtype == torch.bool and part == p.order[0]:
+        _refuse_padding(r, start, mask)
     rule, positive = p.how.rule, not p.how.signed
-    grads, moved = relevance_backward(
-        q, k, v, mask, scaling, causal, grad, p.r, positive, rule.temperature, p.how.fused
-    )
-    p.r = rule.residual_alpha * p.r + moved / (q.shape[1] * p.scale)
-    p.trace[part[0]].append(p.r)
+    grads, moved = relevance_backward(q, k, v, mask, scaling, causal, grad, r, positive, rule.temperature, p.how.fused)
+    _leave_layer(p, part, start, r, moved / (q.shape[1] * p.scale))
     return grads
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #f133f22b
 def _dense_step(p: _Pass, part, attn, grad):
     "One layer of own code inside backward: r ← αr + rĀ from its A and ∂A."
-    _arrive_at_layer(p, part, attn.shape[::2])
-    moved = dense_moved(p.r.to(attn.device), attn, grad, not p.how.signed, p.how.rule.temperature)
-    p.r = p.how.rule.residual_alpha * p.r.to(attn.device) + moved / (attn.shape[1] * p.scale)
-    p.trace[part[0]].append(p.r)
+    stop = attn.shape[3]
+    r = _arrive_at_layer(p, part, (len(attn), stop), stop - attn.shape[2], stop).to(attn.device)
+    moved = dense_moved(r, attn, grad, not p.how.signed, p.how.rule.temperature)
+    _leave_layer(p, part, stop - attn.shape[2], r, moved / (attn.shape[1] * p.scale))
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #26cac8c7
 def _interleaver_share(split: str, norm, x, grad, tokens):
@@ -346,19 +384,21 @@ def _interleaver_share(split: str, norm, x, grad, tokens):
 # %% ../../nbs/06_capture/06_streaming.ipynb #d0c006a0
 def _interleaver_step(p: _Pass, norm, x, grad):
     "The step between the towers, inside backward: r of image tokens → r of patches."
-    _arrive(p, ("interleaver", None))
-    tokens = p.r[p.mask.to(p.r.device)].view(x.shape[:2]).to(x.device)
+    _arrive(p, ("interleaver", None), 0, 1)
+    r = p.trace["language"][-1]
+    tokens = r[p.mask.to(r.device)].view(x.shape[:2]).to(x.device)
     share, equal = _interleaver_share(p.how.rule.split, norm, x, grad, tokens)
     patches = to_patches(tokens, share, p.how.patches.to(x.device))
     p.split = [tokens, patches, equal]
-    p.r = torch.cat([torch.zeros_like(patches[:, :1]), patches], 1)
-    p.trace["vision"].append(p.r)
+    p.trace["vision"].append(torch.cat([torch.zeros_like(patches[:, :1]), patches], 1))
+    p.due.update({part: 1 + patches.shape[1] for part in p.order if part[0] == "vision"})
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #37223433
 def _refuse_unfinished(p: _Pass):
     "A pass that did not come to all its parts."
-    if p.order:
-        tower, layer = p.order[0]
+    lacking = next((part for part in p.order if not _settled(p, part, 0)), None)
+    if lacking is not None:
+        tower, layer = lacking
         raise StreamingError(
             f"backward never came to {tower}{'' if layer is None else f' layer {layer}'}: its attention did not run "
             "with gradients, or not through the registry (image features computed before, or a model with attention "
@@ -421,15 +461,10 @@ def _results(p: _Pass, order, seeds, positions) -> list[Relevance]:
     return found
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #7442e2f4
-def _refuse_unknown_attention(query, key, dropout, options):
+def _refuse_unknown_attention(dropout, options):
     "Attention of which the rule would be wrong."
     if dropout:
         raise StreamingError(f"attention dropout {dropout} is on: call model.eval() before explaining")
-    if query.shape[2] != key.shape[2]:
-        raise StreamingError(
-            f"{query.shape[2]} queries look at {key.shape[2]} keys: explain one complete forward, "
-            "without a key-value cache"
-        )
     odd = [k for k in ("position_bias", "softcap", "s_aux") if options.get(k) is not None]
     if odd:
         raise StreamingError(
@@ -437,12 +472,45 @@ def _refuse_unknown_attention(query, key, dropout, options):
             "experiment.capture.attention.capture"
         )
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #ad1c758e
+def _sequence_of(
+    known: dict,  # the sequence that ran last, by part
+    part: tuple,  # tower and layer
+    queries: int,  # S
+    keys: int,  # C
+) -> list[int]:  # its length; later calls of the same sequence lengthen it
+    "The sequence that a call of a layer belongs to. Raises StreamingError for keys that did not run with gradients."
+    if queries == keys:
+        known[part] = [0]
+    ran = known.get(part, [0])
+    if ran[0] != keys - queries:
+        raise StreamingError(
+            f"{queries} queries look at {keys} keys, of which {ran[0]} ran with gradients inside this context: "
+            "run the prompt and what follows it inside one context"
+        )
+    ran[0] = keys
+    return ran
+
+# %% ../../nbs/06_capture/06_streaming.ipynb #c7223286
+def plain_gradients(
+    function: Callable,  # of the tensors
+    tensors: Sequence[torch.Tensor],
+    grad: torch.Tensor,  # ∂y/∂output
+) -> tuple[torch.Tensor, ...]:  # one a tensor
+    "Gradients of a function that runs once more."
+    with torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        return torch.autograd.grad(function(*leaves), leaves, grad)
+
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #d44bd16a
 class _Hooks:
     "What a context hangs into the model. Forward leaves a step for backward; the pass that runs then takes it."
 
     _pass: _Pass | None = None  # the backward that runs
+    _silent = False  # a backward without relevance runs
     _part: dict  # id of an attention module → its part of the way
+    _lengths: dict  # of the sequence that ran last, by part
 
     def _running(self) -> _Pass:
         if self._pass is None:
@@ -459,14 +527,18 @@ class _Hooks:
             return sdpa(module, q, k, v, mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **kwargs)[0]
 
         part = self._part.get(id(module))
-        if part is None or not (torch.is_grad_enabled() and query.requires_grad):
+        asked = query.requires_grad or key.requires_grad or value.requires_grad
+        if part is None or not (torch.is_grad_enabled() and asked):
             return plain(query, key, value, attention_mask), None
-        _refuse_unknown_attention(query, key, dropout, kwargs)
+        _refuse_unknown_attention(dropout, kwargs)
+        length = _sequence_of(self._lengths, part, query.shape[2], key.shape[2])
         causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
         factor = query.shape[-1] ** -0.5 if scaling is None else scaling
 
-        def step(*tensors):
-            return _attention_step(self._running(), part, factor, causal, *tensors)
+        def step(q, k, v, mask, grad):
+            if self._silent:
+                return plain_gradients(partial(plain, mask=mask), (q, k, v), grad.transpose(1, 2))
+            return _attention_step(self._running(), part, length[0], factor, causal, q, k, v, mask, grad)
 
         return _Attention.apply(query, key, value, attention_mask, plain, step), None
 
@@ -482,7 +554,8 @@ class _AllHooks(_Hooks):
         formed = attn.detach()
 
         def step(grad):
-            _dense_step(self._running(), part, formed, grad)
+            if not self._silent:
+                _dense_step(self._running(), part, formed, grad)
 
         attn.register_hook(step)
 
@@ -517,13 +590,15 @@ class _Context(_AllHooks):
         rule: Rule = Rule(),  # options as in `experiment.relevance.rules`
         signed: bool = False,  # keep the sign of A⊙∂A to the bottom, relu at the very end
         fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
+        whole: bool = False,  # keep the graph down to the pixels also for a rule that is read at the interleaver
     ):
         if signed and rule.temperature != 1:
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
         self.model, self.rule, self.gradient_norm = model, rule, None
-        self._towers, self._leaves = towers(model), Leaves()
+        self._cut = rule.readout == "interleaver" and not whole
+        self._towers, self._leaves, self._lengths = towers(model), Leaves(), {}
         self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
         patches = token_patches(model.pixel_shuffle, model.config.tile // model.config.patch)
@@ -534,7 +609,7 @@ class _Context(_AllHooks):
         with ExitStack() as stack:  # undone when something below raises
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
-            if self.rule.readout == "interleaver":
+            if self._cut:
                 handles = cut_vision(m, leaves)
             else:
                 handles = [m.vision_tower.embeddings.register_forward_pre_hook(leaves.start_graph)]
@@ -556,8 +631,25 @@ def _weights(y, hidden, b, s: Seed):
     grad = torch.autograd.grad(y, hidden, retain_graph=True)[0][b, torch.as_tensor(s.rows)]
     return row_weights(s.weights, grad).tolist()
 
+# %% ../../nbs/06_capture/06_streaming.ipynb #cea75d27
+class _Silent(_Context):
+    "Backwards that carry no relevance."
+
+    def gradient(
+        self,
+        y: torch.Tensor,  # scalar
+        leaf: torch.Tensor,  # where the graph starts
+        retain_graph: bool = False,  # keep the graph for another backward
+    ) -> torch.Tensor:  # ∂y/∂leaf
+        "A backward without relevance through a forward of this context."
+        self._silent = True
+        try:
+            return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]
+        finally:
+            self._silent = False
+
 # %% ../../nbs/06_capture/06_streaming.ipynb #6f874b4e
-class stream(_Context):
+class stream(_Silent):
     """Relevance of any number of scalars through both towers, without stored attention.
 
     On leaving, no hook and no registration stays.
@@ -583,7 +675,7 @@ class stream(_Context):
         positions = [image_positions(m, s.tiles, n) for m, s in zip(mask, seeds)]
         rows = [seed(mask.shape[1], s.rows, _weights(y, out.hidden, b, s)) for b, s in enumerate(seeds)]
         r = torch.stack(rows).to(mask.device)
-        self._pass = p = _Pass(self._how, r, mask, list(self._order), scale, dict(language=[r], vision=[]))
+        self._pass = p = _Pass(self._how, mask, self._order, scale, dict(language=[r], vision=[]))
         try:
             _, grad = self._leaves.gradient(y * scale, retain_graph)
         finally:

@@ -18,7 +18,6 @@ import os
 import re
 import shutil
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +37,7 @@ from ..dataset.agreement import cases, mean_gaze, read_scores, score_scene, tabl
 from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
-from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, no_more, spread
+from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
 from ..explain import record_targets
 from ..relevance.pictures import save_maps
 from ..relevance.rules import frame_maps
@@ -369,7 +368,7 @@ class _Explaining:
         out: str,  # the run's folder
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
-        self.settings, self.out, self.turn = settings, Path(out), threading.Lock()
+        self.settings, self.out = settings, Path(out)
         self.model = settings.choice.load(device or settings.device)
         self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
 
@@ -390,25 +389,21 @@ class _Explaining:
         return read_speed(now.speed_path) if now.speed_path else 0.0
 
     def _ask(self, prompt, frames, speed):
-        "Records, faults, and the seconds of waiting for the model and of explaining."
-        s, ready, paths = self.settings, time.perf_counter(), [str(f.path) for f in prompt.frames]
-        with self.turn:
-            waited = time.perf_counter() - ready
-            options = dict(self.options, tag=prompt.tag, paths=paths)
-            found, faults = ask(self.model, frames, speed, s.target, s.method, **options)
-            return found, faults, waited, time.perf_counter() - ready - waited
+        "Records, faults, and the seconds of explaining."
+        s, start, paths = self.settings, time.perf_counter(), [str(f.path) for f in prompt.frames]
+        options = dict(self.options, tag=prompt.tag, paths=paths)
+        found, faults = ask(self.model, frames, speed, s.target, s.method, **options)
+        return found, faults, time.perf_counter() - start
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8cc8678b
 class FrameWork(_Explaining):
-    """A worker's tool: explains a prompt and writes everything about it; in lanes, one is written while the model
-    explains the next.
-    """
+    "A worker's tool: explains a prompt and writes everything about it."
 
     def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
-        "Explain, write, mark. Seconds are those of this prompt alone, without waiting for the model."
+        "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         frames, speed = [read_frame(f.path) for f in prompt.frames], self.speed(prompt)
-        found, faults, waited, spent = self._ask(prompt, frames, speed)
+        found, faults, spent = self._ask(prompt, frames, speed)
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, told, refused = write_targets(found, name, frames, folder, s)
         faults |= refused
@@ -423,7 +418,7 @@ class FrameWork(_Explaining):
         write_json(folder / "done" / f"{name}.json", mark)
         return dict(
             bytes=sum(sizes.values()),
-            seconds=time.perf_counter() - start - waited,
+            seconds=time.perf_counter() - start,
             explaining=spent,
             faults=faults,
             warnings=[m for e in told.values() for _, m in e["findings"]],
@@ -759,10 +754,9 @@ class Run:
         return Path(self.out)
 
     @property
-    def explaining(self) -> tuple[Callable, int]:  # a worker's own arguments, and its lanes
-        "A GPU a worker where there are several; two lanes where writing can go beside the model."
-        several = self.device == "cuda" and not self.ray
-        return gpu_of if several else no_more, 2 if self.device.startswith("cuda") else 1
+    def own(self) -> Callable | None:  # arguments of each worker
+        "A GPU a worker where there are several."
+        return gpu_of if self.device == "cuda" and not self.ray else None
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2e684555
 def settings_of(
@@ -816,7 +810,7 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     before = done_before(prompts, asked, root)
     todo = [p for p in prompts if p.tag not in before]
     _announce(log, todo, before, dataset, asked)
-    explaining = Tool(FrameWork, (asked, str(root.resolve())), *run.explaining)
+    explaining = Tool(FrameWork, (asked, str(root.resolve())), run.own)
     accept, note = partial(_accept, root, log), _Notes(root, len(todo), log)
     failed = bad | spread_over(explaining, todo, what="frames", accept=accept, note=note)
     done = done_before(prompts, asked, root) if todo else before
@@ -843,6 +837,8 @@ def run_scenes(
     run: Run,
 ) -> Summary:
     "Explain all frames of a data set, see `scenes`."
+    if run.timeout and not (run.workers or run.ray):
+        raise RunError("--timeout ends a worker, this process is none: give --workers 1 as well")
     dataset = _started(asked, run)
     prompts, bad = _found(dataset, asked, run.gaze_folder, run.limit)
     with (

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Live', 'CONTRIBUTIONS', 'ATTENTION_TIMES_GRADIENT', 'ATTENTION', 'GRADIENTS_AND_PERTURBATIONS', 'LIVE', 'METHODS',
            'Method', 'attention_rule', 'gradient_at_mlp1', 'centred_at_interleaver', 'centred_at_pixels', 'method_of',
-           'map_entries']
+           'map_entry', 'map_entries']
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #1608d52b
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from . import perturb
 from .attention_maps import attentions_of
 from .captum_maps import captum_map
 from .paths import centred_map, mlp1_input
-from .pixels import centred_patches, centred_patches_of
+from .pixels import centred_patches
 from .question import Question
 from ..methods import CAUSAL, DEFAULT, FACTS, STORED, MethodFacts, facts_of, kept_as
 from ..relevance import attention_maps
@@ -183,20 +183,29 @@ def _unit(method, target, score):
     return ACTIONS[target.name].unit if target.kind == "action" else score
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #1d6b424d
+def map_entry(
+    name: str,  # of a method
+    signed: torch.Tensor,  # (T, side, side) its map
+    target: str,  # that was asked
+    score: str = "logit",  # of text targets
+) -> dict:  # signed float32, unit, paper, claims
+    "What a record keeps of a map."
+    method = method_of(name)
+    return dict(
+        signed=signed.detach().float().cpu(),
+        unit=_unit(method, parse(target), score),
+        paper=method.paper,
+        claims=method.claims,
+    )
+
+
+# %% ../../nbs/07_maps/07_catalogue.ipynb #f4ec2efd
 def map_entries(
     question: Question,
     targets: Sequence[str],  # asked of the same frame and answer
     names: Sequence[str],  # of methods
-) -> list[dict[str, dict]]:  # one a target, by method: signed (T, side, side) float32, unit, paper, claims
-    "What records keep of methods that need the model. Several targets share one forward of the default map."
-    found: list[dict] = [{} for _ in targets]
-    for method in map(method_of, dict.fromkeys(map(kept_as, names))):
-        if method.name == STORED:
-            signed = (torch.cat(r.signed) for r in centred_patches_of(question, targets))
-        else:
-            signed = (method(question, t) for t in targets)
-        for entries, target, m in zip(found, map(parse, targets), signed):
-            unit = _unit(method, target, question.score)
-            kept = m.detach().float().cpu()
-            entries[method.name] = dict(signed=kept, unit=unit, paper=method.paper, claims=method.claims)
-    return found
+) -> list[dict[str, dict]]:  # one a target, by method: see `map_entry`
+    "What records keep of methods that need the model."
+    methods = list(map(method_of, dict.fromkeys(map(kept_as, names))))
+    return [{m.name: map_entry(m.name, m(question, t), t, question.score) for m in methods} for t in targets]
+

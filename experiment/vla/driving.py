@@ -407,14 +407,27 @@ class _Sequence(_Embeddings, _Vision):
 class _Decoder(_Sequence):
     "From embeddings to hidden states and scores of words."
 
-    def _hidden(self, x, attention_mask, extra):
-        "Hidden states (B, S, H) of embeddings whose last `extra` rows are no padding."
-        position = torch.arange(x.shape[1], device=x.device)[None]
+    @property
+    def caches(self) -> bool:  # the decoder fills transformers' cache
+        return True
+
+    def decode(
+        self,
+        x: torch.Tensor,  # (B, S, H) embeddings
+        attention_mask: torch.Tensor | None = None,  # (B, C + S) 1 = token, 0 = padding; None where there is none
+        cache: DynamicCache | None = None,  # keys and values of the C rows before; those of x are added to it
+    ) -> torch.Tensor:  # (B, S, H) post-norm hidden states
+        "Qwen2 over some rows of a sequence. Raises ModelError for float16 that was too narrow."
+        before = 0 if cache is None else cache.get_seq_length()
+        position = torch.arange(before, before + x.shape[1], device=x.device)[None]
         if attention_mask is not None:
-            attention_mask = F.pad(attention_mask, (0, extra), value=1)
-            position = (attention_mask.cumsum(1) - 1).clamp(min=0)
+            position = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, before:]
         hidden = self.language_model(
-            inputs_embeds=x, attention_mask=attention_mask, position_ids=position, use_cache=False
+            inputs_embeds=x,
+            attention_mask=attention_mask,
+            position_ids=position,
+            past_key_values=cache,
+            use_cache=cache is not None,
         ).last_hidden_state
         self.check_range(hidden)
         return hidden
@@ -435,8 +448,38 @@ class _Decoder(_Sequence):
         out = self.lm_head(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
+
 # %% ../../nbs/05_vla/03_driving.ipynb #06515f92
-class _Forward(_Decoder):
+class _Tail(_Decoder):
+    "What follows a prompt, and what it says."
+
+    def tail(
+        self,
+        answer_ids: torch.Tensor,  # (B, M) the model's own answer
+    ) -> torch.Tensor:  # (B, M + queries, H)
+        "Embeddings of what follows a prompt: a spoken image or target-point token stays a plain embedding."
+        x = self.words(answer_ids)
+        return x if self.driving is None else torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
+
+    def output(
+        self,
+        hidden: torch.Tensor,  # (B, N + M + queries, H)
+        features: torch.Tensor,  # (tiles, n, H) image tokens
+        selected: torch.Tensor,  # (B, N) bool, True where an image token sits in the prompt
+        m: int,  # M, rows of the answer
+    ) -> Output:
+        "What the rows of a sequence say: way-points, and where its parts lie."
+        n = selected.shape[1]
+        route = speed = None
+        spans = {"prompt": range(n), "answer": range(n, n + m)}
+        if self.driving is not None:
+            route, speed = self.driving(hidden[:, n + m :])
+            end = n + m + self.config.n_route
+            spans |= {"route": range(n + m, end), "speed": range(end, hidden.shape[1])}
+        return Output(hidden, route, speed, features, F.pad(selected, (0, hidden.shape[1] - n)), spans)
+
+# %% ../../nbs/05_vla/03_driving.ipynb #e4a0e770
+class _Forward(_Tail):
     "The teacher-forced pass."
 
     def forward(
@@ -454,28 +497,51 @@ class _Forward(_Decoder):
 
         Differentiable; generates nothing.
         """
-        n, m = input_ids.shape[1], 0 if answer_ids is None else answer_ids.shape[1]
+        answer = input_ids[:, :0] if answer_ids is None else answer_ids.to(input_ids)
         x, features, selected = self.embed(input_ids, pixel_values, target_points, features)
-        if m:
-            # a spoken image or target-point token stays a plain embedding
-            x = torch.cat([x, self.words(answer_ids.to(input_ids))], 1)
-        if self.driving is not None:
-            x = torch.cat([x, self.driving.queries(len(x)).to(x)], 1)
-        extra = x.shape[1] - n
-        hidden = self._hidden(x, attention_mask, extra)
-        route = speed = None
-        spans = {"prompt": range(n), "answer": range(n, n + m)}
-        if self.driving is not None:
-            route, speed = self.driving(hidden[:, n + m :])
-            spans |= {
-                "route": range(n + m, n + m + self.config.n_route),
-                "speed": range(n + m + self.config.n_route, n + extra),
-            }
-        return Output(hidden, route, speed, features, F.pad(selected, (0, extra)), spans)
+        rows = self.tail(answer)
+        mask = None if attention_mask is None else F.pad(attention_mask, (0, rows.shape[1]), value=1)
+        return self.output(self.decode(torch.cat([x, rows], 1), mask), features, selected, answer.shape[1])
 
 # %% ../../nbs/05_vla/03_driving.ipynb #c2cb8462
-class _Generates(_Answers, _Decoder):
+class _Speaks(_Answers, _Decoder):
+    "Greedy decoding."
+
+    @torch.no_grad()
+    def speak(
+        self,
+        x: torch.Tensor,  # (1, S, H) the embedded prompt; with a cache, only its last row is looked at
+        longest: int,  # tokens
+        cache: DynamicCache | None = None,  # of the prompt, when it ran before; it is added to
+        hidden: torch.Tensor | None = None,  # (1, H) the prompt's last hidden state, when it ran before
+        progress: Callable[[str], object] = quiet,  # told what is being done
+    ) -> torch.Tensor:  # (1, M) ids, the end token included when it was spoken
+        "Greedy decoding of an embedded prompt, in evaluation mode and never under grad."
+        stop, ids = self.stop_ids, torch.empty(len(x), 0, dtype=torch.long, device=self.device)
+        if cache is None and self.caches:
+            cache = DynamicCache()
+        with evaluating(self):  # dropout would speak at random, and checkpointing drops the cache
+            while ids.shape[1] < longest:
+                progress(f"answer, token {ids.shape[1] + 1} of at most {longest}")
+                if hidden is None:
+                    hidden = self.decode(x, cache=cache)[:, -1]
+                word = self.logits(hidden).argmax(-1, keepdim=True).to(ids.device)
+                ids, hidden = torch.cat([ids, word], 1), None
+                if word.item() in stop:
+                    break
+                x = self.words(word) if self.caches else torch.cat([x, self.words(word)], 1)
+        return ids
+
+# %% ../../nbs/05_vla/03_driving.ipynb #7b802917
+class _Generates(_Speaks):
     "The greedy answer."
+
+    def longest(
+        self,
+        max_new_tokens: int | None,  # the configuration's own when None; 0 means silence
+    ) -> int:  # tokens
+        "How many tokens an answer may have."
+        return self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
 
     @torch.no_grad()
     def generate(
@@ -488,19 +554,74 @@ class _Generates(_Answers, _Decoder):
 
         A generated image or target-point token stays a plain embedding.
         """
-        longest = self.config.max_new_tokens if max_new_tokens is None else max_new_tokens
-        cache, stop, ids = DynamicCache(), self.stop_ids, [inputs.input_ids[:, :0]]
-        with evaluating(self):  # dropout would speak at random, and checkpointing drops the cache
+        with evaluating(self):
             x, _, _ = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
-            while len(ids) <= longest:
-                progress(f"answer, token {len(ids)} of at most {longest}")
-                hidden = self.language_model(inputs_embeds=x, past_key_values=cache, use_cache=True).last_hidden_state
-                self.check_range(hidden)
-                ids.append(self.logits(hidden[:, -1]).argmax(-1, keepdim=True).to(ids[0].device))
-                if ids[-1].item() in stop:
-                    break
-                x = self.words(ids[-1])
-        return torch.cat(ids, 1)
+        return self.speak(x, self.longest(max_new_tokens), progress=progress)
+
+# %% ../../nbs/05_vla/03_driving.ipynb #154d5203
+def _detached(cache):
+    "A copy of a cache that carries no graph."
+    copy = DynamicCache()
+    for i, layer in enumerate(cache.layers):
+        copy.update(layer.keys.detach(), layer.values.detach(), i)
+    return copy
+
+
+# %% ../../nbs/05_vla/03_driving.ipynb #b68c2d61
+def _refuse_lost_graph(cache, n, x, name):
+    "Raise ModelError unless a cache holds the n rows of a prompt, with their graph."
+    held = cache.get_seq_length()
+    if held == n and (cache.layers[0].values.requires_grad or not (x.requires_grad and torch.is_grad_enabled())):
+        return
+    raise ModelError(
+        f"{name}: after a prompt of {n} rows its {type(cache).__name__} holds {held} rows"
+        f"{' without their graph' if held == n else ''}, so the answer cannot share the prompt's forward: "
+        "ask with one_pass=False, which runs the prompt twice"
+    )
+
+
+# %% ../../nbs/05_vla/03_driving.ipynb #c5e638e1
+class _OnePass(_Forward, _Generates):
+    "The answer and the forward that holds it."
+
+    @property
+    def checkpointed(self) -> bool:  # a layer of the decoder runs again in backward, and keeps no cache
+        layers = self.language_model.layers
+        return any(getattr(layer, "gradient_checkpointing", False) and layer.training for layer in layers)
+
+    def answer_and_forward(
+        self,
+        inputs: Inputs,
+        max_new_tokens: int | None = None,  # the configuration's own when None; 0 means silence
+        answer: torch.Tensor | None = None,  # (1, M) ids put in the model's mouth; None: its own
+        one_pass: bool = True,  # False: the prompt runs twice
+        progress: Callable[[str], object] = quiet,  # told what is being done
+    ) -> tuple[Output, torch.Tensor]:  # the forward with its graph, and the answer (1, M)
+        """The greedy answer, and the differentiable pass over [prompt | answer | queries].
+
+        Cost: InternViT and the prompt once, M cached steps, M + queries rows. Raises ModelError for a decoder whose
+        cache loses the graph.
+        """
+        progress("forward")
+        x, features, selected = self.embed(inputs.input_ids, inputs.pixel_values, inputs.target_points)
+        cache, longest = None, self.longest(max_new_tokens)
+        if one_pass and self.caches and not self.checkpointed:
+            cache = DynamicCache()
+            prompt = self.decode(x, cache=cache)
+            _refuse_lost_graph(cache, x.shape[1], x, self.config.name)
+            if answer is None:
+                answer = self.speak(x, longest, _detached(cache), prompt[:, -1], progress)
+            parts = [prompt]
+            rows = self.tail(answer.to(inputs.input_ids))
+            if rows.shape[1]:
+                parts.append(self.decode(rows, cache=cache))
+            hidden = torch.cat(parts, 1)
+        else:
+            if answer is None:
+                answer = self.speak(x.detach(), longest, progress=progress)
+            hidden = self.decode(torch.cat([x, self.tail(answer.to(inputs.input_ids))], 1))
+        return self.output(hidden, features, selected, answer.shape[1]), answer
+
 
 # %% ../../nbs/05_vla/03_driving.ipynb #9e485d12
 class _Saved(_Parts):
@@ -537,7 +658,7 @@ class _Saved(_Parts):
         )
 
 # %% ../../nbs/05_vla/03_driving.ipynb #73ff77d7
-class DrivingVLA(_Prepares, _Forward, _Generates, _Saved):
+class DrivingVLA(_Prepares, _OnePass, _Saved):
     "InternVL with SimLingo's driving queries and heads, in evaluation mode until told otherwise."
 
     def __init__(
