@@ -328,10 +328,13 @@ def stitch(
     maps: torch.Tensor | np.ndarray,  # (n_tiles, side, side) one value a patch
     layout: Layout,  # where the tiles lie
     thumbnail: str = "apart",  # "apart": own map beside the tiles' map; "blend": added to it
-) -> FrameMap:  # float64 at the frame's size
+    size: tuple[int, int] | None = None,  # (height, width) of a picture of the whole frame; its own when None
+) -> FrameMap:  # float64 at the picture's size
     "Patch maps onto the frame, area-exact. Raises ValueError when shape and layout differ or a value is not finite."
     m = maps.detach().cpu().double().numpy() if isinstance(maps, torch.Tensor) else np.asarray(maps, np.float64)
-    (height, width), (x0, y0, x1, y1), s = layout.frame, layout.crop, layout.side
+    (height, width), s = size or layout.frame, layout.side
+    x0, x1 = (x * width / layout.frame[1] for x in layout.crop[::2])
+    y0, y1 = (y * height / layout.frame[0] for y in layout.crop[1::2])
     if m.shape != (layout.n_tiles, s, s):
         raise ValueError(
             f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)} (tiles, patch rows, patch "
