@@ -19,7 +19,7 @@ def check_targets(
     mode: str,  # action or text
 ) -> tuple[str, ...]:  # never empty
     "The targets that are meant. Raises RunError when target and mode contradict each other."
-    target = tuple(target) or ("max" if mode == "text" else "forward_speed",)
+    target = tuple(target) or ("max" if mode == "text" else "-forward_speed",)
     kinds = {parse(t).kind for t in expand(target, 1)}
     if mode not in kinds:
         raise RunError(
@@ -44,7 +44,7 @@ def simlingo_vit_qwen_attn_grad(
     frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
     model: str = "demo",
     mode: str = "action",  # what is explained when no target is named
-    target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
+    target: tuple = (),  # one or more, see below; -forward_speed for mode action, max for mode text
     # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
     # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
     detail: str | None = None,
