@@ -20,7 +20,6 @@ from ..frame.heatmap import blend, save_map, save_png
 from ..frame.tiles import read_frame
 from ..methods import CAUSAL, facts_of
 from ..record.map_files import PatchMap, read_map
-from ..words.options import PICTURE_FORMATS
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #7b5eedd8
 ROBUST = 98  # percentile of the frames' largest patches that is full colour in a run
