@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw
 from .agreement import read_marks, read_scores, shown, table
 from ..frame.camera import Camera, draw_route
 from ..frame.heatmap import Picture, save_png
+from ..frame.scale import decision_of
 from ..files import write_atomic
 from ..errors import RunError
 from .gaze import EPS, METRICS, WIDTH, density, fit
@@ -84,13 +85,14 @@ def caption_of(
     mark: dict,  # what the run noted of it
     target: str,  # one of its
     method: str,  # of a map of it
-) -> str:  # two lines
-    "Frame, target, value, how much is shown, and what the model said."
+) -> str:  # a line each
+    "Frame, target, value, how much is shown, what the model said, and whether nothing decides the target."
     entry = mark["targets"][target]
     image = entry["maps"][method][-1]
     unit = entry["unit"] if facts_of(method).claims == CAUSAL else "relevance"
     value = f"{target} = {entry['value']:.3g} {entry['unit']}"
-    return f"{name} · {value} · shown {image['sum']:.3g} {unit}\nsaid “{mark['said'].strip()}”"
+    lines = [f"{name} · {value} · shown {image['sum']:.3g} {unit}", f"said “{mark['said'].strip()}”"]
+    return "\n".join([*lines, decision_of(target, unit, image["sum"]).stamp]).strip()
 
 # %% ../../nbs/10_dataset/05_presentation.ipynb #126d1569
 def driven(
