@@ -9,7 +9,8 @@ __all__ = ['PROPAGATION', 'EPILOG', 'main', 'ours']
 from pathlib import Path
 from .command import Summary, command
 from .errors import RunError
-from .methods import DEFAULT, SHOWN, describe, facts_of
+from .methods import DEFAULT, describe, facts_of
+from .words.options import NORMALISATIONS
 
 # %% ../nbs/09_commands/03_ours.ipynb #164f6968
 def _layers(text, option):
@@ -63,15 +64,16 @@ def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
 # %% ../nbs/09_commands/03_ours.ipynb #84a4c93f
 def ours(
     payloads: str,  # a record, a folder of records, or a run's folder
-    out: str = "runs/ours",  # folder for everything
-    rule: tuple = (DEFAULT,),  # one or more methods, see below; several get a folder each
-    show: str = "auto",  # part of a signed map: positive (for), negative (against), magnitude; auto by the target
+    out: str = "runs/ours",
+    force: bool = False,
+    method: tuple = (DEFAULT,),  # one or more, see below; several get a folder each
+    show: str = "auto",
     residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
     temperature: float = 1.0,  # of attention rules: rows of the attention-gradient matrices, below 1 sharpens
     language_layers: str | None = None,  # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
     vision_layers: str | None = None,  # likewise
-    thumbnail: str = "apart",  # InternVL's thumbnail tile: apart from the tiles' map or blended in
-    normalisation: str = "percentile",  # of the pictures: percentile, minmax or none
+    thumbnail: str = "apart",
+    normalisation: str = "percentile",  # of the pictures
     clamp: float = 99.5,  # percentile shown as full colour
     contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
     propagation_mode: str = PROPAGATION[0],  # direction; no other exists
@@ -83,13 +85,13 @@ def ours(
     _direction(propagation_mode)
     _check_figures(figure, smooth=smooth, gaze=gaze)
     layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
-    names = [facts_of(name).name for name in rule]
+    names = [facts_of(name).name for name in method]
     from experiment.record.files import find_records  # with torch: not before the words are understood
     from experiment.relevance.drawing import Drawing, draw_records, with_options
 
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = Drawing(methods, show, thumbnail, normalisation, clamp, contrast)
-    summary = draw_records(find_records(payloads), drawing, out, payloads)
+    summary = draw_records(find_records(payloads), drawing, out, payloads, force)
     if figure is not None:
         _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
@@ -101,18 +103,17 @@ EPILOG = f"""methods (name, what a map may claim, cost, source):
 
 examples:
   ours runs/a/pt --out runs/a/ours
-  ours runs/a --rule ours interleaver --out runs/a/compare
+  ours runs/a --method ours interleaver --out runs/a/compare
 
-A record serves the maps that were computed at its capture (simlingo_vit_qwen_attn_grad --maps, by default what
-centred_supported and centred need). Detail trace (the default) also serves the attention rule it was captured by and
-the rules that leave its way earlier, at the interleaver; cam every attention rule and option; full every method made
-of attention. What a record cannot serve is refused with the names of what it can; nothing is replaced silently.
+A record serves the methods that were named at its capture (simlingo_vit_qwen_attn_grad --method, by default what
+centred_supported and centred need). Detail trace (the default) also serves the attention rule it was captured by,
+ours where none was named, and those that leave its way earlier, at the interleaver; cam every attention rule and
+option; full every method made of attention. What a record cannot serve is refused with the names of what it can;
+nothing is replaced silently.
 
 Exit status: 0 when every record was done, 1 when some failed, 2 when it could not start."""
 
 # %% ../nbs/09_commands/03_ours.ipynb #8c1e997d
-main = command(
-    ours, EPILOG, thumbnail=["apart", "blend"], normalisation=["percentile", "minmax", "none"], show=list(SHOWN)
-)
+main = command(ours, EPILOG, normalisation=NORMALISATIONS)
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

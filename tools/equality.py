@@ -184,7 +184,8 @@ def make(out: Path, workers: int, only: list[str]) -> int:
 
     def chain(capture: Capture) -> None:
         run = out / capture.name
-        arguments = [a if a != "--rule" or "--rule " in at_capture else "--method" for a in capture.arguments]
+        older = "--maps " in at_capture  # before all of them were called methods
+        arguments = [a if older or a not in ("--rule", "--maps") else "--method" for a in capture.arguments]
         step(capture.name, CAPTURE, *arguments, "--out", str(run))
         for suffix, options in capture.options.items():
             methods = [m for m in capture.methods if m in names and (not suffix or m in CAM[2:])]
