@@ -190,7 +190,7 @@ def plan(
     if not rules:
         return dict(detail="map")
     lead = next((m for m in methods if m in RULES and RULES[m][0].readout == "patches"), "ours")
-    served = all(r.split == RULES[lead][0].split or (r.readout, r.split) == ("interleaver", "uniform") for r in rules)
+    served = all(r.split == RULES[lead][0].split for r in rules)
     return dict(detail="trace" if served else "cam", rule=lead)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #b058d2ee
