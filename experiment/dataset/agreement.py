@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ..files import write_atomic
 from ..frame.files import natural
+from ..record.map_files import read_map
 from experiment.dataset.gaze import (
     METRICS,
     WIDTH,
@@ -102,8 +103,7 @@ def score_case(
     other = elsewhere(means, scene, grid)
     maps = {"elsewhere": other, "centre": elsewhere({}, scene, grid)}
     for name, path in case.maps.items():
-        with np.load(path) as arrays:
-            maps[name] = arrays["heatmap"]
+        maps[name] = read_map(path).on_frame().heat
     return {name: agreement(m, gaze, other) for name, m in maps.items()}
 
 # %% ../../nbs/10_dataset/02_agreement.ipynb #d62cbf25

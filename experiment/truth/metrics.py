@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import ndimage, stats
 from ..dataset.gaze import auc
+from ..frame.tiles import mosaic, tiles_of
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #b5530d8e
 def join(
@@ -25,8 +26,7 @@ def join(
             f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), "
             "without a thumbnail"
         )
-    g = maps.shape[1]
-    return maps.reshape(rows, columns, g, g).transpose(0, 2, 1, 3).reshape(rows * g, columns * g)
+    return mosaic(maps, grid)
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #61394c10
 def split(
@@ -34,9 +34,7 @@ def split(
     grid: tuple = (1, 2),  # rows and columns of tiles
 ) -> np.ndarray:  # (tiles, g, g)
     "Inverse of `join`."
-    rows, columns = grid
-    g = whole.shape[0] // rows
-    return whole.reshape(rows, g, columns, g).transpose(0, 2, 1, 3).reshape(rows * columns, g, g)
+    return tiles_of(whole, grid)
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #a04a0d87
 def _shares(m):  # a map's positive part as shares that sum to 1, or None for an empty map
