@@ -7,7 +7,7 @@ __all__ = ['EPILOG', 'main', 'scenes']
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
-from .command import Summary, command
+from .command import Summary, command, refuse
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
 from .words.options import ANIMATIONS, RATE
@@ -20,6 +20,8 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
+    if not options["workers"] and not options["ray"]:
+        refuse("with --workers or --ray", timeout=options["timeout"] is not None)
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))

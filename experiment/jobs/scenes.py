@@ -106,8 +106,8 @@ class Settings:
 def folder_of(
     target: str,  # see `experiment.targets.describe`
 ) -> str:  # a name without / and blanks
-    "A target's name as the name of a folder."
-    return re.sub(r"[^\w.-]+", "_", target)[:60]
+    "A target's name as the name of a folder, which does not start with a dash."
+    return re.sub(r"[^\w.-]+", "_", re.sub("^-", "minus_", target))[:60]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #db194b90
 def check_settings(settings: Settings) -> None:
