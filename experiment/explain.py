@@ -38,8 +38,9 @@ from .relevance.interleaver import token_patches
 from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
-from .targets import diagnose, expand, row_weights
+from .targets import diagnose, row_weights
 from .vla.driving import DrivingVLA, Output, quiet
+from .words.targets import expand
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):

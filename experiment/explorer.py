@@ -15,7 +15,7 @@ from typing import Any
 import ipywidgets as w
 from .frame.camera import Camera
 from .show.canvas import Canvas
-from .methods import SHOWN
+from .words.options import SHOWN
 from .frame.heatmap import save_png
 from .relevance.rules import RULES, layouts
 from .vla.driving import DrivingVLA

@@ -12,7 +12,8 @@ from functools import partial
 import torch
 from ..errors import MethodError
 from ..frame.tiles import Layout
-from ..methods import DEFAULT, FACTS, SHOWN, STORED, facts_of, kept_as
+from ..methods import DEFAULT, FACTS, STORED, facts_of, kept_as
+from ..words.options import SHOWN
 from . import attention_maps
 from .attention_maps import attentions_of_record
 from .centred import patch_background
@@ -43,7 +44,7 @@ def _of_route(target):
 def as_shown(
     m: torch.Tensor,  # (T, side, side) signed
     target: str,  # the question's
-    how: str = "auto",  # one of `experiment.methods.SHOWN`; auto: magnitude for targets of the route, else positive
+    how: str = "auto",  # one of `words.options.SHOWN`; auto: magnitude for targets of the route, else positive
 ) -> torch.Tensor:  # ≥ 0
     "The part of a signed map that answers the question. Raises MethodError for an unknown way."
     if how not in SHOWN:
@@ -79,7 +80,7 @@ def _by_attention(record, function):
     return function(attentions_of_record(record))
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #8000c7d0
-OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 RECORDED: dict[str, Callable[[dict], torch.Tensor]] = {
     DEFAULT: _stored_supported,
     STORED: stored,

@@ -37,7 +37,7 @@ from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..command import OWN_ERRORS, reason_of
 from ..errors import RunError
 from ..frame.files import find_frames, read_speed
-from ..scenes import torch_threads
+from ..jobs.scenes import torch_threads
 from ..targets import ACTIONS
 from ..frame.tiles import patch_boxes, read_frame
 

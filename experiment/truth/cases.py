@@ -14,6 +14,7 @@ import torch
 from transformers import DynamicCache
 from ..vla.driving import DrivingVLA
 from ..frame.tiles import cut
+from ..targets import path_speed
 from experiment.truth.render import (
     Scene,
     cause_mask,
@@ -23,7 +24,6 @@ from experiment.truth.render import (
     render,
     sample,
     twin,
-    way_speed,
 )
 
 # %% ../../nbs/11_truth/03_cases.ipynb #8c8f100a
@@ -38,7 +38,7 @@ class Prediction:
 
     @property
     def mean_speed(self) -> np.ndarray:  # (B,) m/s over 2.5 s
-        return way_speed(self.speed_wps)
+        return path_speed(torch.from_numpy(self.speed_wps)).mean(-1).numpy()
 
     @property
     def lateral(self) -> np.ndarray:  # (B,) m to the right, 20 m ahead
@@ -161,7 +161,7 @@ def decide(
         found.append(
             out.route[:, -1, 1].double().numpy()
             if case.target == "curve"
-            else way_speed(out.speed_wps.double().numpy())
+            else path_speed(out.speed_wps.double()).mean(-1).numpy()
         )
     return np.concatenate(found)
 

@@ -554,7 +554,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes"
     )
     parser.add_argument(
-        "--methods",
+        "--method",
         nargs="*",
         choices=SCORED,
         default=list(QUICK),
@@ -585,7 +585,7 @@ def main(
     "Command: score the methods on rendered scenes, print the table, write the result file."
     args = _parser().parse_args(argv)
     jobs = [
-        (args.model, list(SCORED) if args.full else args.methods, args.n, args.seed, target) for target in args.targets
+        (args.model, list(SCORED) if args.full else args.method, args.n, args.seed, target) for target in args.targets
     ]
     with ProcessPoolExecutor(
         args.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent
