@@ -9,12 +9,12 @@ __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Expl
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
 import io
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 import numpy as np
 import torch
 import transformers
@@ -24,7 +24,7 @@ from .capture.attention import capture, towers
 from .capture.hold import Choice
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
-from .frame.heatmap import Picture, figure
+from .frame.plate import Plate
 from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
 from .maps.catalogue import METHODS, map_entries, map_entry, method_of
@@ -35,6 +35,7 @@ from .maps.question import Question, answerable, answered, navigation_findings, 
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
+from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
 from .targets import diagnose, row_weights
@@ -412,11 +413,11 @@ class Explanation(Explained):
     def figure(
         self,
         image: int = 0,  # number of the frame's image
-        **options,
-    ) -> Picture:
-        "Overlay with colour bar; options of `experiment.frame.heatmap.figure`."
-        title = "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines())
-        return figure(self.frames[image], self.maps[image].heat, title, **options)
+        gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
+        **options: Any,  # width, dpi, smooth, full: see `experiment.relevance.figure.Print`
+    ) -> Plate:  # `.savefig("name.pdf")` writes it; several explanations: `sentence_figure`
+        "Frame, map, scale and words at print size."
+        return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
 
     def save(
         self,
@@ -427,7 +428,7 @@ class Explanation(Explained):
         return [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
 
     def _repr_png_(self):
-        return self.figure()._repr_png_()
+        return self.figure(width="page", dpi=100)._repr_png_()
 
     def __repr__(self):
         return f"Explanation({self.title}; {self.relevance})"
