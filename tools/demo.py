@@ -30,7 +30,7 @@ def contact_sheet(folder: Path, path: Path, columns: int = 4, most: int = 12) ->
     pictures = sorted(folder.glob("*.png"))
     pictures = pictures[:: max(1, len(pictures) // most)][:most]
     images = [Image.open(p) for p in pictures]
-    w, h = images[0].size
+    w, h = images[0].width, max(image.height for image in images)  # the words below differ in length
     sheet = Image.new("RGB", (columns * w, -(-len(images) // columns) * h), "white")
     for i, image in enumerate(images):
         sheet.paste(image, (i % columns * w, i // columns * h))
