@@ -65,6 +65,7 @@ def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
 def ours(
     payloads: str,  # a record, a folder of records, or a run's folder
     out: str = "runs/ours",
+    force: bool = False,
     method: tuple = (DEFAULT,),  # one or more, see below; several get a folder each
     show: str = "auto",
     residual_alpha: float = 1.0,  # of attention rules: weight of what stays in place in r = alpha r + r A
@@ -90,7 +91,7 @@ def ours(
 
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = Drawing(methods, show, thumbnail, normalisation, clamp, contrast)
-    summary = draw_records(find_records(payloads), drawing, out, payloads)
+    summary = draw_records(find_records(payloads), drawing, out, payloads, force)
     if figure is not None:
         _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")

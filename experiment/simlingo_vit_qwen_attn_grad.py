@@ -54,6 +54,7 @@ def simlingo_vit_qwen_attn_grad(
     # with a backward
     certify: bool = False,
     out: str = "runs/payloads",
+    force: bool = False,
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
     images: int = 1,
     rows: str = "uniform",

@@ -99,10 +99,10 @@ DT = 0.25  # s between speed waypoints
 
 # %% ../nbs/01_shared/02_targets.ipynb #8a0a8c96
 def path_speed(
-    speed_wps: torch.Tensor,  # (N, 2) metres, DT apart; the ego at t = 0 (the origin) is prepended here
-) -> torch.Tensor:  # (N,) m/s
+    speed_wps: torch.Tensor,  # (…, N, 2) metres, DT apart; the ego at t = 0 (the origin) is prepended here
+) -> torch.Tensor:  # (…, N) m/s
     "Speed along the path in each interval; gradient 0 (not NaN) while standing."
-    steps = torch.cat([speed_wps[:1], speed_wps.diff(dim=0)])
+    steps = torch.cat([speed_wps[..., :1, :], speed_wps.diff(dim=-2)], -2)
     return torch.linalg.vector_norm(steps, dim=-1) / DT
 
 # %% ../nbs/01_shared/02_targets.ipynb #e049548e

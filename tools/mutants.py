@@ -24,23 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Queue
 
-from house import EXPORT, EXPORTED_TO, House, imports_of
+from house import EXPORT, EXPORTED_TO, LEFT_OUT, House, imports_of
 
 ROOT = Path(__file__).parents[1]
 MARKER = re.compile(r"^# %% \S+\.ipynb #?(\S+)\n", re.M)
-LEFT_OUT = (
-    ".git",
-    ".venv",
-    "runs",
-    "external",
-    "__pycache__",
-    "*.egg-info",
-    "data",
-    ".ipynb_checkpoints",
-    ".*_cache",
-    "_docs",
-    "images",
-)
 FLIPS = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -286,7 +273,7 @@ class Copy:
     """A copy of the tree that a fault is put into, and taken out of again."""
 
     def __init__(self, root: Path, folder: Path):
-        shutil.copytree(root, folder, ignore=shutil.ignore_patterns(*LEFT_OUT))
+        shutil.copytree(root, folder, ignore=shutil.ignore_patterns(*LEFT_OUT, "images"))
         (folder / "experiment" / "data").symlink_to(root / "experiment" / "data")
         for name in ("external", "nbs/images"):
             if (root / name).is_dir():

@@ -258,7 +258,6 @@ def progress(
     total: int,  # items
     what: str,  # unit of the bar
     log: logging.Logger,  # gets a line as well
-    every: float = 60.0,  # seconds between lines in the log
 ) -> Iterator[Callable]:  # a context
     "A bar on the screen and now and then a line in the log, both with the time left."
     start = last = time.monotonic()
@@ -270,7 +269,7 @@ def progress(
             count += 1
             bar.update()
             now = time.monotonic()
-            if now - last >= every or count == total:
+            if now - last >= 60 or count == total:
                 rate, last = count / max(now - start, 1e-9), now
                 log.info("%d of %d %s · %.3g a second · %d s left", count, total, what, rate, (total - count) / rate)
 

@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 from .agreement import read_marks
 from .drawing import Shot, Style, draw_ways, drawn, picture_size, save_picture, shots_of, with_route
-from .video import FORMATS, STREAMED, animate, captioned
+from .video import STREAMED, animate, captioned
 from ..errors import RunError
 from ..frame.camera import Camera
-from ..scale import Scale
+from ..frame.scale import Scale
 
 # %% ../../nbs/10_dataset/05_presentation.ipynb #c53c8155
 def fitted(

@@ -10,13 +10,12 @@ __all__ = ['VIDEOS', 'MOVING', 'BT709', 'LIMITED', 'FORMATS', 'STREAMED', 'codec
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
-from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from ..frame.heatmap import save_png
+from ..frame.caption import lettering, letters_of
 from ..frame.plate import broken
 from ..files import write_atomic
 from ..errors import RunError
@@ -104,13 +103,6 @@ def unpack(
     write_atomic(note, lambda file: file.write(json.dumps(now).encode()))
     return scene
 
-# %% ../../nbs/10_dataset/04_video.ipynb #d91672b6
-@cache
-def _font(size):
-    "DejaVu Sans, which matplotlib carries."
-    path = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
-    return ImageFont.truetype(str(path), size, layout_engine=ImageFont.Layout.BASIC)
-
 # %% ../../nbs/10_dataset/04_video.ipynb #887cc417
 def captioned(
     pictures: Iterable[Image.Image],  # of one size; read one by one
@@ -119,8 +111,8 @@ def captioned(
 ) -> Iterator[Image.Image]:  # of one even size
     "Pictures above their words. Raises RunError for a picture of another size."
     width, height = size[0] + size[0] % 2, size[1]
-    letters = max(11, round(size[0] / 64))
-    pad, leading, font = letters // 2, round(1.35 * letters), _font(letters)
+    letters = letters_of(size[0])
+    pad, leading, font = letters // 2, round(1.35 * letters), lettering(letters)
     lines = [broken(caption, width - 2 * pad, font.getlength) for caption in captions]
     below = pad + leading * max(map(len, lines), default=0)
     for picture, text in zip(pictures, lines, strict=True):

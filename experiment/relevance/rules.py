@@ -82,6 +82,12 @@ class Relevance:
     language_trace: torch.Tensor  # (1 + layers, N) r after every layer, top down
     vision_trace: torch.Tensor | None  # (1 + layers, T, 1 + P), None when read out at the interleaver
     notes: list[str] = field(default_factory=list)  # what is worth knowing about the map, one line each
+    signed: list[torch.Tensor] | None = None  # (T_i, side, side) for and against, of a map that is shown with both
+
+    @property
+    def drawn(self) -> list[torch.Tensor]:  # (T_i, side, side)
+        "What pictures show of every patch: with its sign where both signs matter."
+        return self.patches if self.signed is None else self.signed
 
     def __repr__(self):
         path = " → ".join(f"{name} {value:.4g}" for name, value in self.stages.items())

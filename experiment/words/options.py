@@ -72,7 +72,8 @@ _MODEL = {  # which model, and how it is read
 
 # %% ../../nbs/01_shared/03_options.ipynb #77da061b
 _LEFT = {  # what is kept and drawn
-    "out": Option("folder for everything"),
+    "out": Option("folder for everything; run again, it does what is missing"),
+    "force": Option("throw results of other settings away"),
     "show": Option("part of a signed map: positive (for), negative (against), magnitude; auto by the target", SHOWN),
     "thumbnail": Option("InternVL's thumbnail tile: apart from the tiles' map or blended in", THUMBNAILS),
 }
