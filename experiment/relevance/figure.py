@@ -24,7 +24,7 @@ from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, pl
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
 from .rules import Relevance
-from .shown import decision, drawn_map, frame_scale, largest_patch, map_unit, scale_words
+from .shown import decision, drawn_map, largest_patch, map_unit, scale_words
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
 @dataclass(frozen=True)
@@ -34,7 +34,18 @@ class Print:
     width: str | float = "column"  # see `experiment.frame.plate.inches`
     dpi: int = 300
     smooth: bool = False  # interpolated between patches; patches are what was computed
-    scale: str | float = "frame"  # amount a patch at full colour; or see `experiment.frame.scale.scale_of`
+    scale: str | float | dict[str, Scale] = "frame"  # see `experiment.frame.scale.scale_of`; or of a run, by target
+
+    def scale_of(
+        self,
+        record: dict,  # see `experiment.record.payload`
+        unit: str,  # of the map
+        largest: float,  # amount that the figure shows on a patch
+    ) -> Scale:
+        "What full colour stands for."
+        if isinstance(self.scale, dict):
+            return self.scale[record["target_info"]["target"]]
+        return scale_of([largest], unit, self.scale)
 
     def columns(
         self,
@@ -126,7 +137,7 @@ def record_figure(
     gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
 ) -> Plate:
     "Frame, map, gaze when there is some, scale and words of one image."
-    scale = frame_scale(record, relevance, how.scale)
+    scale = how.scale_of(record, map_unit(record, relevance), largest_patch(relevance))
     columns = how.columns(2 if gaze is None else 3)
     size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
     panels = [
@@ -150,7 +161,7 @@ def record_figure(
 # %% ../../nbs/04_relevance/14_figure.ipynb #3a7b2fa2
 def _small_maps(maps, frames, labels, scale, how, image=0):
     "Maps beside each other on one scale, with what a plate needs of them."
-    columns = min(3 if inches(how.width) < 5 else 5, len(maps))
+    columns = min(3 if inches(how.width) < 5 else 4, len(maps))
     size = panel_size(frames[0].size, panel_width(inches(how.width), columns), how.dpi)
     panels = [
         Panel(drawn_map(*one, frame, size, scale.full, image, how.smooth), label)
@@ -172,7 +183,7 @@ def sentence_figure(
     if len({r["text_outputs"]["decoded_text"] for r in records}) > 1:
         raise RunError("these records do not belong to one answer: they say different things")
     maps = list(zip(records, relevances, strict=True))
-    scale = scale_of(map(largest_patch, relevances), map_unit(*maps[0]), "run" if how.scale == "frame" else how.scale)
+    scale = how.scale_of(maps[0][0], map_unit(*maps[0]), max(map(largest_patch, relevances)))
     words = [record["target_info"]["token_string"].strip() for record in records]
     labels = [f"{word}: {shown_words(*one)}" for word, one in zip(words, maps, strict=True)]
     strip = _small_maps(maps, [frame] * len(maps), labels, scale, how, image)
@@ -233,11 +244,8 @@ def read_looks(
 def run_scales(
     records: Sequence[RecordFile],
     relevance_of: Callable[[dict], Relevance],  # what is drawn of a record
-    way: str | float = "run",  # see `experiment.frame.scale.scale_of`
-) -> dict[str, str | float]:  # target → scale of its figures
+) -> dict[str, Scale]:  # by target
     "One full colour for all figures of a target. A record that cannot be drawn counts nothing; it fails when it is."
-    if way != "run":
-        return defaultdict(lambda: way)
     largest: dict[tuple[str, str], list[float]] = defaultdict(list)
     for item in records:
         try:
@@ -246,14 +254,14 @@ def run_scales(
         except OWN_ERRORS:
             continue
         largest[record["target_info"]["target"], map_unit(record, relevance)].append(largest_patch(relevance))
-    return {target: scale_of(found, unit).full for (target, unit), found in largest.items()}
+    return {target: scale_of(found, unit) for (target, unit), found in largest.items()}
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #c46c3f18
 def _strips(answers, out, how):
     "A strip of words for every answer of which several tokens were asked."
     for found in answers.values():
         found.sort(key=itemgetter(0))
-        _, said, maps, frames = zip(*found)
+        _, said, maps, frames = zip(*found, strict=True)
         if len(said) > 1:
             name = Path(said[0]["image_path"] or said[0]["tag"]).stem
             save_plate(sentence_figure(said, maps, frames[0], how), out / "figure" / f"{name}__words")
@@ -268,18 +276,19 @@ def draw_figures(
 ) -> Summary:
     "A figure a record, and a strip of words where the tokens of an answer were asked."
     answers: dict[tuple, list] = defaultdict(list)
-    scales = run_scales(records, relevance_of, how.scale)
+    if how.scale == "run":
+        how = replace(how, scale=run_scales(records, relevance_of))
 
     def work(item):
         record = load_record(item.path) | {"tag": item.tag}
         info, relevance, frames = record["target_info"], relevance_of(record), record_frames(record)
         looks = None if gaze is None else read_looks(gaze, record)
-        save_figures(record, relevance, frames, out, replace(how, scale=scales[info["target"]]), looks)
+        save_figures(record, relevance, frames, out, how, looks)
         if info["token_index"] is not None:
             said = record["image_path"], record["text_outputs"]["decoded_text"]
             answers[said].append((info["token_index"], record, relevance, frames[0]))
 
     with pipeline_log(out) as log:
         summary = each(records, work, log, "figures")
-    _strips(answers, out, how)
+    _strips(answers, out, replace(how, scale="frame"))
     return summary
