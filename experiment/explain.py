@@ -418,7 +418,7 @@ class Explanation(Explained):
         self,
         image: int = 0,  # number of the frame's image
         gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
-        **options: Any,  # width, dpi, smooth, full: see `experiment.relevance.figure.Print`
+        **options: Any,  # width, dpi, smooth, scale: see `experiment.relevance.figure.Print`
     ) -> Plate:  # `.savefig("name.pdf")` writes it; several explanations: `sentence_figure`
         "Frame, map, scale and words at print size."
         return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
