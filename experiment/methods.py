@@ -44,37 +44,31 @@ CHEFER = "Chefer et al. 2021 (generic)"
 # %% ../nbs/01_shared/05_methods.ipynb #9da965fb
 def _contributions() -> Iterator[MethodFacts]:
     "Contributions against the surroundings."
-    pixels, above = ("F + B", CAUSAL), ("F + l + lB", CAUSAL)
     own = "this package, at the pixels; gradients as in Ali et al. 2022, Arras et al. 2019, Bach et al. 2015"
     weighted = "as centred, weighted by the energy around every patch (after Cai & Silverman 2001)"
-    yield MethodFacts(DEFAULT, weighted, *pixels)
-    yield MethodFacts(STORED, own, *pixels)
-    yield MethodFacts("centred_interleaver", "as centred, read at the interleaver", *above)
-    yield MethodFacts("centred_plain", "as centred_interleaver, nothing held", *above)
+    yield MethodFacts(DEFAULT, weighted, "F + B", CAUSAL)
+    yield MethodFacts(STORED, own, "F + B", CAUSAL)
+    yield MethodFacts("centred_interleaver", "as centred, read at the interleaver", "F + l + lB", CAUSAL)
 
 # %% ../nbs/01_shared/05_methods.ipynb #14b683af
 def _held() -> Iterator[MethodFacts]:
     "Gradient × input at mlp1's input."
-    units = "Sundararajan et al. 2017 between background and frame, at mlp1's input, 8 nodes"
     sources = "Bach et al. 2015, Arras et al. 2019, Ali et al. 2022"
     lrp = f"{sources}: gradient × input with norms, softmax, gates and activation held"
-    yield MethodFacts("units", units, "F + 8 (l + lB)", CAUSAL)
     yield MethodFacts("lrp", lrp, "F + l + lB", CAUSAL)
+
 
 # %% ../nbs/01_shared/05_methods.ipynb #4d0f3820
 RULE_WORDS = {
     "ours": "attention × gradient through both towers, frozen-norm split at mlp1",
     "literal": "as ours, split by gradient × input as it is",
-    "uniform_split": "as ours, a token's relevance shared equally by its four patches",
     "interleaver": "as ours, read out at mlp1's input: InternViT's attention is not used",
-    "interleaver_uniform": "read out at the image tokens themselves",
 }
 
 # %% ../nbs/01_shared/05_methods.ipynb #6a5c25aa
 def _attention_times_gradient() -> Iterator[MethodFacts]:
-    "Attention × gradient: the rule, its signed form, and its options."
+    "Attention × gradient: the rule and its options."
     yield MethodFacts("ours", f"{CHEFER}, eq. 5–6, both towers, frozen-norm split", "F + B", CORRELATIONAL)
-    yield MethodFacts("ours_signed", f"{CHEFER}; sign kept to the end, norms held", "F + B", CORRELATIONAL)
     for name in list(RULE_WORDS)[1:]:
         yield MethodFacts(name, f"{CHEFER}; {RULE_WORDS[name]}", "F + B", CORRELATIONAL)
 
@@ -92,12 +86,11 @@ def _attention() -> Iterator[MethodFacts]:
 # %% ../nbs/01_shared/05_methods.ipynb #bd55d67c
 def _gradients_and_perturbations() -> Iterator[MethodFacts]:
     "Gradients at the pixels, paths, and what happens when something is taken away."
-    path = "Sundararajan et al. 2017, 16 steps from"
+    path = "Sundararajan et al. 2017, 16 steps from background"
     for name, paper, cost, claims in (
         ("grad_cam", "Selvaraju et al. 2017, at the image tokens", "F + l + lB", CORRELATIONAL),
         ("gradient_x_input", "Shrikumar et al. 2016, at the pixels", "F + B", CAUSAL),
-        ("integrated_gradients_grey", f"{path} grey", "16 (F + B)", CAUSAL),
-        ("integrated_gradients_background", f"{path} background", "16 (F + B)", CAUSAL),
+        ("integrated_gradients_background", path, "16 (F + B)", CAUSAL),
         ("gradient_shap", "Lundberg & Lee 2017, 16 samples from background, by Captum", "16 (F + B)", CAUSAL),
         ("shapley_sampling", "Castro et al. 2009, one order of all patches, by Captum", "T·side² F", CAUSAL),
         ("smoothgrad", "Smilkov et al. 2017, 16 samples", "16 (F + B)", CORRELATIONAL),
@@ -112,7 +105,6 @@ def _controls() -> Iterator[MethodFacts]:
     yield MethodFacts("vit_raw", "head-mean attention of the top layer", cost, BLIND)
     yield MethodFacts("vit_rollout", "Abnar & Zuidema 2020", cost, BLIND)
     yield MethodFacts("vit_flow", "Abnar & Zuidema 2020, maximal flow", f"{cost}, T·P flow problems", BLIND)
-    yield MethodFacts("vit_product", "product of head-mean attention, no residual", cost, BLIND)
     yield MethodFacts("random", "uniform noise: a control", "none", BLIND)
 
 # %% ../nbs/01_shared/05_methods.ipynb #df378b13

@@ -19,7 +19,7 @@ def check_targets(
     mode: str | None,  # action or text; None: whatever the targets are
 ) -> tuple[str, ...]:  # never empty
     "The targets that are meant. Raises RunError when target and mode contradict each other."
-    target = tuple(target) or ("max" if mode == "text" else "forward_speed",)
+    target = tuple(target) or ("max" if mode == "text" else "-forward_speed",)
     kinds = {parse(t).kind for t in expand(target, 1)}
     if mode is not None and mode not in kinds:
         raise RunError(f"--target {' '.join(target)} names {min(kinds)} targets, --mode is {mode}; leave --mode out")
@@ -45,7 +45,7 @@ def simlingo_vit_qwen_attn_grad(
     frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
     model: str = "demo",
     mode: str | None = None,  # what is explained when no target is named: action or text
-    target: tuple = (),  # one or more, see below; when not given forward_speed, with --mode text max
+    target: tuple = (),  # one or more, see below; when not given -forward_speed, with --mode text max
     # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
     # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
     detail: str | None = None,
