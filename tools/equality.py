@@ -29,9 +29,9 @@ SCENES = Path("experiment/data/scenes")
 FRAME = str(SCENES / "approach/video_garmin/0016.png")
 CAPTURE, OURS = "simlingo_vit_qwen_attn_grad", "ours"
 # What a record of each detail serves beside the maps computed at its capture.
-TRACE = ("centred_supported", "centred", "ours", "interleaver", "interleaver_uniform")
-CAM = (*TRACE, "literal", "uniform_split")
-FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+TRACE = ("centred_supported", "centred", "ours", "interleaver")
+CAM = (*TRACE, "literal")
+FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 # Left out of the capture of all maps: a forward for every patch, or made from the full record instead.
 COSTLY = {"shapley_sampling", *FULL[len(CAM) :]}
 TEXT_ONLY = "token_activation"
