@@ -47,7 +47,7 @@ train-demo: setup ## train the bundled model from its seed, then make the bundle
 	$(MAKE) payload
 
 payload: setup ## make the bundled payload with the bundled model
-	$(PY) -m experiment.simlingo_vit_qwen_attn_grad experiment/data/scenes/approach/video_garmin/0016.png --target -forward_speed --certify --out runs/payload
+	$(PY) -m experiment.simlingo_vit_qwen_attn_grad experiment/data/scenes/approach/video_garmin/0016.png --target -forward_speed --certify --force --out runs/payload
 	cp runs/payload/pt/0016.pt experiment/data/payload/approach_0016.pt
 
 notebooks: setup ## every notebook top to bottom in a real kernel, without the slow cells (tools/notebooks.py --slow: with them)

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['OVERFLOW', 'SEVERITIES', 'RunError', 'FrameError', 'PayloadError', 'ModelError', 'CaptureError', 'ReadoutError',
-           'MethodError', 'ExplainError', 'CaptumError', 'Finding', 'worst']
+           'MethodError', 'ExplainError', 'CaptumError', 'did_you_mean', 'Finding', 'worst']
 
 # %% ../nbs/01_shared/01_errors.ipynb #db5b5fab
+from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import NamedTuple
 
 # %% ../nbs/01_shared/01_errors.ipynb #b0ddb48b
@@ -52,6 +54,15 @@ class ExplainError(ValueError):
 # %% ../nbs/01_shared/01_errors.ipynb #90656c8f
 class CaptumError(ValueError):
     "Captum is missing or does not know an algorithm; the message says what to do."
+
+# %% ../nbs/01_shared/01_errors.ipynb #c3ddc14d
+def did_you_mean(
+    name: str,  # as it was given
+    names: Iterable[str],  # that there are
+) -> str:  # a question that ends in a blank; empty when nothing is near
+    "The two nearest names, for an error message."
+    near = get_close_matches(name, list(names), n=2)
+    return f"did you mean {' or '.join(near)}? " if near else ""
 
 # %% ../nbs/01_shared/01_errors.ipynb #74c168e9
 OVERFLOW = "float16 overflows here: load the model with dtype bfloat16 or float32"

@@ -9,12 +9,12 @@ __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Expl
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
 import io
 import re
-import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 import numpy as np
 import torch
 import transformers
@@ -24,7 +24,7 @@ from .capture.attention import capture, towers
 from .capture.hold import Choice
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
-from .frame.heatmap import Picture, figure
+from .frame.plate import Plate
 from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
 from .maps.catalogue import METHODS, map_entries, map_entry, method_of
@@ -35,10 +35,12 @@ from .maps.question import Question, answerable, answered, navigation_findings, 
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
+from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
-from .targets import diagnose, expand, row_weights
+from .targets import diagnose, row_weights
 from .vla.driving import DrivingVLA, Output, quiet
+from .words.targets import expand
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
@@ -313,7 +315,7 @@ def record_targets(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
     speed: float = 0.0,  # m/s
-    targets: Sequence[str] = ("forward_speed",),  # see `experiment.targets.describe`; short names are written out
+    targets: Sequence[str] = ("-forward_speed",),  # see `experiment.targets.describe`; short names are written out
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     rule: Rule | str = "ours",  # that a trace follows
     maps: Sequence[str] = (DEFAULT,),  # methods of the catalogue that need the model, computed beside it
@@ -354,7 +356,7 @@ def record_frame(
     model: DrivingVLA,
     frames,  # as in `record_targets`
     speed: float = 0.0,  # m/s
-    target: str = "forward_speed",  # see `experiment.targets.describe`
+    target: str = "-forward_speed",  # see `experiment.targets.describe`
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     # rule, maps, rows, text, target_points, command, score, max_new_tokens, tag, paths, progress: see `record_targets`
     **options,
@@ -411,11 +413,11 @@ class Explanation(Explained):
     def figure(
         self,
         image: int = 0,  # number of the frame's image
-        **options,
-    ) -> Picture:
-        "Overlay with colour bar; options of `experiment.frame.heatmap.figure`."
-        title = "\n".join(textwrap.fill(line, 84) for line in self.title.splitlines())
-        return figure(self.frames[image], self.maps[image].heat, title, **options)
+        gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
+        **options: Any,  # width, dpi, smooth, full: see `experiment.relevance.figure.Print`
+    ) -> Plate:  # `.savefig("name.pdf")` writes it; several explanations: `sentence_figure`
+        "Frame, map, scale and words at print size."
+        return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
 
     def save(
         self,
@@ -426,7 +428,7 @@ class Explanation(Explained):
         return [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
 
     def _repr_png_(self):
-        return self.figure()._repr_png_()
+        return self.figure(width="page", dpi=100)._repr_png_()
 
     def __repr__(self):
         return f"Explanation({self.title}; {self.relevance})"
@@ -479,7 +481,7 @@ def explain(
     frame,  # path, RGB image, or a list of them for several images in one prompt
     speed: float = 0.0,  # m/s
     # see `experiment.targets.describe`; a list asks several of one forward
-    target: str | Sequence[str] = "forward_speed",
+    target: str | Sequence[str] = "-forward_speed",
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`

@@ -36,8 +36,11 @@ def write_atomic(
                 os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        for cause in (error, error.__context__):  # torch.save raises an error of its own behind the disk's
+            if isinstance(cause, OSError) and cause.errno and cause.filename is None:
+                cause.filename = str(path)
         raise
     return path
 

@@ -8,7 +8,7 @@ __all__ = ['EPILOG', 'main', 'qa']
 # %% ../nbs/09_commands/04_qa.ipynb #468d68c9
 from json import dumps
 from pathlib import Path
-from .command import command
+from .command import command, refuse
 from .errors import RunError
 
 # %% ../nbs/09_commands/04_qa.ipynb #8d9f0711
@@ -16,6 +16,8 @@ def _options_fit(png, frame, several):
     "Refuse options that do not fit one payload, or a folder of them."
     if png and not several and Path(png).suffix.lower() != ".png":
         raise RunError(f"--png {png}: end the name in .png")
+    if not png:
+        refuse("with --png", frame=frame is not None)
     if several and frame:
         raise RunError("--frame: draws one payload, not a folder of them")
 
@@ -23,7 +25,7 @@ def _options_fit(png, frame, several):
 def _draw(report, record, seen, frame, path):
     "Write the picture of a report, when it has a map."
     from experiment.frame.heatmap import save_png
-    from experiment.relevance.report_picture import picture
+    from experiment.report.report_picture import picture
 
     if seen is None:
         return
@@ -40,7 +42,7 @@ def _as_json(overview, several):
 # %% ../nbs/09_commands/04_qa.ipynb #4315d042
 def _as_text(overview, several):
     "The report of one payload; of a folder the summary, because every payload had its line."
-    from experiment.relevance.report import text
+    from experiment.report.report import text
 
     return f"\n{overview}" if several else text(overview.reports[0])
 
@@ -51,12 +53,12 @@ def qa(
     png: str | None = None,  # write a picture there: a .png for one payload, a folder for several
     frame: str | None = None,  # the frame to draw on, for payloads that carry none
     image_start: int | None = None,  # for files of the earlier chain: position of the first image token in the sequence
-):  # an `experiment.relevance.report.Overview`
+):  # an `experiment.report.report.Overview`
     "Look inside payloads: target, findings, statistics of every stage, attention, a quick map. No model is loaded."
     several = Path(payload).is_dir()
     _options_fit(png, frame, several)
     from experiment.record.files import find_records  # with torch: not before the words are understood
-    from experiment.relevance.report import Overview, inspect_payload, line
+    from experiment.report.report import Overview, inspect_payload, line
 
     overview = Overview([])
     for item in find_records(payload):

@@ -49,10 +49,11 @@ def main() -> None:
             "demo",
             "--target",
             target,
+            "--force",
             "--out",
             str(out / scene),
         )
-        run(str(BIN / "ours"), str(out / scene), "--out", str(out / scene / "ours"))
+        run(str(BIN / "ours"), str(out / scene), "--force", "--out", str(out / scene / "ours"))
         sheets.append((question, contact_sheet(out / scene / "ours" / "final_heatmap", out / f"{scene}.png")))
     print(f"\ndone in {time.perf_counter() - start:.0f} s; open:")
     for question, sheet in sheets:

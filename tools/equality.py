@@ -29,9 +29,9 @@ SCENES = Path("experiment/data/scenes")
 FRAME = str(SCENES / "approach/video_garmin/0016.png")
 CAPTURE, OURS = "simlingo_vit_qwen_attn_grad", "ours"
 # What a record of each detail serves beside the maps computed at its capture.
-TRACE = ("centred_supported", "centred", "ours", "interleaver", "interleaver_uniform")
-CAM = (*TRACE, "literal", "uniform_split")
-FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+TRACE = ("centred_supported", "centred", "ours", "interleaver")
+CAM = (*TRACE, "literal")
+FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 # Left out of the capture of all maps: a forward for every patch, or made from the full record instead.
 COSTLY = {"shapley_sampling", *FULL[len(CAM) :]}
 TEXT_ONLY = "token_activation"
@@ -184,7 +184,8 @@ def make(out: Path, workers: int, only: list[str]) -> int:
 
     def chain(capture: Capture) -> None:
         run = out / capture.name
-        arguments = [a if a != "--rule" or "--rule " in at_capture else "--method" for a in capture.arguments]
+        older = "--maps " in at_capture  # before all of them were called methods
+        arguments = [a if older or a not in ("--rule", "--maps") else "--method" for a in capture.arguments]
         step(capture.name, CAPTURE, *arguments, "--out", str(run))
         for suffix, options in capture.options.items():
             methods = [m for m in capture.methods if m in names and (not suffix or m in CAM[2:])]

@@ -24,6 +24,7 @@ EXPORT = re.compile(r"^\s*#\s*\|\s*exports?\b", re.M)
 EXPORTED_TO = re.compile(r"^\s*#\s*\|\s*default_exp\s+(\S+)", re.M)
 DIRECTIVE = re.compile(r"^\s*#\s*\|")
 SKIPPED_PARTS = {".ipynb_checkpoints", "__pycache__", "data"}
+LEFT_OUT = (*SKIPPED_PARTS, ".git", ".venv", "runs", "external", "*.egg-info", ".*_cache", "_docs")  # of a copy of the tree
 
 
 def natural(path: Path) -> list:

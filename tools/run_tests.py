@@ -11,6 +11,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from house import LEFT_OUT
+
 ROOT = Path(__file__).parents[1]
 CHECKS = {
     "README equals nbs/index.ipynb": ["tools/readme.py"],
@@ -30,19 +32,7 @@ def sync_errors() -> list[str]:
     "Export and clean a copy of the tree; name every file that then differs from the tree."
     with tempfile.TemporaryDirectory() as tmp:
         copy = Path(tmp) / "tree"
-        ignore = shutil.ignore_patterns(
-            ".git",
-            ".venv",
-            "runs",
-            "external",
-            "__pycache__",
-            "*.egg-info",
-            "data",
-            ".ipynb_checkpoints",
-            ".*_cache",
-            "_docs",
-        )
-        shutil.copytree(ROOT, copy, ignore=ignore)
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*LEFT_OUT))
         for module in (copy / "experiment").rglob("*.py"):
             if module.name != "__init__.py":
                 module.unlink()

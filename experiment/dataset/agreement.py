@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from ..files import write_atomic
 from ..frame.files import natural
+from ..record.map_files import read_map
 from experiment.dataset.gaze import (
-    EPS,
     METRICS,
     WIDTH,
     Gaze,
@@ -96,7 +96,6 @@ def score_case(
     means: dict[str, np.ndarray],  # scene → mean gaze
     scene: str,  # the case's own, left out of the baseline
     width: int = WIDTH,  # cells of the grid along the frame's width
-    eps: float = EPS,  # see `experiment.dataset.gaze.EPS`
 ) -> dict[str, dict[str, float]]:  # map, or baseline → metric → value
     "All maps of a frame and both baselines. Raises SaliencyError with the file's name."
     gaze = case.gaze(width)
@@ -104,9 +103,8 @@ def score_case(
     other = elsewhere(means, scene, grid)
     maps = {"elsewhere": other, "centre": elsewhere({}, scene, grid)}
     for name, path in case.maps.items():
-        with np.load(path) as arrays:
-            maps[name] = arrays["heatmap"]
-    return {name: agreement(m, gaze, other, eps) for name, m in maps.items()}
+        maps[name] = read_map(path).on_frame().heat
+    return {name: agreement(m, gaze, other) for name, m in maps.items()}
 
 # %% ../../nbs/10_dataset/02_agreement.ipynb #d62cbf25
 def score_scene(

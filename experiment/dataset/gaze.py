@@ -136,14 +136,13 @@ def read_gaze(
     path: Path | str,  # a greyscale picture, or text with x y in px of the frame on every line
     frame: tuple[int, int],  # (H, W) of the frame, px
     grid: tuple[int, int],  # (h, w) cells
-    blur: float = POINT_BLUR,  # of points, widths
 ) -> Gaze:
     "Gaze from disk. Raises SaliencyError with the file's name and the reason."
     path = Path(path)
     try:
         if path.suffix.lower() in (".txt", ".csv"):
             return gaze_from_points(
-                np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2), frame, grid, blur
+                np.loadtxt(path, delimiter="," if "," in path.read_text() else None, ndmin=2), frame, grid
             )
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "RGBA", "CMYK", "YCbCr") else image)
@@ -268,21 +267,19 @@ DRAWS = 2000  # resamples
 def interval(
     scenes: Sequence,  # one value a frame, per scene, in order of time
     block: int = BLOCK,  # frames drawn together when there is one scene
-    draws: int = DRAWS,  # resamples
-    seed: int = 0,  # of the resamples
 ) -> dict:  # mean over frames, lo, hi (95 %), n; lo and hi are nan for a single block or scene
     "Mean with a bootstrap interval. Raises SaliencyError without values."
     scenes = [x for x in (np.asarray(s, np.float64) for s in scenes) if len(x)]
     if not scenes:
         raise SaliencyError("no frame has a value")
-    rng, every = np.random.default_rng(seed), np.concatenate(scenes)
+    rng, every = np.random.default_rng(0), np.concatenate(scenes)
     if len(scenes) > 1:
         sums, counts = np.array([x.sum() for x in scenes]), np.array([len(x) for x in scenes])
-        drawn = rng.integers(len(scenes), size=(draws, len(scenes)))
+        drawn = rng.integers(len(scenes), size=(DRAWS, len(scenes)))
         means = sums[drawn].sum(1) / counts[drawn].sum(1)
     else:
         b = min(block, len(every))
-        starts = rng.integers(len(every) - b + 1, size=(draws, -(-len(every) // b)))
+        starts = rng.integers(len(every) - b + 1, size=(DRAWS, -(-len(every) // b)))
         means = np.concatenate([[0.0], every.cumsum()])[[starts, starts + b]]
         means = (means[1] - means[0]).sum(1) / (starts.shape[1] * b)
     lo, hi = np.quantile(means, [0.025, 0.975]) if len(scenes) > 1 or len(every) > b else (math.nan, math.nan)

@@ -22,7 +22,7 @@ from PIL import Image
 from ..errors import RunError
 from ..files import write_atomic
 from .heatmap import Picture, blend
-from .tiles import Layout
+from .tiles import Layout, mosaic
 
 # %% ../../nbs/02_frame/05_plate.ipynb #ef26d130
 def _weights(lo, hi, cells, length, pixels, smooth):
@@ -51,10 +51,9 @@ def sampled(
     if m.shape != (layout.n_tiles, s, s):
         raise ValueError(f"maps have the shape {m.shape} but the layout has {(layout.n_tiles, s, s)}")
     (height, width), (x0, y0, x1, y1) = layout.frame, layout.crop
-    mosaic = m[: rows * cols].reshape(rows, cols, s, s).swapaxes(1, 2).reshape(rows * s, cols * s)
     down = _weights(y0, y1, rows * s, height, size[1], smooth)
     across = _weights(x0, x1, cols * s, width, size[0], smooth)
-    return down @ mosaic @ across.T
+    return down @ mosaic(m[: rows * cols], layout.grid) @ across.T
 
 # %% ../../nbs/02_frame/05_plate.ipynb #1e052bfa
 HEADING, TEXT, SMALL = 8.0, 7.0, 6.0  # points

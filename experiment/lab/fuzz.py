@@ -37,7 +37,7 @@ from ..files import DATA
 from ..record.legacy import is_legacy
 from ..vla.driving import random_model
 from ..record.payload import save_record
-from ..relevance.report import inspect_payload
+from ..report.report import inspect_payload
 from ..errors import RunError
 from ..command import command
 

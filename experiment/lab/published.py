@@ -163,12 +163,11 @@ def tiny_internvl(
     tokenizer: PreTrainedTokenizerFast,  # of `qwen_tokenizer`
     decoder: str = "qwen2",  # "qwen2", "qwen3", "qwen3_moe" or "llama"
     template: str | None = "Hermes-2",  # a name in `TEMPLATES`; None: transformers' layout's own
-    width: int = 32,  # of the language model
     seed: int = 0,  # of the weights
     **fields: Any,  # of `ModelConfig`
 ) -> DrivingVLA:  # 2 + 2 layers, tiles of 56 px
     "An InternVL with all its parts at small size, and a tokenizer that is not small."
-    text = _tiny_text(decoder, len(tokenizer), width, 2)
+    text = _tiny_text(decoder, len(tokenizer), 32, 2)
     vision = dict(
         hidden_size=16,
         num_hidden_layers=2,

@@ -13,6 +13,7 @@ import re
 import torch
 import yaml
 from collections.abc import Callable
+from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD
 from .parity import reference_decoder, reference_tokens, reference_vision
 from .published import original_state, write_shards, write_slow_tokenizer
 from ..vla.driving import DrivingHeads, DrivingVLA
@@ -41,11 +42,9 @@ def lora_pair(
 # %% ../../nbs/13_lab/08_simlingo_forms.ipynb #32c29894
 def simlingo_state(
     base: DrivingVLA,  # an InternVL of `tiny_internvl`
-    rank: int = 8,  # of LoRA
-    seed: int = 0,  # of LoRA, queries and heads
 ) -> dict[str, torch.Tensor]:  # by the published names
     "The state dict of a SimLingo on this InternVL."
-    draw, out = torch.Generator().manual_seed(seed), {}
+    draw, out = torch.Generator().manual_seed(0), {}
     for key, value in original_state(base).items():
         if not key.startswith("language_model."):
             out[_VISION + key] = value
@@ -53,9 +52,9 @@ def simlingo_state(
         name = _LANGUAGE + re.sub(r"_proj\.(weight|bias)$", r"_proj.base_layer.\1", key.removeprefix("language_model."))
         out[name] = value
         if name.endswith(".base_layer.weight"):
-            out |= lora_pair(name, value.shape, rank, draw)
+            out |= lora_pair(name, value.shape, 8, draw)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         heads = DrivingHeads(base.config.vlm["text_config"]["hidden_size"], target_points=True).state_dict()
     for key, value in heads.items():
         part, _, rest = key.partition(".")
@@ -131,12 +130,11 @@ def write_run(
     state: dict[str, torch.Tensor],  # of `simlingo_state`
     settings: dict[str, Any],  # of `simlingo_settings`
     form: str = "one file, as published",  # a name of `FORMS`
-    epoch: str = "epoch=013.ckpt",  # name of the epoch
 ) -> Path:  # the folder
     "A run without InternVL's files."
     (folder / ".hydra").mkdir(parents=True, exist_ok=True)
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(settings))
-    FORMS[form](folder / "checkpoints" / epoch, state)
+    FORMS[form](folder / "checkpoints" / "epoch=013.ckpt", state)
     return folder
 
 
@@ -221,9 +219,6 @@ def unpack_agent(
     return folder
 
 # %% ../../nbs/13_lab/08_simlingo_forms.ipynb #c9fc38ac
-_MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-
-
 def agent_question(
     case: dict[str, Any],  # of SimLingo's agent
 ) -> dict[str, Any]:  # for `DrivingVLA.prepare`
@@ -241,8 +236,8 @@ def compare_agent(
 ) -> dict[str, Any]:  # whether prompt, ids, pixels and answer are equal; m; scalar and gradient relative
     "A model against what SimLingo's agent computed."
     asked = model.prepare(case["frame"].numpy(), case["speed"], **agent_question(case))
-    channels = (_MEAN[:, None, None], _DEVIATION[:, None, None])
-    shown = ((asked.pixel_values * channels[1] + channels[0]) * 255).round().to(torch.uint8)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    shown = ((asked.pixel_values * std + mean) * 255).round().to(torch.uint8)
     same = dict(
         prompt=asked.text == case["query"],
         ids=asked.input_ids[0].tolist() == list(case["input_ids"]),

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'pixel_gradient', 'gradient_x_input', 'baseline', 'integrated_gradients', 'smoothgrad', 'grad_cam',
-           'spread', 'occlusion']
+           'occlusion']
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #e2b86a0f
 import torch
 import torch.nn.functional as F
 from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD
 from .question import Question, infill
-from ..relevance.interleaver import to_patches, uniform_share
+from ..relevance.attention_maps import spread
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #1af8dbb2
 def _per_patch(pixels, side):  # (T, 3, tile, tile) -> (T, side, side), float64
@@ -90,16 +90,7 @@ def grad_cam(question: Question) -> torch.Tensor:  # (T, side, side)
     z = made.clone().requires_grad_()
     (grad,) = torch.autograd.grad(question.forward(features=z)[0].value, z)
     cam = (z.detach().double() * grad.double().mean((0, 1))).sum(-1)
-    return spread(question, cam)
-
-# %% ../../nbs/07_maps/05_perturb.ipynb #f5cb2afc
-def spread(
-    question: Question,
-    tokens: torch.Tensor,  # (T, n) a value for every image token
-) -> torch.Tensor:  # (T, side, side)
-    "A quarter of a token's value for each of its patches."
-    patches = to_patches(tokens.double().cpu(), uniform_share(*tokens.shape), question.tokens)
-    return patches.unflatten(-1, (question.side, question.side))
+    return spread(cam, question.tokens)
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #a03dd984
 def occlusion(

@@ -9,9 +9,10 @@ __all__ = ['TENSORS', 'TARGET', 'FORMAT', 'FILE', 'interleaver_facts', 'attentio
 # %% ../../nbs/03_record/04_verification.ipynb #43af0b9f
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from json import dumps
 from pathlib import Path
@@ -122,9 +123,11 @@ class Verification:
     out: Path  # the run's folder
     records: dict[str, dict] = field(default_factory=dict)  # tag → facts
     said: Counter = field(default_factory=Counter)  # lines of the log by level
-    summary: Summary | None = None  # set when the run is through
+    summary: Summary = field(default_factory=Summary)  # grows while the run goes on
+    finished: bool = False  # came to its end
     totals: dict = field(default_factory=dict)  # in place of counts over `records`, where those are examples only
     stopped: str = ""  # why it ended early
+    _due: float = 0.0  # when to write again
 
     def add(
         self,
@@ -146,22 +149,30 @@ class Verification:
 
     def write(self) -> Path:  # the file
         "Atomically, as `verification.json`."
+        start = time.monotonic()
         text = dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
-        return write_atomic(self.out / FILE, lambda f: f.write(text.encode()))
+        path = write_atomic(self.out / FILE, lambda f: f.write(text.encode()))
+        self._due = time.monotonic() + 20 * (time.monotonic() - start)  # a twentieth of a run at most
+        return path
+
+    def keep_up(self) -> None:
+        "Write what is known, unless that was done a moment ago: it is what a kill leaves."
+        with suppress(OSError):  # what was written last is still true
+            self.write() if time.monotonic() >= self._due else None
 
 # %% ../../nbs/03_record/04_verification.ipynb #060c3721
 def _totals(run):
     "How a run ended, and counts over its records."
     records = run.records.values()
-    done, failed = (run.summary.done, run.summary.failed) if run.summary else ([], {})
+    done, failed = run.summary.done, run.summary.failed
     names = Counter(n for r in records for n in {f"{f['severity']}: {f['name']}" for f in r["findings"]})
     sizes = [size for r in records for files in r["outputs"].values() for size in files.values()]
     return dict(
         format=FORMAT,
         command=run.command,
-        finished=run.summary is not None,
+        finished=run.finished,
         stopped=run.stopped,
-        exit_code=run.summary.code if run.summary else None,
+        exit_code=run.summary.code if run.finished else None,
         done=len(done),
         failed=failed,
         warnings=run.said["warnings"],
@@ -180,16 +191,20 @@ def verification(
     out: str | Path,  # the run's folder
     log: logging.Logger,  # of `experiment.command.pipeline_log`
 ) -> Iterator[Verification]:  # a context; give it the run's summary
-    "Written unfinished at the start, complete at the end, with the reason when the run breaks off."
+    "Written at the start, while the run goes on and at the end, with the reason when it breaks off."
     found = Verification(command, Path(out))
     tally = _Tally(found.said)
     found.write()
     log.addHandler(tally)
     try:
         yield found
+        found.finished = True
     except BaseException as error:
         found.stopped = reason_of(error)
         raise
     finally:
         log.removeHandler(tally)
-        found.write()
+        try:
+            found.write()
+        except OSError as error:  # what was written last is still true
+            log.error("%s stays as it was written last (%s)", found.out / FILE, reason_of(error))

@@ -12,10 +12,11 @@ from functools import partial
 import torch
 from ..errors import MethodError
 from ..frame.tiles import Layout
-from ..methods import DEFAULT, FACTS, SHOWN, STORED, facts_of, kept_as
+from ..methods import DEFAULT, FACTS, STORED, facts_of, kept_as
+from ..words.options import SHOWN
 from . import attention_maps
 from .attention_maps import attentions_of_record
-from .centred import noise_level, patch_background
+from .centred import patch_background
 from .rules import RULES, Relevance, Rule, attention_relevance, layouts
 from ..targets import ACTIONS, parse
 
@@ -32,19 +33,24 @@ def supported(
     energy = patch_background((m / m.abs().max().clamp_min(tiny)).square()[..., None], layouts, 3)[..., 0]
     return m * energy / (energy + KAPPA**2 * energy.max()).clamp_min(tiny)
 
+# %% ../../nbs/04_relevance/08_answers.ipynb #65abc696
+def _of_route(target):
+    "Whether a target is read from the route, where for and against are two sides of the road."
+    spec = parse(target)
+    return spec.kind == "action" and (spec.arg or ACTIONS[spec.name].head) == "route"
+
+
 # %% ../../nbs/04_relevance/08_answers.ipynb #b6a3f551
 def as_shown(
     m: torch.Tensor,  # (T, side, side) signed
     target: str,  # the question's
-    how: str = "auto",  # one of `experiment.methods.SHOWN`; auto: magnitude for targets of the route, else positive
+    how: str = "auto",  # one of `words.options.SHOWN`; auto: magnitude for targets of the route, else positive
 ) -> torch.Tensor:  # ≥ 0
     "The part of a signed map that answers the question. Raises MethodError for an unknown way."
     if how not in SHOWN:
         raise MethodError(f"show {how!r} is not one of {', '.join(SHOWN)}")
     if how == "auto":
-        spec = parse(target)
-        route = spec.kind == "action" and (spec.arg or ACTIONS[spec.name].head) == "route"
-        how = "magnitude" if route else "positive"
+        how = "magnitude" if _of_route(target) else "positive"
     if how == "magnitude":
         return m.abs()
     return (-m if how == "negative" else m).clamp_min(0)
@@ -74,7 +80,7 @@ def _by_attention(record, function):
     return function(attentions_of_record(record))
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #8000c7d0
-OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 RECORDED: dict[str, Callable[[dict], torch.Tensor]] = {
     DEFAULT: _stored_supported,
     STORED: stored,
@@ -131,26 +137,20 @@ def answer(
         raise MethodError(f"{error}; from this record ({record['detail']}) these work: {others}") from None
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #7cb905de
-def _refuse_nothing(total, record, name, how):
-    "Raise MethodError when no relevance is left, or it is not finite."
-    if 0 < total < float("inf"):
-        return
-    side = "against" if how == "negative" else "for"
-    raise MethodError(
-        f"relevance is {total:g} at stage 'patches': "
-        f"{name} finds nothing {side} {record['target_info']['target']} in this frame"
-    )
+def _refuse_not_finite(total, record, name):
+    "Raise MethodError for relevance that is not finite."
+    if not 0 <= total < float("inf"):
+        raise MethodError(
+            f"relevance is {total:g} at stage 'patches': {name} has no map of {record['target_info']['target']} "
+            "in this frame"
+        )
 
-# %% ../../nbs/04_relevance/08_answers.ipynb #bee80d13
-def _noise_notes(kept, record, name, how):
-    "A note when no patch of the kept map stands out of its own noise."
-    target = record["target_info"]["target"]
-    if kept is None or as_shown(kept, target, how).max() > noise_level(kept):
-        return []
-    return [
-        f"no patch of the map {name} stands out of its own noise: "
-        f"nothing in this frame decides {target}, or the model does not see it"
-    ]
+
+# %% ../../nbs/04_relevance/08_answers.ipynb #89966518
+def _both(target, how):
+    "A map is shown with both signs where its magnitude answers: the sign says to which side."
+    return how == "magnitude" or how == "auto" and _of_route(target)
+
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #362c282f
 def map_relevance(
@@ -158,7 +158,10 @@ def map_relevance(
     name: str,  # of a method that can answer from it
     how: str = "auto",  # see `as_shown`
 ) -> Relevance:
-    "A method's map as a relevance. Raises MethodError when nothing is left to be shown."
+    """A method's map as a relevance; one that is empty is a map, too: nothing decides the target.
+
+    Raises MethodError for a map that is not finite.
+    """
     signed, inter = answer(record, name), record["interleaver"]
     shown, counts = as_shown(signed, record["target_info"]["target"], how), list(inter["num_patches_list"])
     kept = record["maps"].get(kept_as(name), {}).get("signed")
@@ -168,7 +171,7 @@ def map_relevance(
         "against": -sums.clamp_max(0).sum().item(),
         "patches": shown.sum().item(),
     }
-    _refuse_nothing(stages["patches"], record, name, how)
+    _refuse_not_finite(stages["patches"], record, name)
     tokens = shown.flatten(1)[:, inter["token_patches"].flatten()].unflatten(1, (-1, 4)).sum(-1)
     return Relevance(
         tokens=list(tokens.split(counts)),
@@ -177,7 +180,7 @@ def map_relevance(
         cls_share=torch.zeros(len(shown), dtype=torch.float64),
         language_trace=None,
         vision_trace=None,
-        notes=_noise_notes(kept, record, name, how),
+        signed=list(signed.split(counts)) if _both(record["target_info"]["target"], how) else None,
     )
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #a49a5507

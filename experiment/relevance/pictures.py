@@ -7,6 +7,7 @@ __all__ = ['record_title', 'save_arrays', 'map_arrays', 'save_maps']
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #8d94f458
 import io
+import json
 import zipfile
 from pathlib import Path
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from ..files import write_atomic
 from ..frame.heatmap import blend, normalise, save_map, save_png, tone
 from ..frame.tiles import FrameMap
-from .rules import Relevance
+from .rules import Relevance, layouts
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #5d09dd29
 def record_title(
@@ -54,19 +55,19 @@ def save_arrays(
 def map_arrays(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
-    heat: FrameMap,  # of the image
     image: int = 0,  # number of the image
+    thumbnail: str = "apart",  # how its map is stitched, see `experiment.frame.tiles.stitch`
 ) -> dict[str, np.ndarray]:  # by name
-    "What the `.npz` of one image holds. Nothing is normalised."
-    arrays = dict(
+    "What the `.npz` of one image holds; `experiment.record.map_files` reads it. Nothing is normalised."
+    return dict(
         token_relevance=relevance.tokens[image].flatten().numpy(),
         patch_relevance=relevance.patches[image].numpy(),
-        heatmap=heat.heat,
         tile_boxes=np.asarray(record["tiles"][image]["boxes"], np.float64),
+        layout=np.array(json.dumps(layouts(record)[image].to_dict())),
+        thumbnail=np.array(thumbnail),
         seed_rows=np.asarray(record["rows"]["positions"]),
         seed_weights=np.asarray(record["rows"]["weights"]),
     )
-    return arrays if heat.thumbnail is None else arrays | dict(heatmap_thumbnail=heat.thumbnail)
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #7f0b58dc
 def save_maps(
@@ -85,10 +86,12 @@ def save_maps(
         (out / folder).mkdir(parents=True, exist_ok=True)
     for i, (frame, heat) in enumerate(zip(frames, maps, strict=True)):
         name = record["tag"] + (f"_img{i}" if len(maps) > 1 else "")
+        blended = record["tiles"][i]["thumbnail"] and heat.thumbnail is None
+        thumbnail = "blend" if blended else "apart"
         norm = normalise(heat.heat, how=normalisation, high=clamp)
         written += [
             save_png(out / "final_heatmap" / f"{name}.png", blend(frame, tone(norm, temperature))),
             save_map(out / "raw_heatmap" / f"{name}.png", norm),
-            save_arrays(out / "relevance" / f"{name}.npz", map_arrays(record, relevance, heat, i)),
+            save_arrays(out / "relevance" / f"{name}.npz", map_arrays(record, relevance, i, thumbnail)),
         ]
     return written

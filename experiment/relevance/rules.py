@@ -65,9 +65,7 @@ class Rule:
 RULES: dict[str, tuple[Rule, str]] = {
     "ours": (Rule(), RULE_WORDS["ours"]),
     "literal": (Rule(split="plain"), RULE_WORDS["literal"]),
-    "uniform_split": (Rule(split="uniform"), RULE_WORDS["uniform_split"]),
     "interleaver": (Rule(readout="interleaver"), RULE_WORDS["interleaver"]),
-    "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), RULE_WORDS["interleaver_uniform"]),
 }
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #1c6468ee
@@ -82,6 +80,12 @@ class Relevance:
     language_trace: torch.Tensor  # (1 + layers, N) r after every layer, top down
     vision_trace: torch.Tensor | None  # (1 + layers, T, 1 + P), None when read out at the interleaver
     notes: list[str] = field(default_factory=list)  # what is worth knowing about the map, one line each
+    signed: list[torch.Tensor] | None = None  # (T_i, side, side) for and against, of a map that is shown with both
+
+    @property
+    def drawn(self) -> list[torch.Tensor]:  # (T_i, side, side)
+        "What pictures show of every patch: with its sign where both signs matter."
+        return self.patches if self.signed is None else self.signed
 
     def __repr__(self):
         path = " → ".join(f"{name} {value:.4g}" for name, value in self.stages.items())

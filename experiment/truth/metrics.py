@@ -9,8 +9,9 @@ __all__ = ['join', 'split', 'pointing', 'share', 'equal_entropy', 'distractor_de
 # %% ../../nbs/11_truth/02_metrics.ipynb #ffe8b55e
 from collections.abc import Sequence
 import numpy as np
-from scipy import stats
+from scipy import ndimage, stats
 from ..dataset.gaze import auc
+from ..frame.tiles import mosaic, tiles_of
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #b5530d8e
 def join(
@@ -25,8 +26,7 @@ def join(
             f"a map of shape {maps.shape} does not fit {rows}×{columns} tiles; expected ({rows * columns}, g, g), "
             "without a thumbnail"
         )
-    g = maps.shape[1]
-    return maps.reshape(rows, columns, g, g).transpose(0, 2, 1, 3).reshape(rows * g, columns * g)
+    return mosaic(maps, grid)
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #61394c10
 def split(
@@ -34,20 +34,12 @@ def split(
     grid: tuple = (1, 2),  # rows and columns of tiles
 ) -> np.ndarray:  # (tiles, g, g)
     "Inverse of `join`."
-    rows, columns = grid
-    g = whole.shape[0] // rows
-    return whole.reshape(rows, g, columns, g).transpose(0, 2, 1, 3).reshape(rows * columns, g, g)
+    return tiles_of(whole, grid)
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #a04a0d87
 def _shares(m):  # a map's positive part as shares that sum to 1, or None for an empty map
     m = np.maximum(np.asarray(m, float), 0).ravel()
     return m / m.sum() if m.sum() > 0 else None
-
-# %% ../../nbs/11_truth/02_metrics.ipynb #6246b759
-def _grown(mask):  # one patch more on every side
-    h, w = mask.shape
-    padded = np.pad(mask, 1)
-    return np.any([padded[i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=0)
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #f60d3626
 def pointing(
@@ -112,7 +104,7 @@ def place_scores(
     "All scores of one map that need no model."
     return dict(
         pointing=pointing(m, mask),
-        pointing1=pointing(m, _grown(mask)),
+        pointing1=pointing(m, ndimage.binary_dilation(mask, np.ones((3, 3)))),  # one patch more on every side
         share=share(m, mask),
         area=float(mask.mean()),
         prior_share=share(prior, mask),
@@ -153,14 +145,13 @@ def mean_interval(
 # %% ../../nbs/11_truth/02_metrics.ipynb #a8f99dd1
 def median_interval(
     values: Sequence[float],  # numbers, any that are not finite left out
-    seed: int = 0,  # of the bootstrap
 ) -> dict:  # mean (the median), lo, hi, n
     "Median with a bootstrap 95 % interval, under the same keys."
     x = np.asarray(values, float)
     x = x[np.isfinite(x)]
     if not len(x):
         return dict(mean=float("nan"), lo=float("nan"), hi=float("nan"), n=0)
-    again = np.median(np.random.default_rng(seed).choice(x, (1000, len(x))), axis=1)
+    again = np.median(np.random.default_rng(0).choice(x, (1000, len(x))), axis=1)
     return dict(
         mean=float(np.median(x)), lo=float(np.quantile(again, 0.025)), hi=float(np.quantile(again, 0.975)), n=len(x)
     )

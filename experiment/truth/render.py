@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
-           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'DRIVES_FOLDER', 'DRIVES', 'main',
-           'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'way_speed', 'Labels', 'allowed', 'travelled',
+           'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'PATCH', 'DRIVES_FOLDER', 'DRIVES',
+           'main', 'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled',
            'labels', 'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive',
            'gaze', 'write_drive', 'drives']
 
@@ -16,9 +16,10 @@ from typing import Any
 from ..files import DATA
 from pathlib import Path
 import numpy as np
+import torch
 from PIL import Image
 from ..command import Summary, command
-from ..targets import DT
+from ..targets import DT, path_speed
 
 # %% ../../nbs/11_truth/01_render.ipynb #48996d87
 HEIGHT, WIDTH, FOCAL = 168, 336, 200.0  # frame in pixels, focal length in pixels (field of view 80°)
@@ -113,14 +114,6 @@ def project(
 FREE_SPEED = 13.0  # m/s
 ANSWERS = ("go", "follow car", "brake car ahead", "stop red light")
 
-# %% ../../nbs/11_truth/01_render.ipynb #97fa6b55
-def way_speed(
-    waypoints: np.ndarray,  # (…, n, 2) m, one every DT seconds
-) -> np.ndarray:  # (…) m/s
-    "Way along the waypoints per second."
-    steps = np.diff(waypoints, axis=-2, prepend=np.zeros_like(waypoints[..., :1, :]))
-    return np.linalg.norm(steps, axis=-1).sum(-1) / (waypoints.shape[-2] * DT)
-
 # %% ../../nbs/11_truth/01_render.ipynb #d23c6940
 @dataclass(frozen=True)
 class Labels:
@@ -132,7 +125,7 @@ class Labels:
     @property
     def mean_speed(self) -> float:  # m/s over the 2.5 s
         "Way travelled along the waypoints per second."
-        return float(way_speed(self.speed_wps))
+        return path_speed(torch.from_numpy(self.speed_wps)).mean().item()
 
 # %% ../../nbs/11_truth/01_render.ipynb #e4ba40d5
 def allowed(scene: Scene) -> dict:  # reason -> the speed it allows, m/s
@@ -602,13 +595,15 @@ def distractor_mask(
     return np.isin(ids, [t.ident for t in scene.things if t.kind in DISTRACTORS])
 
 # %% ../../nbs/11_truth/01_render.ipynb #fa07ba82
+PATCH = 14  # px along a side
+
+
 def patch_cover(
     mask: np.ndarray,  # (168, 336) bool
-    patch: int = 14,  # px side of a patch
 ) -> np.ndarray:  # (rows, cols) float64 share of each patch that is covered
     "A pixel mask on the grid of patches."
     h, w = mask.shape
-    return mask.reshape(h // patch, patch, w // patch, patch).mean((1, 3))
+    return mask.reshape(h // PATCH, PATCH, w // PATCH, PATCH).mean((1, 3))
 
 # %% ../../nbs/11_truth/01_render.ipynb #a0e2fa77
 DRIVES_FOLDER = DATA / "scenes"

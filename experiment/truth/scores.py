@@ -6,7 +6,7 @@
 __all__ = ['MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'figure', 'place', 'fingerprint', 'save_results', 'main']
+           'evaluate', 'table', 'headline', 'figure', 'place', 'fingerprint', 'save_results', 'decisions', 'main']
 
 # %% ../../nbs/11_truth/06_scores.ipynb #962a0bae
 import argparse
@@ -35,6 +35,7 @@ from ..targets import Target
 from .ablations import SCORED, live_map
 from .cases import TARGETS, TWIN_OF, Case, decide, find_cases
 from .counterfactuals import counterfactual, patch_truth, truth_quality
+from .undecided import NULL, decision_rows, free_cases
 from experiment.truth.metrics import (
     cosine,
     join,
@@ -165,6 +166,7 @@ ASKED = {
     "brake_light": "-forward_speed",
     "curve": "lateral",
     "text": "index:0",
+    NULL: "-forward_speed",
 }  # the model's question to a case
 
 # %% ../../nbs/11_truth/06_scores.ipynb #c81de77b
@@ -375,7 +377,7 @@ def table(
     value = {(r["target"], r["method"], r["metric"]): r for r in rows}
     short = dict(zip(METRICS, SHORT, strict=True))
     lines = []
-    for target in dict.fromkeys(r["target"] for r in rows):
+    for target in dict.fromkeys(r["target"] for r in rows if r["target"] != NULL):
 
         def of(metric):
             return next(
@@ -412,7 +414,7 @@ def headline(
 ) -> str:  # Markdown
     "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
     value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
-    targets = list(dict.fromkeys(r["target"] for r in rows))
+    targets = list(dict.fromkeys(r["target"] for r in rows if r["target"] != NULL))
 
     def shown(v):
         return "–" if v is None or not np.isfinite(v) else f"{v:.2f}"
@@ -521,13 +523,25 @@ def _end_with_parent():  # in a worker: no orphan goes on when the command is ki
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
 
 # %% ../../nbs/11_truth/06_scores.ipynb #d80abf00
+def decisions(
+    model: DrivingVLA,
+    target: str,  # of TARGETS, or NULL
+    n: int = 200,  # cases
+    seed: int = 0,  # of the scenes
+) -> list[dict]:  # rows of the result file
+    "How often the default map's frames are called undecided."
+    cases = free_cases(model, n, seed) if target == NULL else find_cases(model, target, n, seed)
+    return decision_rows(target, [question_of(model, case, target) for case in cases])
+
+# %% ../../nbs/11_truth/06_scores.ipynb #1bb8285d
 def _one_target(job):  # in a worker: the rows of one target
     torch.set_num_threads(1)
     name, methods, n, seed, target = job
     asked, model = {m: map_of(m) for m in methods if target not in UNFIT.get(m, ())}, load(name)
     if set(methods) == set(SCORED):
         asked["centred_dataset"] = dataset_map(model)
-    return evaluate(model, asked, n, seed, [target], say=lambda text: print(text, flush=True))
+    rows = [] if target == NULL else evaluate(model, asked, n, seed, [target], say=lambda t: print(t, flush=True))
+    return rows + decisions(model, target, n, seed)
 
 # %% ../../nbs/11_truth/06_scores.ipynb #b2708253
 def _parser() -> argparse.ArgumentParser:
@@ -540,7 +554,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="demo", help="a model that load() knows; it must have learned the rendered scenes"
     )
     parser.add_argument(
-        "--methods",
+        "--method",
         nargs="*",
         choices=SCORED,
         default=list(QUICK),
@@ -550,7 +564,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--full", action="store_true", help="all methods, and the centred rule against a data set's mean"
     )
-    parser.add_argument("--targets", nargs="*", choices=TARGETS, default=TARGETS)
+    parser.add_argument("--targets", nargs="*", choices=(*TARGETS, NULL), default=(*TARGETS, NULL))
     parser.add_argument(
         "--n",
         type=int,
@@ -571,7 +585,7 @@ def main(
     "Command: score the methods on rendered scenes, print the table, write the result file."
     args = _parser().parse_args(argv)
     jobs = [
-        (args.model, list(SCORED) if args.full else args.methods, args.n, args.seed, target) for target in args.targets
+        (args.model, list(SCORED) if args.full else args.method, args.n, args.seed, target) for target in args.targets
     ]
     with ProcessPoolExecutor(
         args.workers, mp_context=multiprocessing.get_context("spawn"), initializer=_end_with_parent

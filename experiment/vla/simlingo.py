@@ -152,12 +152,11 @@ def _head_shapes(h, rows):
 def published_shapes(
     chat: dict,  # InternVL's original configuration
     rank: int | None,  # LoRA's r; None without LoRA
-    rows: tuple[int, int] = (20, 10),  # route and speed queries
     base: str | None = None,  # prefix of the language model; the published one when None
 ) -> dict[str, tuple[int, ...]]:  # by the checkpoint's key
     "Every weight of a SimLingo checkpoint with its shape; aliases are not listed."
     base = base or (_BARE if rank is None else _L)
-    heads = _head_shapes(chat["llm_config"]["hidden_size"], rows)
+    heads = _head_shapes(chat["llm_config"]["hidden_size"], (20, 10))  # route and speed queries
     return _vision_shapes(chat) | _decoder_shapes(chat, base, rank) | heads
 
 # %% ../../nbs/05_vla/06_simlingo.ipynb #0000000d
