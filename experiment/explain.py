@@ -315,7 +315,7 @@ def record_targets(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
     speed: float = 0.0,  # m/s
-    targets: Sequence[str] = ("forward_speed",),  # see `experiment.targets.describe`; short names are written out
+    targets: Sequence[str] = ("-forward_speed",),  # see `experiment.targets.describe`; short names are written out
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     rule: Rule | str = "ours",  # that a trace follows
     maps: Sequence[str] = (DEFAULT,),  # methods of the catalogue that need the model, computed beside it
@@ -356,7 +356,7 @@ def record_frame(
     model: DrivingVLA,
     frames,  # as in `record_targets`
     speed: float = 0.0,  # m/s
-    target: str = "forward_speed",  # see `experiment.targets.describe`
+    target: str = "-forward_speed",  # see `experiment.targets.describe`
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     # rule, maps, rows, text, target_points, command, score, max_new_tokens, tag, paths, progress: see `record_targets`
     **options,
@@ -481,7 +481,7 @@ def explain(
     frame,  # path, RGB image, or a list of them for several images in one prompt
     speed: float = 0.0,  # m/s
     # see `experiment.targets.describe`; a list asks several of one forward
-    target: str | Sequence[str] = "forward_speed",
+    target: str | Sequence[str] = "-forward_speed",
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`

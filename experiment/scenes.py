@@ -7,10 +7,10 @@ __all__ = ['EPILOG', 'main', 'scenes']
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
-from .command import Summary, command
+from .command import Summary, command, refuse
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
-from .words.options import ANIMATIONS, RATE
+from .words.options import ANIMATIONS, PICTURE_FORMATS, PICTURES, RATE
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -20,6 +20,8 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
+    if not options["workers"] and not options["ray"]:
+        refuse("with --workers or --ray", timeout=options["timeout"] is not None)
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
@@ -31,7 +33,7 @@ def scenes(
     dataset: str,
     out: str = "runs/scenes",
     model: str = "demo",
-    target: tuple = ("forward_speed",),
+    target: tuple = ("-forward_speed",),
     method: tuple = (DEFAULT,),
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
@@ -46,15 +48,14 @@ def scenes(
     images: int = 1,
     records: bool = False,  # keep the records too (for ours and qa)
     max_new_tokens: int | None = None,
-    prompt: str | None = None,
-    command: str | None = None,
-    target_points: tuple = (),
-    dtype: str = "float32",
-    revision: str | None = None,
-    tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
-    add_thumbnail: bool | None = None,
+    prompt: str | None = None, command: str | None = None, target_points: tuple = (),
+    dtype: str = "float32", revision: str | None = None, tokenizer: str | None = None,
+    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
+    pictures: str = "overlay",  # of every map and frame: none, overlay, all (also raw maps, route and speed overlays)
+    picture_format: str = "jpg",  # of them: jpg, png
+    picture_width: int = 960,  # of them, px at most
+    scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
+    table: str = "csv",  # one row a frame, target and method: csv, or parquet beside it (needs the extra `parquet`)
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
     rate: float = RATE,  # frames a second taken from a video
     frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
@@ -63,7 +64,6 @@ def scenes(
 ) -> Summary:
     "Explain all frames of a data set; run again, it does what is missing."
     return _run(dict(locals()))
-
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #28226f9c
 EPILOG = (
@@ -81,7 +81,9 @@ examples:
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
 2 when it could not start."""
 )
-main = command(scenes, EPILOG, animation=ANIMATIONS)
+main = command(
+    scenes, EPILOG, animation=ANIMATIONS, pictures=PICTURES, picture_format=PICTURE_FORMATS, table=("csv", "parquet")
+)
 
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

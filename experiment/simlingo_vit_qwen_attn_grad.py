@@ -16,15 +16,13 @@ from .words.targets import describe, expand, parse
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #aa0b310b
 def check_targets(
     target: tuple,  # as they were asked, may be empty
-    mode: str,  # action or text
+    mode: str | None,  # action or text; None: whatever the targets are
 ) -> tuple[str, ...]:  # never empty
     "The targets that are meant. Raises RunError when target and mode contradict each other."
-    target = tuple(target) or ("max" if mode == "text" else "forward_speed",)
+    target = tuple(target) or ("max" if mode == "text" else "-forward_speed",)
     kinds = {parse(t).kind for t in expand(target, 1)}
-    if mode not in kinds:
-        raise RunError(
-            f"--target {' '.join(target)} is a {min(kinds)} target, --mode is {mode}; add --mode {min(kinds)}"
-        )
+    if mode is not None and mode not in kinds:
+        raise RunError(f"--target {' '.join(target)} names {min(kinds)} targets, --mode is {mode}; leave --mode out")
     return target
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #42fb2279
@@ -43,8 +41,8 @@ def check_kept(
 def simlingo_vit_qwen_attn_grad(
     frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
     model: str = "demo",
-    mode: str = "action",  # what is explained when no target is named
-    target: tuple = (),  # one or more, see below; forward_speed for mode action, max for mode text
+    mode: str | None = None,  # what is explained when no target is named: action or text
+    target: tuple = (),  # one or more, see below; when not given -forward_speed, with --mode text max
     # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
     # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
     detail: str | None = None,
@@ -90,7 +88,7 @@ EPILOG = (
 
 examples:
   simlingo_vit_qwen_attn_grad scene/ --target brake_energy --out runs/a
-  simlingo_vit_qwen_attn_grad scene/ --mode text --target token:light --out runs/b
+  simlingo_vit_qwen_attn_grad scene/ --target token:light --out runs/b
   simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
   simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from pebble import ProcessExpired, ProcessPool
 from tqdm.auto import tqdm
-from ..command import OWN_ERRORS, Summary, reason_of
+from ..command import OWN_ERRORS, Life, Summary, reason_of
 from ..errors import RunError
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #fad18c6a
@@ -259,15 +259,18 @@ def progress(
     what: str,  # unit of the bar
     log: logging.Logger,  # gets a line as well
 ) -> Iterator[Callable]:  # a context
-    "A bar on the screen and now and then a line in the log, both with the time left."
+    "A bar on the screen, or a line every half a minute where there is none, and now and then a line in the log."
+    life = Life()
+    life.start(f"0 of {total} {what} done", "at work")
     start = last = time.monotonic()
     count = 0
-    with tqdm(total=total, desc=what, unit=what.rstrip("s"), disable=None) as bar:
+    with tqdm(total=total, desc=what, unit=what.rstrip("s"), disable=None) as bar, life.beside(bar):
 
         def step():
             nonlocal count, last
             count += 1
             bar.update()
+            life.start(f"{count} of {total} {what} done", "at work")
             now = time.monotonic()
             if now - last >= 60 or count == total:
                 rate, last = count / max(now - start, 1e-9), now

@@ -72,6 +72,7 @@ def save_outputs(
     frames: list,  # RGB images of the prompt
     model: DrivingVLA,  # for its camera
     out: Path,  # the run's folder
+    pictures: bool = True,  # overlays too
 ) -> list[Path]:  # what was written
     "Way-points as CSV and overlays on the last image (the present), the answer as text."
     tag = record["tag"]
@@ -90,11 +91,10 @@ def save_outputs(
         if points is None:
             continue
         lines = "x_m,y_m\n" + "".join(f"{x:.4f},{y:.4f}\n" for x, y in points[0].tolist())
-        (out / folder).mkdir(parents=True, exist_ok=True)
-        written += [
-            write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode()), sync=False),
-            save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera)),
-        ]
+        written.append(write_atomic(out / key / f"{tag}.csv", lambda f: f.write(lines.encode()), sync=False))
+        if pictures:
+            (out / folder).mkdir(parents=True, exist_ok=True)
+            written.append(save_png(out / folder / f"{tag}.png", draw(frames[-1], points[0], model.camera)))
     return written
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d7c6f4e2

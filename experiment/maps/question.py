@@ -231,7 +231,7 @@ def ask(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
     speed: float = 0.0,  # m/s
-    target: str = "forward_speed",  # see `experiment.targets.describe`
+    target: str = "-forward_speed",  # see `experiment.targets.describe`
     score: str = "logit",  # of text targets
     max_new_tokens: int | None = None,  # longest answer; the model's own when None
     **wording,  # text, target_points, command: see `DrivingVLA.prepare`

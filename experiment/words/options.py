@@ -17,7 +17,7 @@ THUMBNAILS = ("apart", "blend")  # what becomes of InternVL's thumbnail tile
 NORMALISATIONS = ("percentile", "minmax", "none")  # of pictures
 PICTURES = ("none", "overlay", "all")  # of a run, drawn when all its maps are known
 PICTURE_FORMATS = ("jpg", "png")  # of them
-ANIMATIONS = ("webp", "gif", "mp4", "none")  # of a scene and a map
+ANIMATIONS = ("webp", "gif", "mp4", "webm", "none")  # of a scene and a map
 SHOWN = ("auto", "positive", "magnitude", "negative")  # part of a signed map
 RATE = 4.0  # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
 
