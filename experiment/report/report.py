@@ -167,7 +167,8 @@ def _asked_line(target):
         words += f" {target['token_string']!r} at token {target.get('token_index')}"
     head = f" (head {target['head']})" if target.get("head") else ""
     value = f"{target.get('value', math.nan):.6g} {target.get('unit', '')}"
-    return f"target    {words} = {value}{head} · {target['mode']} · {target['speed_mps']:g} m/s"
+    speed = "no speed" if target["speed_mps"] is None else f"{target['speed_mps']:g} m/s"
+    return f"target    {words} = {value}{head} · {target['mode']} · {speed}"
 
 # %% ../../nbs/04_report/02_report.ipynb #50ac7777
 def _record_line(facts):
