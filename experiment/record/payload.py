@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'SCHEMA', 'MAX_PIXELS', 'MAX_SIDE', 'FREE_PIXELS', 'PIXELS_A_BYTE', 'MAX_TILE', 'MAX_LAYERS', 'LARGEST',
-           'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'META_FIELDS', 'TARGET_FIELDS', 'INTERLEAVER_FIELDS',
-           'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS', 'PICTURE_FIELDS', 'FIELDS',
-           'CONVERTED', 'NEVER_KEPT', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks', 'fitting', 'structure',
-           'check_record', 'half', 'save_record', 'load_record', 'Dims', 'record_bytes']
+           'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'ANSWER_FIELDS', 'META_FIELDS', 'TARGET_FIELDS',
+           'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS',
+           'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks',
+           'fitting', 'structure', 'check_record', 'half', 'save_record', 'load_record', 'Dims', 'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
@@ -99,7 +99,7 @@ QUESTION_FIELDS = [
     Field("image_path", "str", "", "", "first frame as it was given; never opened without asking"),
     Field("image_paths", "list of str", "", "", "every frame of the prompt, in order"),
     Field("mode", "str", "", "", "`action` or `text`"),
-    Field("input_speed_mps", "float", "", "m/s", "speed in the prompt"),
+    Field("input_speed_mps", "float?", "", "m/s", "speed in the prompt; None where no wording spoke it"),
     Field(
         "meta",
         "dict",
@@ -124,6 +124,13 @@ QUESTION_FIELDS = [
         "pred_route (1, 20, 2), pred_speed_wps (1, 10, 2), both None without driving heads; language [str]",
     ),
     Field("text_outputs", "dict", "", "", "the answer: token_ids, token_scores (logit), token_strings, decoded_text"),
+    Field("rows", "dict", "", "", "where the relevance starts"),
+    Field("rows.positions", "list of int", "K", "", "positions of the sequence, each once"),
+    Field("rows.weights", "list of float", "K", "", "≥ 0, sum 1"),
+]
+
+# %% ../../nbs/03_record/02_payload.ipynb #a19da8de
+ANSWER_FIELDS = [
     Field("text_outputs.decoded_text", "str", "", "", "the answer as a person reads it"),
     Field("text_outputs.token_ids", "list of int", "W", "", "of the answer", ()),
     Field("text_outputs.token_scores", "list of float", "W", "logit", "of these tokens", ()),
@@ -131,10 +138,8 @@ QUESTION_FIELDS = [
     Field("outputs.pred_route", "float tensor?", "1 _ 2", "m", "points of the route", ()),
     Field("outputs.pred_speed_wps", "float tensor?", "1 _ 2", "m", "way-points, 0.25 s apart", ()),
     Field("outputs.language", "list of str", "", "", "the answer", ()),
-    Field("rows", "dict", "", "", "where the relevance starts"),
-    Field("rows.positions", "list of int", "K", "", "positions of the sequence, each once"),
-    Field("rows.weights", "list of float", "K", "", "≥ 0, sum 1"),
 ]
+
 
 # %% ../../nbs/03_record/02_payload.ipynb #38a44f89
 META_FIELDS = [
@@ -344,6 +349,7 @@ PICTURE_FIELDS = [
 # %% ../../nbs/03_record/02_payload.ipynb #2cc5da64
 FIELDS: list[Field] = [
     *QUESTION_FIELDS,
+    *ANSWER_FIELDS,
     *META_FIELDS,
     *TARGET_FIELDS,
     *INTERLEAVER_FIELDS,
