@@ -54,7 +54,6 @@ class Report:
     certificate: dict = field(default_factory=dict)  # of the record; empty without one
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
-    certificate: dict | None = None  # what hiding the most relevant pixels does, and the verdict
 
     @property
     def code(self) -> int:  # exit status
@@ -128,7 +127,6 @@ def inspect_payload(
     if record is None:
         return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
-    report.certificate = record["certificate"]
     try:
         seen = look(record)
     except (MethodError, ValueError) as error:
