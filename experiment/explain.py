@@ -37,6 +37,7 @@ from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
+from .relevance.shown import decision
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
 from .targets import diagnose, row_weights
 from .vla.driving import DrivingVLA, Output, quiet
@@ -431,7 +432,8 @@ class Explanation(Explained):
         return self.figure(width="page", dpi=100)._repr_png_()
 
     def __repr__(self):
-        return f"Explanation({self.title}; {self.relevance})"
+        stamp = decision(self.record, self.relevance).stamp
+        return f"Explanation({'; '.join(filter(None, [stamp, self.title, str(self.relevance)]))})"
 
 # %% ../nbs/08_explain/01_explain.ipynb #ab163406
 def maps_beside(
