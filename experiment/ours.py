@@ -58,7 +58,7 @@ def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
 
     for name, method in drawing.methods.items():
         drawn = partial(relevance_of, name=method, how=drawing.show)
-        folder, how = drawing.folder(Path(out), name), Print(figure, smooth=smooth)
+        folder, how = drawing.folder(Path(out), name), Print(figure, smooth=smooth, scale="run")
         found = draw_figures(find_records(payloads), drawn, folder, how, gaze)
         summary.failed |= {f"figure of {tag}": reason for tag, reason in found.failed.items()}
 

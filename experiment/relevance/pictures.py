@@ -78,7 +78,8 @@ def map_arrays(
     thumbnail: str = "apart",  # how its map is stitched, see `experiment.frame.tiles.stitch`
 ) -> dict[str, np.ndarray]:  # by name
     "What the `.npz` of one image holds; `experiment.record.map_files` reads it. Nothing is normalised."
-    return dict(
+    signed = {} if relevance.signed is None else dict(signed_relevance=relevance.signed[image].numpy())
+    return signed | dict(
         token_relevance=relevance.tokens[image].flatten().numpy(),
         patch_relevance=relevance.patches[image].numpy(),
         tile_boxes=np.asarray(record["tiles"][image]["boxes"], np.float64),

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import SEVERITIES, Finding, MethodError, PayloadError, worst
 from ..frame.tiles import patch_boxes
 from ..record.legacy import load_any
-from ..record.payload import CONVERTED
+from ..record.payload import CONVERTED, DIGEST
 from ..record.verification import finite
 from ..relevance.check import check
 from .look import Look, attention_numbers, look, stages
@@ -32,6 +32,9 @@ def examine(
     except PayloadError as error:
         return None, [Finding("error", error.name, str(error))]
     found = check(record)
+    if worst(found) != "error" and CONVERTED not in record and not record.get(DIGEST):
+        said = "the record has no digest: that its parts belong together cannot be told"
+        found.append(Finding("note", "no_digest", said))
     return (None if worst(found) == "error" else record), found
 
 # %% ../../nbs/04_report/02_report.ipynb #325bdb61
@@ -51,6 +54,7 @@ class Report:
     certificate: dict = field(default_factory=dict)  # of the record; empty without one
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
+    certificate: dict | None = None  # what hiding the most relevant pixels does, and the verdict
 
     @property
     def code(self) -> int:  # exit status
@@ -124,6 +128,7 @@ def inspect_payload(
     if record is None:
         return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
+    report.certificate = record["certificate"]
     try:
         seen = look(record)
     except (MethodError, ValueError) as error:
@@ -180,7 +185,8 @@ def _asked_line(target):
         words += f" {target['token_string']!r} at token {target.get('token_index')}"
     head = f" (head {target['head']})" if target.get("head") else ""
     value = f"{target.get('value', math.nan):.6g} {target.get('unit', '')}"
-    return f"target    {words} = {value}{head} · {target['mode']} · {target['speed_mps']:g} m/s"
+    speed = "no speed" if target["speed_mps"] is None else f"{target['speed_mps']:g} m/s"
+    return f"target    {words} = {value}{head} · {target['mode']} · {speed}"
 
 # %% ../../nbs/04_report/02_report.ipynb #50ac7777
 def _record_line(facts):
