@@ -30,7 +30,6 @@ def run(*command: str) -> None:
         sys.exit(code)
 
 
-<<<<<<< HEAD
 def sheet(run: Path, question: str, path: Path, most: int = 12) -> Path:
     "Evenly chosen frames of a run, all on the run's scale."
     records = [load_record(item.path) | {"tag": item.tag} for item in find_records(run)]
@@ -40,18 +39,6 @@ def sheet(run: Path, question: str, path: Path, most: int = 12) -> Path:
     records, relevances = records[::every][:most], relevances[::every][:most]
     frames = [record_frames(record)[0] for record in records]
     sheet_figure(question, records, relevances, frames, scale, Print("page", dpi=200)).savefig(path)
-=======
-def contact_sheet(folder: Path, path: Path, columns: int = 4, most: int = 12) -> Path:
-    "Evenly chosen heatmaps of a run in one picture."
-    pictures = sorted(folder.glob("*.png"))
-    pictures = pictures[:: max(1, len(pictures) // most)][:most]
-    images = [Image.open(p) for p in pictures]
-    w, h = images[0].width, max(image.height for image in images)  # the words below differ in length
-    sheet = Image.new("RGB", (columns * w, -(-len(images) // columns) * h), "white")
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % columns * w, i // columns * h))
-    sheet.save(path)
->>>>>>> main
     return path
 
 
