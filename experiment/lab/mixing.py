@@ -303,7 +303,7 @@ def find_matches(
         if not cues.match:
             continue
         pictures = [draw(cues, without) for without in ((), (0,), (1,), (0, 1))]
-        asked = ask(model, pictures[0], target=ASKED)
+        asked = ask(model, pictures[0], target=ASKED, speed=0.0)
         if asked.answer[0, 0] != go:
             continue
         y = margins(asked, pictures)
@@ -325,7 +325,7 @@ def margins(
 # %% ../../nbs/13_lab/04_mixing.ipynb #f131cd29
 def question_of(model: DrivingVLA, case: Case) -> Question:
     "A case as a question, with the answer in place."
-    return Question(model, model.prepare(case.frame), torch.tensor([case.answer_ids]), ASKED)
+    return Question(model, model.prepare(case.frame, speed=0.0), torch.tensor([case.answer_ids]), ASKED)
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #068aa9f1
 def in_store() -> np.ndarray:  # (8, 8) bool
