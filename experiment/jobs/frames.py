@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
            'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'warn_about', 'decisions_of', 'Capture', 'note_record', 'record_frames']
+           'check_room', 'check_speeds', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
 import hashlib
@@ -40,7 +41,8 @@ from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
 from ..relevance.check import check
 from ..relevance.rules import RULES
-from ..words.options import DETAILS
+from ..vla.prompt import speaks_speed
+from ..words.options import DETAILS, NO_SPEED, PROMPTS
 from ..words.targets import expand
 from ..vla.driving import DrivingVLA
 
@@ -274,11 +276,24 @@ def check_room(
     log.info("%s", said)
     print(said, flush=True)
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #2589546a
+def check_speeds(
+    model: DrivingVLA,
+    prompts: list[Prompt],  # of the run
+    speed: float | None,  # for every frame
+    words: Wording,  # of the question
+) -> None:
+    "Raise RunError where the wording speaks the speed and no frame has one. A frame that alone has none fails alone."
+    navigation = "target_points" if words.target_points else "command" if words.command else model.config.prompt
+    wording = words.prompt or navigation
+    silent = [p.tag for p in prompts if p.frames[-1].speed_path is None]
+    if speed is None and len(silent) == len(prompts) and speaks_speed(PROMPTS.get(wording, wording)):
+        raise RunError(f"no speed file for any of {len(silent)} frames (first: {silent[0]}): {NO_SPEED}")
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7872fe0d
 def warn_about(
     model: DrivingVLA,
     prompts: list[Prompt],  # of the run
-    speed: float | None,  # for every frame
     words: Wording,  # of the question
     log: logging.Logger,  # of the run
 ) -> None:
@@ -289,13 +304,6 @@ def warn_about(
         log.warning(
             "%s is asked without navigation, as it never was in its training: give --target-points or --command",
             model.config.name,
-        )
-    silent = [f.tag for p in prompts for f in p.frames if f.speed_path is None]
-    if speed is None and silent:
-        log.warning(
-            "%d frames have no speed file (first: %s): 0 m/s is used; give --speed or video_garmin_speed/<frame>.txt",
-            len(silent),
-            silent[0],
         )
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
@@ -320,7 +328,7 @@ class _Run:
         "What the model answers."
         shown = self.method[0]
         kept, now = maps_beside(beside(self.method), shown, self.certify), prompt.frames[-1].speed_path
-        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
+        speed = self.speed if self.speed is not None else read_speed(now) if now else None
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
         for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
@@ -367,6 +375,13 @@ class Capture(_Run):
             files, found = {"record": [path], "beside": beside}, decisions_of(self.log, record)
             self.verified.add(record["tag"], record, findings, files, decisions=found)
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f1ba71ef
+def speed_words(
+    speed: float | None,  # m/s
+) -> str:
+    "The speed for a line of a log."
+    return "no speed" if speed is None else f"speed {speed:.2f} m/s"
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #c5792741
 def note_record(
     log: logging.Logger,  # of the run
@@ -384,7 +399,7 @@ def note_record(
     tiles, tokens = record["interleaver"]["num_patches_list"], record["meta"]["num_total_image_tokens"]
     size = path.stat().st_size / 2**20
     said = [
-        f"{tag}: speed {record['input_speed_mps']:.2f} m/s",
+        f"{tag}: {speed_words(record['input_speed_mps'])}",
         f"target {info['target']} = {info['value']:.6g} {info['unit']} ({where})",
         f"gradient norm {info['gradient_norm']:.4g}",
         f"tiles {tiles}, {tokens} image tokens",
@@ -447,7 +462,8 @@ def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict
     vla = choice.load(given.device)
     same_makers(run.out, made_by(vla))
     _log_start(given, vla, todo, run.log)
-    warn_about(vla, todo, given.speed, words, run.log)
+    check_speeds(vla, todo, given.speed, words)
+    warn_about(vla, todo, words, run.log)
     options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16")}
     work = Capture(vla, run.out, asked=asked, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)
