@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -267,7 +268,7 @@ def run_explain(
     detail: str = "map",  # of the record
 ) -> tuple[torch.Tensor, int]:  # patches (targets·T, side, side), bytes kept
     "All that `experiment.explain.explain` does."
-    found = explain(s.model, s.frame, 8.0, list(targets), detail=detail, max_new_tokens=SPOKEN)
+    found: Any = explain(s.model, s.frame, 8.0, list(targets), detail=detail, max_new_tokens=SPOKEN)
     parts = [part for e in found for part in (*e.record["maps"].values(), e.record["trace"] or {})]
     return torch.cat([e.patches for e in found]), _bytes(v for p in parts for v in p.values() if torch.is_tensor(v))
 

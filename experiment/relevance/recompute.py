@@ -15,7 +15,7 @@ from ..errors import Finding
 from ..frame.tiles import Layout, tile_grid
 from ..methods import STORED
 from ..record.payload import CONVERTED
-from ..targets import ACTIONS, TargetSpec, parse, waypoints
+from ..targets import ACTIONS, TargetSpec, parse, FUNCTIONS, waypoints
 
 # %% ../../nbs/04_relevance/04_recompute.ipynb #36c3049d
 def _wrong(name, *pairs):
@@ -47,7 +47,7 @@ def _action(record: dict, spec: TargetSpec) -> Iterator[Finding]:
         yield Finding("error", "target_points", f"{info['target']} is read from the {head}, which the record lacks")
         return
     p = waypoints(points, head)
-    value = spec.sign * entry.fn(p).item()
+    value = spec.sign * FUNCTIONS[spec.name](p).item()
     floor = 1e-7 if entry.differences else 1e-6 * (1 + p.abs().sum().item())
     if not _near(value, info["value"], floor=floor):
         said = f"the way-points give {info['target']} = {value:.6g}, the record says {info['value']:.6g}"
