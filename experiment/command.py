@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_ERRORS', 'FULL', 'DASH', 'pipeline_log', 'Summary', 'reason_of', 'Life', 'goes_on', 'RunStopped', 'full_disk',
-           'each', 'one_line_errors', 'parser_of', 'command']
+           'each', 'one_line_errors', 'refuse', 'parser_of', 'command']
 
 # %% ../nbs/01_shared/04_command.ipynb #3bb9d90b
 import argparse
@@ -35,6 +35,8 @@ def pipeline_log(
 ) -> Iterator[logging.Logger]:  # a context; the logger writes `out/pipeline.log`, warnings also to stderr
     "A log of its own: no global logger is touched, the file is closed at the end."
     out = Path(out)
+    if out.name.startswith("-"):
+        raise RunError(f"--out {out}: a folder that starts with a dash is an option to other programs; name it anew")
     try:
         out.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(out / "pipeline.log", encoding="utf-8")
@@ -77,8 +79,7 @@ class Summary:
         return int(bool(self.failed) or not self.done)
 
     def __str__(self):
-        lines = [f"{len(self.done)} done, {len(self.failed)} failed"]
-        return "\n".join(lines + [f"  {tag}: {reason}" for tag, reason in self.failed.items()])
+        return f"{len(self.done)} done, {len(self.failed)} failed"
 
 # %% ../nbs/01_shared/04_command.ipynb #796bfa00
 def reason_of(
@@ -97,10 +98,14 @@ class Life:
     ):
         self.every, self.tag, self.stage, self.since = every, "", "", time.monotonic()
 
-    def start(self, tag: str) -> None:
-        "A new item with this tag."
+    def start(
+        self,
+        tag: str,  # of the item, and how many there are
+        stage: str = "reading",  # what is done first
+    ) -> None:
+        "A new item."
         self.tag = tag
-        self("reading")
+        self(stage)
 
     def __call__(
         self,
@@ -187,14 +192,14 @@ def each(
     life: "Life | None" = None,  # shows the stages that `work` tells it
     summary: Summary | None = None,  # of a run that goes on: what was done before
 ) -> Summary:
-    "Run `work` over the items, survive failures, list them at the end. A full disk ends the run."
+    "Run `work` over the items, survive failures. A full disk ends the run."
     items, life = list(items), life or Life()
     summary = Summary() if summary is None else summary
     total = len(summary.done) + len(items)
     bar = tqdm(items, desc=what, unit=what.rstrip("s"), disable=None)
     with goes_on(summary, total), life.beside(bar):
-        for item in bar:
-            life.start(item.tag)
+        for number, item in enumerate(bar, len(summary.done) + 1):
+            life.start(f"{number} of {total}, {item.tag}")
             try:
                 _attempt(item, work, summary, log)
             except RunStopped as stop:
@@ -215,6 +220,16 @@ def one_line_errors() -> Iterator[None]:  # a context
     except KeyboardInterrupt as stop:
         print(f"\nstopped: {str(stop) or 'nothing was begun'}", file=sys.stderr)
         raise SystemExit(130) from None
+
+# %% ../nbs/01_shared/04_command.ipynb #5e7d3ebd
+def refuse(
+    why: str,  # when they would have an effect
+    **given: object,  # option → what was given; nothing when it is false or None
+) -> None:
+    "Raise RunError that names the options that have no effect here."
+    named = [f"--{name.replace('_', '-')}" for name, is_given in given.items() if is_given]
+    if named:
+        raise RunError(f"{' and '.join(named)}: no effect here; {why}")
 
 # %% ../nbs/01_shared/04_command.ipynb #aee046cf
 class _Parser(argparse.ArgumentParser):
@@ -261,8 +276,8 @@ def _is_value(word, option, first):
     return not word.startswith("-") or option.type is str and not word.startswith("--") or word[1:2].isdigit()
 
 # %% ../nbs/01_shared/04_command.ipynb #82cc9ec8
-def _sorted_words(words, known):
-    "Options with their values, then `--`, then what stands alone; the last word of the last list when nothing does."
+def _sorted_words(words, known, stands_alone):
+    "Options with their values, then `--`, then what stands alone; where one has to, the last word of the last list."
     kept, alone, option, first, last_of_list = [], [], None, False, None
     for word in words:
         name, equals, _ = word.partition("=")
@@ -276,7 +291,7 @@ def _sorted_words(words, known):
         else:
             (kept if word.startswith("-") else alone).append(word)
             option = None
-    if not alone and last_of_list is not None:
+    if stands_alone and not alone and last_of_list is not None:
         alone = [kept.pop(last_of_list)]
     return [*kept, "--", *alone] if alone else kept
 
@@ -337,9 +352,10 @@ def command(
 ) -> Callable:  # main(argv=None) -> exit code
     "A command-line program from a documented function."
     parser, words = parser_of(function, epilog, choices, name)
+    known, alone = parser._option_string_actions, bool(parser._get_positional_actions())
 
     def main(argv: list[str] | None = None) -> int:
-        asked = _sorted_words(sys.argv[1:] if argv is None else argv, parser._option_string_actions)
+        asked = _sorted_words(sys.argv[1:] if argv is None else argv, known, alone)
         found, extra = parser.parse_known_args(asked)
         given = {k: _plain(v) for k, v in vars(found).items()}
         _refuse(parser, [_plain(word) for word in extra], given, words)

@@ -37,6 +37,7 @@ from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
+from .relevance.shown import decision
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
 from .targets import diagnose, row_weights
 from .vla.driving import DrivingVLA, Output, quiet
@@ -286,16 +287,12 @@ def _backwards(p: _Pass, model, inputs, scalar, weights, names, keep):
 
 
 # %% ../nbs/08_explain/01_explain.ipynb #e37cb6a5
-def _other_maps(model, inputs, targets, score, names, options, answer):
+def _other_maps(model, inputs, targets, score, names, options):
     "The answer, and a target's maps of methods that run forwards of their own; None and nothing where none was asked."
     others = [name for name in names if name != STORED]
-    if answer is not None:
-        answer = torch.tensor([answer], device=inputs.input_ids.device)
     if not others:
-        return answer, None
-    x = None
-    if answer is None:
-        answer, x = answered(model, inputs, **options)
+        return None, None
+    answer, x = answered(model, inputs, **options)
     targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
     options["progress"]("maps")
     return answer, map_entries(Question(model, inputs, answer, targets[0], score, x), targets, others)
@@ -319,7 +316,7 @@ def record_targets(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
     speed: float = 0.0,  # m/s
-    targets: Sequence[str] = ("forward_speed",),  # see `experiment.targets.describe`; short names are written out
+    targets: Sequence[str] = ("-forward_speed",),  # see `experiment.targets.describe`; short names are written out
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     rule: Rule | str = "ours",  # that a trace follows
     maps: Sequence[str] = (DEFAULT,),  # methods of the catalogue that need the model, computed beside it
@@ -329,7 +326,6 @@ def record_targets(
     command: str | None = None,  # for prompts with {command}
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
-    answer: Sequence[int] | None = None,  # ids that the model is known to say; None: it speaks
     tag: str = "frame",  # names output files
     paths: Sequence[str] = (),  # where the frames came from, noted in the record
     progress: Callable[[str], object] = quiet,  # told what is being done
@@ -338,11 +334,12 @@ def record_targets(
     _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     inputs = model.prepare(frames, speed, text, target_points, command)
+    lost = navigation_findings(model, inputs, command)
     names = list(dict.fromkeys(map(kept_as, maps)))
     options = dict(max_new_tokens=max_new_tokens, progress=progress)
-    spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
+    answer, others = _other_maps(model, inputs, targets, score, names, options)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
-    with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
+    with _pass(model, inputs, answer, detail, rule, STORED in names, options) as p:
         targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
         scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
@@ -351,7 +348,7 @@ def record_targets(
             weights = _weights(rows, scalar, p.out)
             parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
-            findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
+            findings = [*diagnose(scalar, norm), *lost]
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
@@ -360,7 +357,7 @@ def record_frame(
     model: DrivingVLA,
     frames,  # as in `record_targets`
     speed: float = 0.0,  # m/s
-    target: str = "forward_speed",  # see `experiment.targets.describe`
+    target: str = "-forward_speed",  # see `experiment.targets.describe`
     detail: str = "trace",  # "map", "trace", "cam" or "full", see `experiment.record.payload`
     # rule, maps, rows, text, target_points, command, score, max_new_tokens, tag, paths, progress: see `record_targets`
     **options,
@@ -435,7 +432,8 @@ class Explanation(Explained):
         return self.figure(width="page", dpi=100)._repr_png_()
 
     def __repr__(self):
-        return f"Explanation({self.title}; {self.relevance})"
+        stamp = decision(self.record, self.relevance).stamp
+        return f"Explanation({'; '.join(filter(None, [stamp, self.title, str(self.relevance)]))})"
 
 # %% ../nbs/08_explain/01_explain.ipynb #ab163406
 def maps_beside(
@@ -485,7 +483,7 @@ def explain(
     frame,  # path, RGB image, or a list of them for several images in one prompt
     speed: float = 0.0,  # m/s
     # see `experiment.targets.describe`; a list asks several of one forward
-    target: str | Sequence[str] = "forward_speed",
+    target: str | Sequence[str] = "-forward_speed",
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`

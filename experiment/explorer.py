@@ -143,6 +143,9 @@ def _look(state):
         palette=_dropdown("palette", PALETTES, state.palette),
         points=w.Checkbox(description="way-points", value=state.points, indent=False),
         one_scale=w.Checkbox(description="one scale", value=state.one_scale, indent=False),
+        full=w.BoundedFloatText(
+            description="full colour", value=state.full, min=0, max=1e9, step=0.1, style=FINE, layout=_form()
+        ),
     )
 
 # %% ../nbs/12_explorer/03_explorer.ipynb #84aa0116
@@ -473,7 +476,7 @@ def sections(
     return {
         "what": [c[n] for n in ("frame", "target", "image")] + [e.words],
         "how": [c[n] for n in ("method", "show", "language_layers", "vision_layers", "head")],
-        "look": [c[n] for n in LOOK],
+        "look": [c[n] for n in (*LOOK, "full")],
         "beside": [c[n] for n in ("other_method", "other_frame", "twin")],
         "pick": [e.tile, e.tokens, e.x, e.y],
         "save": [e.path, e.button],

@@ -8,7 +8,7 @@ __all__ = ['EPILOG', 'main', 'qa']
 # %% ../nbs/09_commands/04_qa.ipynb #468d68c9
 from json import dumps
 from pathlib import Path
-from .command import command
+from .command import command, refuse
 from .errors import RunError
 
 # %% ../nbs/09_commands/04_qa.ipynb #8d9f0711
@@ -16,6 +16,8 @@ def _options_fit(png, frame, several):
     "Refuse options that do not fit one payload, or a folder of them."
     if png and not several and Path(png).suffix.lower() != ".png":
         raise RunError(f"--png {png}: end the name in .png")
+    if not png:
+        refuse("with --png", frame=frame is not None)
     if several and frame:
         raise RunError("--frame: draws one payload, not a folder of them")
 

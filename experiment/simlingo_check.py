@@ -7,8 +7,9 @@ __all__ = ['EPILOG', 'check', 'main']
 
 # %% ../nbs/09_commands/01_simlingo_check_command.ipynb #dcee998a
 import sys
-from .command import command
+from .command import command, refuse
 from .errors import did_you_mean
+from .words.options import DTYPES
 
 # %% ../nbs/09_commands/01_simlingo_check_command.ipynb #da1f8c05
 def check(
@@ -28,6 +29,8 @@ def check(
     from experiment.jobs.case import is_case, prove, report_case
 
     if is_case(what):
+        given = dict(dtype=dtype != DTYPES[0], device=device != "cpu", revision=revision, tokenizer=tokenizer)
+        refuse(f"{what} is a case file, which says how it is computed", **given, frame=frame, remote_code=remote_code)
         return report_case(what, json)
     return prove(ModelChoice(what, dtype, revision, tokenizer), device, json, frame, remote_code)
 

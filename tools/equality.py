@@ -29,9 +29,9 @@ SCENES = Path("experiment/data/scenes")
 FRAME = str(SCENES / "approach/video_garmin/0016.png")
 CAPTURE, OURS = "simlingo_vit_qwen_attn_grad", "ours"
 # What a record of each detail serves beside the maps computed at its capture.
-TRACE = ("centred_supported", "centred", "ours", "interleaver", "interleaver_uniform")
-CAM = (*TRACE, "literal", "uniform_split")
-FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+TRACE = ("centred_supported", "centred", "ours", "interleaver")
+CAM = (*TRACE, "literal")
+FULL = (*CAM, "generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 # Left out of the capture of all maps: a forward for every patch, or made from the full record instead.
 COSTLY = {"shapley_sampling", *FULL[len(CAM) :]}
 TEXT_ONLY = "token_activation"
@@ -315,11 +315,16 @@ def renamed(name: str, renames: list[str]) -> str:
     return name
 
 
+def named(path: Path) -> str:
+    """A file of a run; a target's folder started with its minus once."""
+    return "/".join(part.replace("-", "minus_", 1) if part.startswith("-") else part for part in path.parts)
+
+
 def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: list[str]) -> int:
     """Print every field that differs; their number."""
     patterns = [*IGNORED, *ignore]
     here, there = (
-        {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()} for folder in (first, second)
+        {named(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()} for folder in (first, second)
     )
     here = {renamed(name, renames): path for name, path in here.items()}
     fields = offences = left = 0

@@ -131,16 +131,11 @@ CONTRIBUTIONS: dict[str, Live] = {
     DEFAULT: _supported_pixels,
     STORED: centred_at_pixels,
     "centred_interleaver": centred_at_interleaver(),
-    "centred_plain": centred_at_interleaver(hold="plain"),
-    "units": centred_at_interleaver(hold="plain", nodes=8),
     "lrp": gradient_at_mlp1("lrp"),
 }
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #a7d528cf
-ATTENTION_TIMES_GRADIENT: dict[str, Live] = {
-    "ours_signed": attention_rule(Rule(), signed=True, hold="norms"),
-    **{name: attention_rule(rule) for name, (rule, _) in RULES.items()},
-}
+ATTENTION_TIMES_GRADIENT: dict[str, Live] = {name: attention_rule(rule) for name, (rule, _) in RULES.items()}
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #21575c72
 ATTENTION: dict[str, Live] = {
@@ -153,7 +148,6 @@ ATTENTION: dict[str, Live] = {
 GRADIENTS_AND_PERTURBATIONS: dict[str, Live] = {
     "grad_cam": perturb.grad_cam,
     "gradient_x_input": perturb.gradient_x_input,
-    "integrated_gradients_grey": partial(perturb.integrated_gradients, start="grey"),
     "integrated_gradients_background": partial(perturb.integrated_gradients, start="background"),
     "gradient_shap": partial(captum_map, algorithm="GradientShap", n_samples=16),
     "shapley_sampling": partial(captum_map, algorithm="ShapleyValueSampling", n_samples=1),

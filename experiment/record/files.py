@@ -49,7 +49,7 @@ def record_frames(
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"], strict=True)):
         try:
             image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
-        except OSError as error:
+        except (OSError, Image.DecompressionBombError) as error:
             raise PayloadError(f"picture {i} in the record is not readable ({error})") from None
         height, width = tiles["frame"]
         if image.size != (width, height):
@@ -57,5 +57,8 @@ def record_frames(
                 f"picture {i} in the record is {image.width}×{image.height} px, "
                 f"its tiles were cut from {width}×{height} px"
             )
-        frames.append(image.convert("RGB"))
+        try:
+            frames.append(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise PayloadError(f"picture {i} in the record is damaged ({error})") from None
     return frames

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from ..errors import PayloadError
 from .archive import read_archive
-from .payload import CONVERTED, SCHEMA
+from .payload import CONVERTED, MAX_PIXELS, MAX_SIDE, SCHEMA, fitting
 from ..errors import Finding
 from ..frame.tiles import Layout, internvl_layout, simlingo_layout
 
@@ -294,7 +294,7 @@ def _speaking(payload):
     return dict(
         target_scalar=value.reshape(()),
         mode=_kept(payload, "mode", str, str(info.get("type", ""))),
-        target_info=info
+        target_info=fitting("target_info", info)
         | dict(
             target=str(name),
             value=float(value),
@@ -302,8 +302,8 @@ def _speaking(payload):
             gradient_norm=None,
             findings=[],
         ),
-        outputs=_kept(payload, "outputs", dict, {}),
-        text_outputs=words | dict(decoded_text=_kept(words, "decoded_text", str, "")),
+        outputs=fitting("outputs", _kept(payload, "outputs", dict, {})),
+        text_outputs=fitting("text_outputs", words) | dict(decoded_text=_kept(words, "decoded_text", str, "")),
     )
 
 # %% ../../nbs/03_record/03_legacy.ipynb #f3001cee
@@ -323,7 +323,7 @@ def _entries(inter):
 def _layout(meta, counts, n, found):
     "How the tiles of every image lie; findings are added to `found`."
     height, width = (_number(meta, k, int) or 0 for k in ("original_height", "original_width"))
-    if not 0 < height * width <= 2**26:
+    if not (0 < min(height, width) and max(height, width) <= MAX_SIDE and height * width <= MAX_PIXELS):
         raise PayloadError(f"meta: the frame's size {width}×{height} px is missing or not plausible", "frame_size")
     layout, said = tile_layout(height, width, counts[0], 2 * math.isqrt(n))
     alike = len(set(counts)) == 1
@@ -366,7 +366,7 @@ def _about(payload, meta):
         image_path=path,
         image_paths=[path],
         input_speed_mps=float(_number(payload, "input_speed_mps") or 0),
-        meta=meta,
+        meta=fitting("meta", meta),
         **_speaking(payload),
         trace=None,
         certificate=None,

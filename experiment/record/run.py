@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 import experiment
-from ..command import Life, Summary, each, pipeline_log
+from ..command import Life, RunStopped, Summary, each, pipeline_log
 from ..errors import RunError
 from ..files import write_atomic
 from .verification import Verification, finite, verification
@@ -71,23 +71,23 @@ def keep_settings(
 ) -> None:
     "Write `settings.json`, or compare with the one that is there. Raises RunError that names what differs."
     path, now = out / "settings.json", json.loads(json.dumps(settings))
-    found = [out / name for name in results if (out / name).exists()]
+    kept = read_json(path)
+    names = {*results, *kept.get("results", ())}
+    found = sorted(out / name for name in names if (out / name).exists())
     if not path.exists() and found and not force:
         raise RunError(f"{found[0]} is there, but no {path.name}: not a run of this command; choose another --out")
-    if path.exists():
-        before = read_json(path).get("settings") or {}
-        names = [k for k in before | now if before.get(k, ...) != now.get(k, ...)]
-        changed = [f"{k} was {before.get(k)!r}, now {now.get(k)!r}" for k in names]
-        if not changed:
-            return
-        if not force:
-            raise RunError(
-                f"{out} holds results of other settings ({'; '.join(changed)}): choose another --out, or throw them "
-                "away with --force"
-            )
+    before = kept.get("settings") or {}
+    changed = [k for k in before | now if before.get(k, ...) != now.get(k, ...)]
+    if not changed:
+        return
+    if found and not force:
+        said = "; ".join(f"{k} was {before.get(k)!r}, now {now.get(k)!r}" for k in changed)
+        raise RunError(
+            f"{out} holds results of other settings ({said}): choose another --out, or throw them away with --force"
+        )
     for folder in found:
         shutil.rmtree(folder)
-    write_json(path, dict(settings=now, hash=hash_of(settings)))
+    write_json(path, dict(settings=now, hash=hash_of(settings), results=sorted(results)))
 
 # %% ../../nbs/03_record/06_run.ipynb #21109d0d
 def same_makers(
@@ -203,7 +203,10 @@ class RunFolder(_Folder):
             self._mark(item, made)
             self.verified.keep_up()
 
-        return each(self.todo, marked, self.log, what, life, self.verified.summary)
+        try:
+            return each(self.todo, marked, self.log, what, life, self.verified.summary)
+        except RunStopped as stop:
+            raise RunStopped(f"{self.out}: {stop}") from None
 
     def _mark(self, item, made):
         "Write down that an item is done."

@@ -80,7 +80,7 @@ def _by_attention(record, function):
     return function(attentions_of_record(record))
 
 # %% ../../nbs/04_relevance/08_answers.ipynb #8000c7d0
-OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow", "vit_product")
+OF_ATTENTION = ("generic_attention", "llm_attention", "vit_raw", "vit_rollout", "vit_flow")
 RECORDED: dict[str, Callable[[dict], torch.Tensor]] = {
     DEFAULT: _stored_supported,
     STORED: stored,

@@ -13,8 +13,9 @@ from PIL import Image
 from collections.abc import Callable
 from typing import Any
 from ..errors import Finding, SEVERITIES
-from ..record.payload import CONVERTED, blocks, largest, row_blocks, structure, tensors
+from ..record.payload import CONVERTED, altered, blocks, largest, row_blocks, structure, tensors
 from .interleaver import mlp1_forward, mlp1_input_grad
+from .recompute import recomputed
 
 # %% ../../nbs/04_relevance/05_check.ipynb #ef3e43c6
 def _finite(record):
@@ -325,37 +326,34 @@ def _trace(record):
 # %% ../../nbs/04_relevance/05_check.ipynb #cc170c31
 def _target(record):
     info, value = record["target_info"], record["target_scalar"].item()
-    if not info:
-        yield Finding("warning", "no_target_info", "target_info is empty: what was asked is unknown")
-        return
-    told, norm = info.get("value"), info.get("gradient_norm")
+    told, norm = info["value"], info.get("gradient_norm")
     if info.get("rows") and info["rows"] != record["rows"]["positions"]:
         yield Finding("error", "target_rows", "target_info.rows and rows.positions name different positions")
-    if isinstance(told, (int, float)) and not abs(told - value) <= 1e-3 * max(abs(value), 1e-6):
+    if not abs(told - value) <= 1e-3 * max(abs(value), 1e-6):
         yield Finding("error", "target_value", f"target_scalar is {value:.6g}, target_info says {told:.6g}")
-    if isinstance(norm, (int, float)) and not norm > 0:
+    if norm is not None and not norm > 0:
         yield Finding(
             "error", "zero_target_gradient", f"the target's gradient has norm {norm:g}: nothing can be explained"
         )
-    for entry in info.get("findings", []):
-        if isinstance(entry, (list, tuple)) and len(entry) == 2:
-            yield Finding("warning", str(entry[0]), str(entry[1]))
+    for name, message in info["findings"]:
+        yield Finding("warning", name, message)
 
 # %% ../../nbs/04_relevance/05_check.ipynb #5e0730b3
 def _pictures(record):
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"])):
         try:
-            size = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"]).size
-        except OSError:
-            yield Finding("error", "picture", f"picture {i} is no readable JPEG")
-            continue
-        if list(size[::-1]) != list(tiles["frame"]):
-            yield Finding(
-                "error",
-                "picture",
-                f"picture {i} is {size[0]}×{size[1]} px, its tiles were cut from "
-                f"{tiles['frame'][1]}×{tiles['frame'][0]} px",
-            )
+            image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
+            if list(image.size[::-1]) != list(tiles["frame"]):
+                yield Finding(
+                    "error",
+                    "picture",
+                    f"picture {i} is {image.width}×{image.height} px, its tiles were cut from "
+                    f"{tiles['frame'][1]}×{tiles['frame'][0]} px",
+                )
+                continue
+            image.load()
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            yield Finding("error", "picture", f"picture {i} is no readable JPEG ({' '.join(str(error).split())[:80]})")
 
 # %% ../../nbs/04_relevance/05_check.ipynb #dc14ed57
 def _known(record):
@@ -363,8 +361,16 @@ def _known(record):
         yield Finding(
             "note", "random_weights", "the model's weights are random: the map shows the method at work, not a driver"
         )
-    for entry in record.get(CONVERTED, {}).get("findings", []):
-        yield Finding(*map(str, entry))
+    for entry in (record.get(CONVERTED) or {}).get("findings", []):
+        yield Finding(*entry)
+
+# %% ../../nbs/04_relevance/05_check.ipynb #1f5374e5
+def _altered(record):
+    "Parts that are not what they were when the record was made."
+    parts = [name for name in altered(record) if name != "together"]
+    if parts or altered(record):
+        said = f"{', '.join(parts) or 'parts'} of the record are not what belonged together when it was made"
+        yield Finding("error", "altered", said)
 
 # %% ../../nbs/04_relevance/05_check.ipynb #68520c9f
 CHECKS: dict[str, Callable] = dict(
@@ -379,6 +385,8 @@ CHECKS: dict[str, Callable] = dict(
     target=_target,
     pictures=_pictures,
     known=_known,
+    recomputed=recomputed,
+    altered=_altered,
 )
 
 # %% ../../nbs/04_relevance/05_check.ipynb #4bbdbb01

@@ -65,9 +65,7 @@ class Rule:
 RULES: dict[str, tuple[Rule, str]] = {
     "ours": (Rule(), RULE_WORDS["ours"]),
     "literal": (Rule(split="plain"), RULE_WORDS["literal"]),
-    "uniform_split": (Rule(split="uniform"), RULE_WORDS["uniform_split"]),
     "interleaver": (Rule(readout="interleaver"), RULE_WORDS["interleaver"]),
-    "interleaver_uniform": (Rule(readout="interleaver", split="uniform"), RULE_WORDS["interleaver_uniform"]),
 }
 
 # %% ../../nbs/04_relevance/04_rules.ipynb #1c6468ee

@@ -10,6 +10,7 @@ from functools import partial
 from ..capture.hold import Hold
 from ..errors import MethodError
 from ..maps import perturb
+from ..maps.attention_maps import attentions_of
 from experiment.maps.catalogue import (
     METHODS,
     Live,
@@ -18,21 +19,35 @@ from experiment.maps.catalogue import (
     centred_at_pixels,
     gradient_at_mlp1,
 )
+from ..relevance.attention_maps import vit_product
 from ..relevance.rules import Rule
+
+# %% ../../nbs/11_truth/05_ablations.ipynb #8730d75b
+def _vit_product(q):
+    "The product of head-mean attention of InternViT's layers."
+    return vit_product(attentions_of(q))
+
 
 # %% ../../nbs/11_truth/05_ablations.ipynb #5fbaf682
 ABLATIONS: dict[str, Live] = {
     "centred_one_look": partial(centred_at_pixels, rounds=1),  # what stands out is left in the background
+    "centred_plain": centred_at_interleaver(hold="plain"),  # nothing held
     "centred_norms": centred_at_interleaver(hold="norms"),  # only norms held
     "centred_softmax": centred_at_interleaver(hold="softmax"),  # norms and softmax held
     "centred_window": centred_at_interleaver(around=9),  # around a window of 9 patches only
     "centred_row": centred_at_interleaver(around="row"),  # around the row only
     "centred_path": centred_at_interleaver(nodes=2),  # two nodes of the path
+    "units": centred_at_interleaver(hold="plain", nodes=8),  # integrated gradients of mlp1's input: 8 nodes, none held
     "cp_lrp": gradient_at_mlp1("softmax"),  # Ali et al. 2022: gradient × input with norms and softmax held
     "ours_normalised": attention_rule(Rule(), normalised=True),  # the target's gradient scaled to 1
     "ours_rows": attention_rule(Rule(), rows="gradient"),  # seed rows weighted by gradient
     "ours_all_rows": attention_rule(Rule(), rows="all"),  # seeds on all queries
+    "uniform_split": attention_rule(Rule(split="uniform")),  # a token's four patches share equally
+    "interleaver_uniform": attention_rule(Rule("uniform", "interleaver")),  # read out at the image tokens themselves
+    "ours_signed": attention_rule(Rule(), signed=True, hold="norms"),  # sign kept to the end, norms held
     "ours_signed_lrp": attention_rule(Rule(), signed=True, hold=Hold(gates="half", gelu=True)),  # gates held too
+    "vit_product": _vit_product,  # without residual
+    "integrated_gradients_grey": partial(perturb.integrated_gradients, start="grey"),  # another picture to start from
     "occlusion_3x3": partial(perturb.occlusion, size=3),  # a larger square
 }
 
