@@ -31,7 +31,7 @@ def scenes(
     dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
     out: str = "runs/scenes",
     model: str = "demo",
-    target: tuple = ("forward_speed",),
+    target: tuple = ("-forward_speed",),
     method: tuple = (DEFAULT,),
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local

@@ -15,7 +15,8 @@ from ..errors import Finding
 from ..frame.tiles import Layout, tile_grid
 from ..methods import STORED
 from ..record.payload import CONVERTED
-from ..targets import ACTIONS, TargetSpec, parse, FUNCTIONS, waypoints
+from ..targets import action_target, waypoints
+from ..words.targets import ACTIONS, TargetSpec, parse
 
 # %% ../../nbs/04_relevance/04_recompute.ipynb #36c3049d
 def _wrong(name, *pairs):
@@ -42,12 +43,13 @@ def _action(record: dict, spec: TargetSpec) -> Iterator[Finding]:
         ("the target's head", info.get("head"), head),
         ("the target's metric", info.get("kinematic_metric"), spec.name),
         ("the target's sign", info.get("sign"), spec.sign),
+        ("the target's description", info.get("description"), "minus " * (spec.sign < 0) + entry.meaning),
     )
     if points is None:
         yield Finding("error", "target_points", f"{info['target']} is read from the {head}, which the record lacks")
         return
-    p = waypoints(points, head)
-    value = spec.sign * FUNCTIONS[spec.name](p).item()
+    p, rows = waypoints(points, head), torch.arange(points.shape[1])
+    value = action_target(spec, p, p, rows, rows).value.item()
     floor = 1e-7 if entry.differences else 1e-6 * (1 + p.abs().sum().item())
     if not _near(value, info["value"], floor=floor):
         said = f"the way-points give {info['target']} = {value:.6g}, the record says {info['value']:.6g}"
