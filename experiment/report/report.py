@@ -51,6 +51,7 @@ class Report:
     record: dict = field(default_factory=dict)  # detail, counts, model
     map: dict = field(default_factory=dict)  # how it was made, where it is largest
     decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
+    certificate: dict = field(default_factory=dict)  # of the record; empty without one
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
 
@@ -111,6 +112,7 @@ def _decide(report, record, seen):
     "Whether anything decides the target; a note where nothing does."
     found = decision(record, seen.shown)
     report.decision = found.plain() | dict(stamp=found.stamp)
+    report.certificate = record["certificate"] or {}
     if found.undecided:
         report.findings = [*report.findings, Finding("note", "undecided", found.stamp)]
 
@@ -211,7 +213,7 @@ def _decision_lines(report):
     effect = "" if found["effect"] is None else f"; hiding it changes {found['effect']:.3g} {found['unit']}"
     said = found["stamp"] or ("decides it" if found["floor"] else "no floor of this unit is known")
     lines = [f"shown     {found['shown']:.3g} {found['unit']}{effect} · {said}"]
-    sentence = (report.certificate or {}).get("sentence", "")
+    sentence = report.certificate.get("sentence", "")
     return [*lines, *(f"verdict   {line}" for line in sentence.splitlines())]
 
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488
