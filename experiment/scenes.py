@@ -7,7 +7,7 @@ __all__ = ['EPILOG', 'main', 'scenes']
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
-from .command import Summary, command, refuse
+from .command import Summary, command
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
 from .words.options import ANIMATIONS, RATE
@@ -20,8 +20,6 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
-    if not options["workers"] and not options["ray"]:
-        refuse("with --workers or --ray", timeout=options["timeout"] is not None)
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
@@ -31,7 +29,7 @@ def scenes(
     dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
     out: str = "runs/scenes",
     model: str = "demo",
-    target: tuple = ("forward_speed",),
+    target: tuple = ("-forward_speed",),
     method: tuple = (DEFAULT,),
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local

@@ -271,7 +271,6 @@ class _OwnAnswers(_OwnFeatures):
     def caches(self) -> bool:  # the decoder fills transformers' cache
         return bool(getattr(self.language_model, "_supports_attention_backend", False))
 
-
 # %% ../../nbs/06_capture/02_live.ipynb #091a8351
 class LiveVLA(_OwnAnswers):
     "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name', 'save_records',
            'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes', 'frame_mark',
-           'Answers', 'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish',
-           'finished', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of',
-           'run_scenes', 'finish', 'gaze_rows']
+           'Answers', 'Ahead', 'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean',
+           'Finish', 'finished', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run',
+           'settings_of', 'run_scenes', 'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -19,7 +19,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import zip_longest
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -114,8 +116,8 @@ class Settings:
 def folder_of(
     target: str,  # see `experiment.targets.describe`
 ) -> str:  # a name without / and blanks
-    "A target's name as the name of a folder, which does not start with a dash."
-    return re.sub(r"[^\w.-]+", "_", re.sub("^-", "minus_", target))[:60]
+    "A target's name as the name of a folder."
+    return re.sub(r"[^\w.-]+", "_", target)[:60]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #db194b90
 def check_settings(settings: Settings) -> None:
@@ -338,6 +340,25 @@ class Answers:
             raise RunError(f"{prompt.tag}: its frame or speed is not the one that {self.run} has an answer for")
         return mark["answer"]
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #3d442aaa
+class Ahead:
+    "Frames of a prompt; those of the next one are read in a thread meanwhile."
+
+    def __init__(self):
+        self.thread, self.waiting = ThreadPoolExecutor(1), {}
+
+    def __call__(self, prompt: Prompt) -> list:  # RGB images
+        "Raises FrameError for a frame that cannot be read, when its turn comes."
+        found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt)
+        self.waiting.clear()
+        if prompt.after:
+            self.waiting[prompt.after.tag] = self.thread.submit(_read, prompt.after)
+        return found.result()
+
+
+def _read(prompt):
+    return [read_frame(f.path) for f in prompt.frames]
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #ac77cb65
 class _Explaining:
     "A model with a run's settings, which one prompt at a time can ask."
@@ -348,7 +369,7 @@ class _Explaining:
         out: str,  # the run's folder
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
-        self.settings, self.out = settings, Path(out)
+        self.settings, self.out, self.ahead = settings, Path(out), Ahead()
         self.model = settings.choice.load(device or settings.device)
         self.answers = Answers(settings, fingerprint(self.model)) if settings.answers else None
         self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
@@ -385,7 +406,7 @@ class FrameWork(_Explaining):
     def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
         "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
-        frames, speed = [read_frame(f.path) for f in prompt.frames], self.speed(prompt)
+        frames, speed = self.ahead(prompt), self.speed(prompt)
         found, faults, spent = self._ask(prompt, frames, speed)
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, told, refused = write_targets(found, name, folder, s)
@@ -791,7 +812,8 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     verified.summary = Summary(list(before))
     accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
     with goes_on(verified.summary, len(prompts)):
-        failed = bad | spread_over(explaining, todo, what="frames", accept=accept, note=note)
+        queue = [replace(p, after=after) for p, after in zip_longest(todo, todo[max(run.workers, 1) :])]
+    failed = bad | spread_over(explaining, queue, what="frames", accept=accept, note=note)
     done = done_before(prompts, asked, root) if todo else before
     scales = _scales(done, prompts, asked, run, log)
     items, faults = finish(spread_over, done, prompts, asked.source, root, run.style, scales, failed)

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import SEVERITIES, Finding, MethodError, PayloadError, worst
 from ..frame.tiles import patch_boxes
 from ..record.legacy import load_any
-from ..record.payload import CONVERTED
+from ..record.payload import CONVERTED, DIGEST
 from ..record.verification import finite
 from ..relevance.check import check
 from .look import Look, attention_numbers, look, stages
@@ -32,6 +32,9 @@ def examine(
     except PayloadError as error:
         return None, [Finding("error", error.name, str(error))]
     found = check(record)
+    if worst(found) != "error" and CONVERTED not in record and not record.get(DIGEST):
+        said = "the record has no digest: that its parts belong together cannot be told"
+        found.append(Finding("note", "no_digest", said))
     return (None if worst(found) == "error" else record), found
 
 # %% ../../nbs/04_report/02_report.ipynb #325bdb61
@@ -48,9 +51,9 @@ class Report:
     record: dict = field(default_factory=dict)  # detail, counts, model
     map: dict = field(default_factory=dict)  # how it was made, where it is largest
     decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
-    certificate: dict = field(default_factory=dict)  # of the record; empty without one
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
+    certificate: dict | None = None  # what hiding the most relevant pixels does, and the verdict
 
     @property
     def code(self) -> int:  # exit status
@@ -109,7 +112,6 @@ def _decide(report, record, seen):
     "Whether anything decides the target; a note where nothing does."
     found = decision(record, seen.shown)
     report.decision = found.plain() | dict(stamp=found.stamp)
-    report.certificate = record["certificate"] or {}
     if found.undecided:
         report.findings = [*report.findings, Finding("note", "undecided", found.stamp)]
 
@@ -124,6 +126,7 @@ def inspect_payload(
     if record is None:
         return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
+    report.certificate = record["certificate"]
     try:
         seen = look(record)
     except (MethodError, ValueError) as error:
@@ -180,7 +183,8 @@ def _asked_line(target):
         words += f" {target['token_string']!r} at token {target.get('token_index')}"
     head = f" (head {target['head']})" if target.get("head") else ""
     value = f"{target.get('value', math.nan):.6g} {target.get('unit', '')}"
-    return f"target    {words} = {value}{head} · {target['mode']} · {target['speed_mps']:g} m/s"
+    speed = "no speed" if target["speed_mps"] is None else f"{target['speed_mps']:g} m/s"
+    return f"target    {words} = {value}{head} · {target['mode']} · {speed}"
 
 # %% ../../nbs/04_report/02_report.ipynb #50ac7777
 def _record_line(facts):
@@ -209,7 +213,7 @@ def _decision_lines(report):
     effect = "" if found["effect"] is None else f"; hiding it changes {found['effect']:.3g} {found['unit']}"
     said = found["stamp"] or ("decides it" if found["floor"] else "no floor of this unit is known")
     lines = [f"shown     {found['shown']:.3g} {found['unit']}{effect} · {said}"]
-    sentence = report.certificate.get("sentence", "")
+    sentence = (report.certificate or {}).get("sentence", "")
     return [*lines, *(f"verdict   {line}" for line in sentence.splitlines())]
 
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488

@@ -50,7 +50,7 @@ def _shrunk(size):
 # %% ../../nbs/04_report/03_report_picture.ipynb #9fad3bf4
 def _words(report, record, seen):
     "Everything that is said below a map, in lines."
-    certificate = (report.certificate.get("sentence") or "").splitlines()
+    certificate = (report.certificate or {}).get("sentence", "").splitlines()
     shown = scale_words(seen.shown, frame_scale(record, seen.shown))
     return [line for text in (seen.how, shown, *certificate) for line in textwrap.wrap(text, 96)]
 
