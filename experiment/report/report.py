@@ -53,7 +53,6 @@ class Report:
     decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
-    certificate: dict | None = None  # what hiding the most relevant pixels does, and the verdict
 
     @property
     def code(self) -> int:  # exit status
@@ -126,7 +125,6 @@ def inspect_payload(
     if record is None:
         return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
-    report.certificate = record["certificate"]
     try:
         seen = look(record)
     except (MethodError, ValueError) as error:
