@@ -37,6 +37,7 @@ from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
 from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
+from .relevance.shown import decision
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
 from .targets import diagnose, row_weights
 from .vla.driving import DrivingVLA, Output, quiet
@@ -283,12 +284,16 @@ def _backwards(p: _Pass, model, inputs, scalar, weights, names, keep):
     return parts, entries, norm
 
 # %% ../nbs/08_explain/01_explain.ipynb #e37cb6a5
-def _other_maps(model, inputs, targets, score, names, options):
+def _other_maps(model, inputs, targets, score, names, options, answer):
     "The answer, and a target's maps of methods that run forwards of their own; None and nothing where none was asked."
     others = [name for name in names if name != STORED]
+    if answer is not None:
+        answer = torch.tensor([answer], device=inputs.input_ids.device)
     if not others:
-        return None, None
-    answer, x = answered(model, inputs, **options)
+        return answer, None
+    x = None
+    if answer is None:
+        answer, x = answered(model, inputs, **options)
     targets = _spoken_targets(targets, len(spoken_ids(model, answer)))
     options["progress"]("maps")
     return answer, map_entries(Question(model, inputs, answer, targets[0], score, x), targets, others)
@@ -321,6 +326,7 @@ def record_targets(
     command: str | None = None,  # for prompts with {command}
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
+    answer: Sequence[int] | None = None,  # ids that the model is known to say; None: it speaks
     tag: str = "frame",  # names output files
     paths: Sequence[str] = (),  # where the frames came from, noted in the record
     progress: Callable[[str], object] = quiet,  # told what is being done
@@ -329,12 +335,11 @@ def record_targets(
     _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     inputs = model.prepare(frames, speed, text, target_points, command)
-    lost = navigation_findings(model, inputs, command)
     names = list(dict.fromkeys(map(kept_as, maps)))
     options = dict(max_new_tokens=max_new_tokens, progress=progress)
-    answer, others = _other_maps(model, inputs, targets, score, names, options)
+    spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
-    with _pass(model, inputs, answer, detail, rule, STORED in names, options) as p:
+    with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
         targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
         scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
@@ -343,7 +348,7 @@ def record_targets(
             weights = _weights(rows, scalar, p.out)
             parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
-            findings = [*diagnose(scalar, norm), *lost]
+            findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
@@ -410,7 +415,7 @@ class Explanation(Explained):
         self,
         image: int = 0,  # number of the frame's image
         gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
-        **options: Any,  # width, dpi, smooth, full: see `experiment.relevance.figure.Print`
+        **options: Any,  # width, dpi, smooth, scale: see `experiment.relevance.figure.Print`
     ) -> Plate:  # `.savefig("name.pdf")` writes it; several explanations: `sentence_figure`
         "Frame, map, scale and words at print size."
         return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
@@ -427,7 +432,8 @@ class Explanation(Explained):
         return self.figure(width="page", dpi=100)._repr_png_()
 
     def __repr__(self):
-        return f"Explanation({self.title}; {self.relevance})"
+        stamp = decision(self.record, self.relevance).stamp
+        return f"Explanation({'; '.join(filter(None, [stamp, self.title, str(self.relevance)]))})"
 
 # %% ../nbs/08_explain/01_explain.ipynb #ab163406
 def maps_beside(

@@ -93,7 +93,8 @@ def norm_statistics(
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     if isinstance(norm, nn.LayerNorm):
         mean = x.mean(-1, keepdim=True)
-        return mean, torch.rsqrt(x.var(-1, keepdim=True, correction=0) + norm.eps)
+        variance = (x - mean).square_().mean(-1, keepdim=True)
+        return mean, torch.rsqrt(variance + norm.eps)
     square = x.square().mean(-1, keepdim=True)
     return torch.zeros_like(square), torch.rsqrt(square + norm.variance_epsilon)
 
@@ -253,7 +254,7 @@ HOLDS = {
 # %% ../../nbs/06_capture/05_hold.ipynb #17921e6c
 def _secant(x, out, grad):
     "Slope out/x of a pointwise function; silu and gelu have slope ½ at 0."
-    return grad * torch.where(x.abs() < 1e-6, 0.5, out / x)
+    return (out / x).masked_fill_(x == 0, 0.5).mul_(grad)
 
 
 # %% ../../nbs/06_capture/05_hold.ipynb #4ffcbf42

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
            'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'check_speeds', 'warn_about', 'Capture', 'speed_words', 'note_record', 'record_frames']
+           'check_room', 'check_speeds', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
 import hashlib
@@ -32,7 +33,9 @@ from ..frame.camera import draw_route, draw_speed
 from ..frame.files import FrameFile, find_frames, read_speed
 from ..frame.heatmap import save_png
 from ..frame.tiles import read_frame
+from ..methods import DEFAULT, STORED
 from ..relevance.answers import relevance_of
+from ..relevance.shown import decision
 from ..record.payload import Dims, half, record_bytes, save_record
 from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
@@ -49,6 +52,7 @@ class Prompt:
     "Frames that go into one prompt."
 
     frames: tuple[FrameFile, ...]  # in order of time
+    after: "Prompt | None" = None  # the one that is likely to be asked next, to be read ahead
 
     @property
     def tag(self) -> str:  # names output files
@@ -336,6 +340,21 @@ class _Run:
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
             yield record
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
+def decisions_of(
+    log: logging.Logger,  # of the run
+    record: dict,  # with the maps that were computed beside
+) -> dict[str, dict]:  # by method, see `experiment.frame.scale.Decision.plain`
+    "Whether anything decides the target, by every map that is kept; where nothing does, the log says it."
+    decisions = {}
+    for kept in record["maps"]:
+        name = DEFAULT if kept == STORED else kept
+        found = decision(record, relevance_of(record, name))
+        decisions[name] = found.plain()
+        if found.undecided:
+            log.info("%s: %s", record["tag"], found.stamp)
+    return decisions
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
 class Capture(_Run):
     "Called with a prompt: ask the model, write a record a target with everything beside it."
@@ -354,7 +373,8 @@ class Capture(_Run):
             beside = save_outputs(record | {"tag": prompt.tag}, pictures, self.model, self.out) if i == 0 else []
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
-            self.verified.add(record["tag"], record, findings, {"record": [path], "beside": beside})
+            files, found = {"record": [path], "beside": beside}, decisions_of(self.log, record)
+            self.verified.add(record["tag"], record, findings, files, decisions=found)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f1ba71ef
 def speed_words(

@@ -6,11 +6,13 @@
 __all__ = ['BLOCK', 'SCHEMA', 'MAX_PIXELS', 'MAX_SIDE', 'FREE_PIXELS', 'PIXELS_A_BYTE', 'MAX_TILE', 'MAX_LAYERS', 'LARGEST',
            'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'ANSWER_FIELDS', 'META_FIELDS', 'TARGET_FIELDS',
            'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS',
-           'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks',
-           'fitting', 'structure', 'check_record', 'half', 'save_record', 'load_record', 'Dims', 'record_bytes']
+           'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT', 'DIGEST', 'RENAMED', 'row_blocks', 'tensors',
+           'largest', 'Field', 'blocks', 'fitting', 'structure', 'check_record', 'digest', 'altered', 'half',
+           'save_record', 'load_record', 'Dims', 'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
+import hashlib
 import math
 import re
 import torch
@@ -124,14 +126,14 @@ QUESTION_FIELDS = [
         "pred_route (1, 20, 2), pred_speed_wps (1, 10, 2), both None without driving heads; language [str]",
     ),
     Field("text_outputs", "dict", "", "", "the answer: token_ids, token_scores (logit), token_strings, decoded_text"),
+    Field("text_outputs.decoded_text", "str", "", "", "the answer as a person reads it"),
     Field("rows", "dict", "", "", "where the relevance starts"),
     Field("rows.positions", "list of int", "K", "", "positions of the sequence, each once"),
     Field("rows.weights", "list of float", "K", "", "≥ 0, sum 1"),
 ]
 
-# %% ../../nbs/03_record/02_payload.ipynb #a19da8de
+# %% ../../nbs/03_record/02_payload.ipynb #58e8eb1f
 ANSWER_FIELDS = [
-    Field("text_outputs.decoded_text", "str", "", "", "the answer as a person reads it"),
     Field("text_outputs.token_ids", "list of int", "W", "", "of the answer", ()),
     Field("text_outputs.token_scores", "list of float", "W", "logit", "of these tokens", ()),
     Field("text_outputs.token_strings", "list of str", "W", "", "how they read", ()),
@@ -139,7 +141,6 @@ ANSWER_FIELDS = [
     Field("outputs.pred_speed_wps", "float tensor?", "1 _ 2", "m", "way-points, 0.25 s apart", ()),
     Field("outputs.language", "list of str", "", "", "the answer", ()),
 ]
-
 
 # %% ../../nbs/03_record/02_payload.ipynb #38a44f89
 META_FIELDS = [
@@ -341,6 +342,8 @@ PICTURE_FIELDS = [
     Field("model.vision_layers", "depth", "", "", "layers of the ViT", TRACE),
     Field("model.language_layers", "depth", "", "", "layers of the language model", TRACE),
     Field("model.random", "bool", "", "", "random weights: the map shows the method, not a driver"),
+    Field("digest", "dict?", "", "", "hash of every part when the record was made, and of them together", ()),
+    Field("digest.*", "str", "", "", "one of them", ()),
     Field("converted", "dict?", "", "", "only of files of an older layout", ()),
     Field("converted.layout", "str", "", "", "which one"),
     Field("converted.findings", "list of finding", "", "", "severity, name and message of what was noticed"),
@@ -826,6 +829,51 @@ def check_record(
     for finding in structure(record):
         raise PayloadError(finding.message, finding.name)
 
+# %% ../../nbs/03_record/02_payload.ipynb #240e0fca
+DIGEST = "digest"
+RENAMED = ("tag", "image_path", "image_paths", DIGEST)  # may change without another record coming of it
+
+# %% ../../nbs/03_record/02_payload.ipynb #95329aaf
+def _feed(hasher, tree):
+    "Hash a tree: types, names, numbers."
+    if torch.is_tensor(tree):
+        hasher.update(f"{tree.dtype}{tuple(tree.shape)}".encode())
+        hasher.update(tree.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(tree, dict):
+        hasher.update(f"dict {len(tree)}".encode())
+        for key in sorted(tree):
+            _feed(hasher, key)
+            _feed(hasher, tree[key])
+    elif isinstance(tree, (list, tuple)):
+        hasher.update(f"list {len(tree)}".encode())
+        for value in tree:
+            _feed(hasher, value)
+    else:
+        hasher.update(f"{tree!r}\n".encode())
+
+# %% ../../nbs/03_record/02_payload.ipynb #b4ade849
+def digest(
+    record: dict,  # see the table above
+) -> dict[str, str]:  # by part, and under "together"
+    "Hashes of every part of a record."
+    found = {}
+    for key in sorted(set(record) - set(RENAMED)):
+        hasher = hashlib.blake2b(digest_size=8)
+        _feed(hasher, {key: record[key]})
+        found[key] = hasher.hexdigest()
+    return found | {"together": hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()}
+
+# %% ../../nbs/03_record/02_payload.ipynb #31fe3ac6
+def altered(
+    record: dict,  # checked
+) -> list[str]:  # names of parts; empty when nothing is known to have changed, or no digest was stored
+    "Parts that are not what they were when the record was made."
+    told = record.get(DIGEST)
+    if not told:
+        return []
+    now = digest(record)
+    return sorted(k for k in told.keys() | now.keys() if told.get(k) != now.get(k))
+
 # %% ../../nbs/03_record/02_payload.ipynb #f486ab73
 def half(
     record: dict,  # of detail `full`
@@ -842,9 +890,10 @@ def save_record(
     record: dict,  # see the table above
     path: Path | str,  # `.pt`
 ) -> Path:  # the destination
-    "Check the record and write it atomically."
+    "Check the record, seal it with its digest, and write it atomically."
     check_record(record)
-    return write_atomic(path, lambda file: torch.save(record, file))
+    sealed = record if record.get(DIGEST) else record | {DIGEST: digest(record)}
+    return write_atomic(path, lambda file: torch.save(sealed, file))
 
 # %% ../../nbs/03_record/02_payload.ipynb #af9a78d8
 def load_record(

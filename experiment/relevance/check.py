@@ -13,8 +13,9 @@ from PIL import Image
 from collections.abc import Callable
 from typing import Any
 from ..errors import Finding, SEVERITIES
-from ..record.payload import CONVERTED, blocks, largest, row_blocks, structure, tensors
+from ..record.payload import CONVERTED, altered, blocks, largest, row_blocks, structure, tensors
 from .interleaver import mlp1_forward, mlp1_input_grad
+from .recompute import recomputed
 
 # %% ../../nbs/04_relevance/05_check.ipynb #ef3e43c6
 def _finite(record):
@@ -363,6 +364,14 @@ def _known(record):
     for entry in (record.get(CONVERTED) or {}).get("findings", []):
         yield Finding(*entry)
 
+# %% ../../nbs/04_relevance/05_check.ipynb #1f5374e5
+def _altered(record):
+    "Parts that are not what they were when the record was made."
+    parts = [name for name in altered(record) if name != "together"]
+    if parts or altered(record):
+        said = f"{', '.join(parts) or 'parts'} of the record are not what belonged together when it was made"
+        yield Finding("error", "altered", said)
+
 # %% ../../nbs/04_relevance/05_check.ipynb #68520c9f
 CHECKS: dict[str, Callable] = dict(
     finite=_finite,
@@ -376,6 +385,8 @@ CHECKS: dict[str, Callable] = dict(
     target=_target,
     pictures=_pictures,
     known=_known,
+    recomputed=recomputed,
+    altered=_altered,
 )
 
 # %% ../../nbs/04_relevance/05_check.ipynb #4bbdbb01

@@ -14,11 +14,12 @@ import numpy as np
 from ..errors import SEVERITIES, Finding, MethodError, PayloadError, worst
 from ..frame.tiles import patch_boxes
 from ..record.legacy import load_any
-from ..record.payload import CONVERTED
+from ..record.payload import CONVERTED, DIGEST
 from ..record.verification import finite
 from ..relevance.check import check
 from .look import Look, attention_numbers, look, stages
 from ..relevance.rules import layouts
+from ..relevance.shown import decision
 
 # %% ../../nbs/04_report/02_report.ipynb #8ae00eab
 def examine(
@@ -31,6 +32,9 @@ def examine(
     except PayloadError as error:
         return None, [Finding("error", error.name, str(error))]
     found = check(record)
+    if worst(found) != "error" and CONVERTED not in record and not record.get(DIGEST):
+        said = "the record has no digest: that its parts belong together cannot be told"
+        found.append(Finding("note", "no_digest", said))
     return (None if worst(found) == "error" else record), found
 
 # %% ../../nbs/04_report/02_report.ipynb #325bdb61
@@ -46,6 +50,7 @@ class Report:
     target: dict = field(default_factory=dict)  # what was asked and what it was
     record: dict = field(default_factory=dict)  # detail, counts, model
     map: dict = field(default_factory=dict)  # how it was made, where it is largest
+    decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
 
@@ -101,6 +106,14 @@ def _peak(record, patches):
         box_px=[round(v, 1) for v in patch_boxes(layouts(record)[image])[tile, row, col].tolist()],
     )
 
+# %% ../../nbs/04_report/02_report.ipynb #8debbffb
+def _decide(report, record, seen):
+    "Whether anything decides the target; a note where nothing does."
+    found = decision(record, seen.shown)
+    report.decision = found.plain() | dict(stamp=found.stamp)
+    if found.undecided:
+        report.findings = [*report.findings, Finding("note", "undecided", found.stamp)]
+
 # %% ../../nbs/04_report/02_report.ipynb #efac6de6
 def inspect_payload(
     path: Path | str,  # `.pt`
@@ -120,6 +133,7 @@ def inspect_payload(
             key=lambda f: SEVERITIES.index(f.severity),
         )
         return report, record, None
+    _decide(report, record, seen)
     report.stages, report.map = stages(record, seen), dict(how=seen.how) | _peak(record, seen.patches)
     return report, record, seen
 
@@ -190,6 +204,16 @@ def _map_line(found):
     place = f"image {found['image']}, tile {found['tile']}, patch {tuple(found['patch'])}"
     return f"map       {found['how']}; largest at {place}, pixels {tuple(found['box_px'])}"
 
+# %% ../../nbs/04_report/02_report.ipynb #1be3f9bf
+def _decision_lines(report):
+    "What is shown, whether it decides anything, and the certificate."
+    found = report.decision
+    effect = "" if found["effect"] is None else f"; hiding it changes {found['effect']:.3g} {found['unit']}"
+    said = found["stamp"] or ("decides it" if found["floor"] else "no floor of this unit is known")
+    lines = [f"shown     {found['shown']:.3g} {found['unit']}{effect} · {said}"]
+    sentence = (report.certificate or {}).get("sentence", "")
+    return [*lines, *(f"verdict   {line}" for line in sentence.splitlines())]
+
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488
 def counted(
     findings: list[Finding],
@@ -206,7 +230,7 @@ def text(report: Report) -> str:  # several lines
         answer = f"answer    {report.target['answer']!r:.100}"
         lines += [_asked_line(report.target), answer, _record_line(report.record)]
     if report.map:
-        lines.append(_map_line(report.map))
+        lines += [_map_line(report.map), *_decision_lines(report)]
     if report.stages:
         lines += ["", *_table(report)]
     lines += [*_attention_table(report), "", f"findings  {counted(report.findings) or 'none'}"]
@@ -222,6 +246,8 @@ def line(report: Report) -> str:  # file, severity, what it holds
         about = f"{facts['detail']:5s} tiles {facts['tiles']} · {t.get('target')} = {value}"
     names = ", ".join(dict.fromkeys(f.name for f in report.findings if f.severity != "note"))
     severity = worst(report.findings) or "ok"
+    if report.decision.get("undecided"):
+        about += f" · {report.decision['stamp']}"
     return f"{Path(report.path).name:28s} {severity:8s}{about}" + (f" · {names}" if names else "")
 
 # %% ../../nbs/04_report/02_report.ipynb #9715f079
