@@ -10,7 +10,7 @@ from dataclasses import fields
 from .command import Summary, command
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
-from .words.options import ANIMATIONS, RATE
+from .words.options import ANIMATIONS, RATE, spoken_speed
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -20,6 +20,8 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
+    if options["speed"] is not None:
+        spoken_speed(options["speed"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))

@@ -116,8 +116,8 @@ class Settings:
 def folder_of(
     target: str,  # see `experiment.targets.describe`
 ) -> str:  # a name without / and blanks
-    "A target's name as the name of a folder."
-    return re.sub(r"[^\w.-]+", "_", target)[:60]
+    "A target's name as the name of a folder, which does not start with a dash."
+    return re.sub(r"[^\w.-]+", "_", re.sub("^-", "minus_", target))[:60]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #db194b90
 def check_settings(settings: Settings) -> None:
@@ -141,7 +141,7 @@ def check_settings(settings: Settings) -> None:
 def ask(
     model,  # with driving heads or without
     frames: list,  # RGB images of one prompt
-    speed: float,  # m/s
+    speed: float | None,  # m/s
     targets: Sequence[str],  # see `experiment.targets.describe`
     methods: Sequence[str],  # of the catalogue
     **options,  # of `record_targets`; among them `plan`
@@ -232,7 +232,11 @@ def map_numbers(
     place = np.unravel_index(shown.argmax(), shown.shape)
     unit, total = unit_of(info["unit"], method), sum(p.sum().item() for p in relevance.patches)
     decision = decision_of(info["target"], unit, total)
-    return {side: relevance.stages.get(side) for side in ("for", "against")} | dict(
+    sides = {side: relevance.stages.get(side) for side in ("for", "against")}
+    if found.signed is not None:
+        sides = {"for": float(found.signed.clip(0).sum()), "against": float(-found.signed.clip(max=0).sum())}
+    return sides | dict(
+        signed=found.signed is not None,
         sum=float(found.patches.sum(dtype=np.float64)),
         largest=float(shown[place]),
         box=patch_boxes(found.layout)[place].tolist(),
@@ -378,7 +382,7 @@ class _Explaining:
         "What decides the bytes beside the settings."
         return made_by(self.model)
 
-    def speed(self, prompt: Prompt) -> float:  # m/s
+    def speed(self, prompt: Prompt) -> float | None:  # m/s; None where nobody says it
         "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
         now = prompt.frames[-1]
         if self.settings.speed is not None:
@@ -388,7 +392,7 @@ class _Explaining:
                 f"{now.path}: its scene has speeds, but there is none for this frame; add "
                 f"{self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
             )
-        return read_speed(now.speed_path) if now.speed_path else 0.0
+        return read_speed(now.speed_path) if now.speed_path else None
 
     def _ask(self, prompt, frames, speed):
         "Records, faults, and the seconds of explaining."
@@ -754,7 +758,7 @@ def settings_of(
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
 def _announce(log, todo, before, dataset, asked):
-    "What is to be done, and frames that will be asked at 0 m/s."
+    "What is to be done."
     log.info(
         "%s: %d prompts, %d done before, %d to do · %s · target %s · method %s",
         dataset,
@@ -765,14 +769,6 @@ def _announce(log, todo, before, dataset, asked):
         " ".join(asked.target),
         " ".join(asked.method),
     )
-    mute = [p.tag for p in todo if p.frames[-1].speed_path is None and not p.frames[-1].silent]
-    if asked.speed is None and mute:
-        log.warning(
-            "%d frames belong to scenes without speeds (first: %s): 0 m/s is used; give --speed or %s/<frame>.txt",
-            len(mute),
-            mute[0],
-            asked.speed_folder,
-        )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3ccd1a11
 def _results(run, told, items, scales, log):
