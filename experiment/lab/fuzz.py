@@ -30,7 +30,6 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,14 +39,18 @@ from ..explain import record_frame
 from ..files import DATA
 from ..record.legacy import is_legacy
 from ..vla.driving import random_model
-from ..methods import DEFAULT
-from ..record.files import RecordFile
-from ..record.payload import DIGEST, FIELDS, digest, save_record
-from ..relevance.drawing import Drawing, draw_records
+from ..record.files import record_frames
+from ..record.payload import DIGEST, FIELDS, digest, load_record, save_record
+from ..frame.heatmap import blend, normalise
+from ..record.verification import record_facts
+from ..relevance.answers import relevance_of
+from ..relevance.check import check
+from ..relevance.pictures import map_arrays, record_title
+from ..relevance.rules import frame_maps
 from ..report.report import inspect_payload, line, text
 from ..report.report_picture import picture
 from ..errors import RunError
-from ..command import command
+from ..command import OWN_ERRORS, command
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #441e7771
 def bits(rng: random.Random, base: "Base") -> bytes:  # the broken file
@@ -599,21 +602,30 @@ def make(
             pass  # this change cannot be written: another one
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #c809d560
+def _drawn(path):
+    "What `ours` makes of a file, in memory."
+    try:
+        record = load_record(path)
+        relevance = relevance_of(record)
+        frames, maps = record_frames(record), frame_maps(record, relevance)
+    except OWN_ERRORS:
+        return  # one line in the log
+    record_title(record), record_facts(record, check(record))
+    for i, (frame, m) in enumerate(zip(frames, maps, strict=True)):
+        map_arrays(record, relevance, i), blend(frame, normalise(m.heat))
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #7ddb4127
 def _use(path, report, record, seen):
     "Do with an accepted record what `qa` and `ours` do; what is wrong, or nothing."
     try:
         json.dumps(report.to_dict(), allow_nan=False), text(report), line(report)
-        if record is None or seen is None:
-            return ""
-        with warnings.catch_warnings(action="ignore"), tempfile.TemporaryDirectory() as out:
-            picture(report, record, seen)
-            drawing = Drawing({DEFAULT: DEFAULT})
-            with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-                draw_records([RecordFile(path)], drawing, out)
-            log = (Path(out) / "pipeline.log").read_text()
-        return f"ours: {log[log.index('Traceback') :][-400:]}" if "Traceback" in log else ""
+        with warnings.catch_warnings(action="ignore"):
+            if seen is not None:
+                picture(report, record, seen)
+            _drawn(path)
     except Exception:
         return f"used, it raised {traceback.format_exc(limit=-3)}"
+    return ""
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #c76c6515
 def run_case(
