@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup house mutants demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
+.PHONY: help setup house attack mutants demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -68,6 +68,9 @@ readme: setup ## run nbs/index.ipynb and write README.md from it
 house: setup ## measure cells, lines, names and imports, and name every offence against the rules of the house
 	$(PY) tools/house.py
 	$(PY) tools/house.py --check
+
+attack: setup ## 20 000 broken and hostile records from a seed: what became of every kind, about ten minutes
+	$(PY) -m experiment.lab.fuzz --count 20000 --workers 2
 
 mutants: setup ## deliberate faults over every module, and the faults that no test notices: runs/mutants.json
 	$(PY) tools/mutants.py

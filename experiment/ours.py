@@ -49,17 +49,20 @@ def _check_figures(figure, **options):
         inches(figure)
 
 # %% ../nbs/09_commands/03_ours.ipynb #cb967211
-def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
-    "Figures of every method; what fails is added to the summary."
+def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
+    "Figures of every method, on the scale of its pictures; what fails is added to the summary."
     from functools import partial
-    from experiment.record.files import find_records
     from experiment.relevance.answers import relevance_of
+    from experiment.relevance.drawing import run_scales
     from experiment.relevance.figure import Print, draw_figures
 
+    shared = run_scales(records, drawing)
     for name, method in drawing.methods.items():
+        of_run = {target: scale for (target, asked), scale in shared.items() if asked == name}
+        alone = "frame" if drawing.scale == "run" else drawing.scale
+        how = Print(figure, smooth=smooth, scale=of_run or alone, floors=drawing.style.floors)
         drawn = partial(relevance_of, name=method, how=drawing.show)
-        folder, how = drawing.folder(Path(out), name), Print(figure, smooth=smooth, scale="run")
-        found = draw_figures(find_records(payloads), drawn, folder, how, gaze)
+        found = draw_figures(records, drawn, drawing.folder(Path(out), name), how, gaze)
         summary.failed |= {f"figure of {tag}": reason for tag, reason in found.failed.items()}
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
@@ -119,9 +122,10 @@ def ours(
 
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
-    summary = draw_records(find_records(payloads), drawing, out, payloads, force)
+    records = find_records(payloads)
+    summary = draw_records(records, drawing, out, payloads, force)
     if figure is not None:
-        _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary)
+        _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 

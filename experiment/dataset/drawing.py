@@ -101,7 +101,10 @@ def caption_of(
     entry = mark["targets"][target]
     image = entry["maps"][method][-1]
     value = f"{target} = {entry['value']:.3g} {entry['unit']}"
-    shown = f"shown {image['sum']:.2g} {scale.unit} · full colour {scale.full:.2g} {scale.unit} a patch"
+    shown = f"shown {image['sum']:.2g} {scale.unit}"
+    if image["signed"]:
+        shown = f"for (red) {image['for']:.2g}, against (blue) {image['against']:.2g} {scale.unit}"
+    shown += f" · full colour {scale.full:.2g} {scale.unit} a patch"
     said = f"said “{mark['said'].strip()}”"
     return "\n".join(filter(None, (f"{name} · {value} · {shown}", said, image["stamp"], *entry["notes"])))
 

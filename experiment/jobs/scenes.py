@@ -232,7 +232,11 @@ def map_numbers(
     place = np.unravel_index(shown.argmax(), shown.shape)
     unit, total = unit_of(info["unit"], method), sum(p.sum().item() for p in relevance.patches)
     decision = decision_of(info["target"], unit, total)
-    return {side: relevance.stages.get(side) for side in ("for", "against")} | dict(
+    sides = {side: relevance.stages.get(side) for side in ("for", "against")}
+    if found.signed is not None:
+        sides = {"for": float(found.signed.clip(0).sum()), "against": float(-found.signed.clip(max=0).sum())}
+    return sides | dict(
+        signed=found.signed is not None,
         sum=float(found.patches.sum(dtype=np.float64)),
         largest=float(shown[place]),
         box=patch_boxes(found.layout)[place].tolist(),

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 import torch
 from ..errors import PayloadError
-from .archive import read_archive
-from .payload import CONVERTED, MAX_PIXELS, MAX_SIDE, SCHEMA, fitting
+from .payload import CONVERTED, MAX_PIXELS, MAX_SIDE, SCHEMA, fitting, read_record
 from ..errors import Finding
 from ..frame.tiles import Layout, internvl_layout, simlingo_layout
 
@@ -415,7 +414,7 @@ def load_any(
     image_start: int | None = None,  # for files of the earlier chain: position of the first image token
 ) -> dict:  # a record, not checked; a file of the earlier chain is converted
     "Read a payload of any known layout safely. Raises PayloadError with the file's name."
-    payload = read_archive(path)
+    payload = read_record(path)
     if not is_legacy(payload):
         return payload
     try:

@@ -4,22 +4,21 @@
 
 # %% auto #0
 __all__ = ['Print', 'target_line', 'map_words', 'shown_words', 'record_words', 'warning_of', 'stamp_of', 'drawn_gaze',
-           'record_figure', 'sentence_figure', 'sheet_figure', 'save_figures', 'read_looks', 'run_scales',
-           'draw_figures']
+           'record_figure', 'sentence_figure', 'sheet_figure', 'save_figures', 'read_looks', 'draw_figures']
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #d32a16b7
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from ..command import OWN_ERRORS, Summary, each, pipeline_log
+from ..command import Summary, each, pipeline_log
 from ..errors import RunError
 from ..frame.files import PICTURES
 from ..frame.heatmap import blend
-from ..frame.scale import Scale, scale_of
+from ..frame.scale import FLOORS, Floor, Scale, scale_of
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
@@ -35,6 +34,7 @@ class Print:
     dpi: int = 300
     smooth: bool = False  # interpolated between patches; patches are what was computed
     scale: str | float | dict[str, Scale] = "frame"  # see `experiment.frame.scale.scale_of`; or of a run, by target
+    floors: dict[str, Floor] = field(default_factory=lambda: FLOORS)  # by unit, below which nothing is said
 
     def scale_of(
         self,
@@ -45,7 +45,7 @@ class Print:
         "What full colour stands for."
         if isinstance(self.scale, dict):
             return self.scale[record["target_info"]["target"]]
-        return scale_of([largest], unit, self.scale)
+        return scale_of([largest], unit, self.scale, self.floors)
 
     def columns(
         self,
@@ -76,9 +76,10 @@ def map_words(
 def shown_words(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
+    floors: dict[str, Floor] = FLOORS,  # by unit
 ) -> str:
     "How much a map shows in all, or that nothing decides the target."
-    found = decision(record, relevance)
+    found = decision(record, relevance, floors)
     return found.stamp or f"{found.shown:.2g} {found.unit}"
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #8c370e35
@@ -106,9 +107,10 @@ def warning_of(
 def stamp_of(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
+    floors: dict[str, Floor] = FLOORS,  # by unit
 ) -> str:  # empty when there is nothing to warn of
     "What a reader must not overlook."
-    return warning_of(record) or decision(record, relevance).stamp
+    return warning_of(record) or decision(record, relevance, floors).stamp
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #cc05de1d
 def drawn_gaze(
@@ -152,7 +154,7 @@ def record_figure(
         panels,
         bar=bar,
         words=record_words(record, relevance),
-        stamp=stamp_of(record, relevance),
+        stamp=stamp_of(record, relevance, how.floors),
         width=how.width,
         columns=columns,
         dpi=how.dpi,
@@ -185,7 +187,7 @@ def sentence_figure(
     maps = list(zip(records, relevances, strict=True))
     scale = how.scale_of(maps[0][0], map_unit(*maps[0]), max(map(largest_patch, relevances)))
     words = [record["target_info"]["token_string"].strip() for record in records]
-    labels = [f"{word}: {shown_words(*one)}" for word, one in zip(words, maps, strict=True)]
+    labels = [f"{word}: {shown_words(*one, how.floors)}" for word, one in zip(words, maps, strict=True)]
     strip = _small_maps(maps, [frame] * len(maps), labels, scale, how, image)
     heading = f"said “{records[0]['text_outputs']['decoded_text'].strip()}”"
     bar = Bar(scale.full, f"{scale.unit} per patch, beside each word what its map shows in all; {scale}")
@@ -202,7 +204,7 @@ def sheet_figure(
 ) -> Plate:
     "Maps of many frames beside each other, each with its name and what it shows."
     maps = list(zip(records, relevances, strict=True))
-    labels = [f"{record['tag']}: {shown_words(record, relevance)}" for record, relevance in maps]
+    labels = [f"{record['tag']}: {shown_words(record, relevance, how.floors)}" for record, relevance in maps]
     sheet = _small_maps(maps, frames, labels, scale, how)
     signed = relevances[0].signed is not None
     sides = "for (red) and against (blue) " if signed else ""
@@ -240,22 +242,6 @@ def read_looks(
     with Image.open(found[0]) as picture:
         return np.asarray(picture.convert("F"))
 
-# %% ../../nbs/04_relevance/14_figure.ipynb #9ce2e412
-def run_scales(
-    records: Sequence[RecordFile],
-    relevance_of: Callable[[dict], Relevance],  # what is drawn of a record
-) -> dict[str, Scale]:  # by target
-    "One full colour for all figures of a target. A record that cannot be drawn counts nothing; it fails when it is."
-    largest: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for item in records:
-        try:
-            record = load_record(item.path)
-            relevance = relevance_of(record)
-        except OWN_ERRORS:
-            continue
-        largest[record["target_info"]["target"], map_unit(record, relevance)].append(largest_patch(relevance))
-    return {target: scale_of(found, unit) for (target, unit), found in largest.items()}
-
 # %% ../../nbs/04_relevance/14_figure.ipynb #c46c3f18
 def _strips(answers, out, how):
     "A strip of words for every answer of which several tokens were asked."
@@ -271,13 +257,11 @@ def draw_figures(
     records: Sequence[RecordFile],
     relevance_of: Callable[[dict], Relevance],  # what is drawn of a record
     out: Path,  # gets figure/
-    how: Print = Print(scale="run"),
+    how: Print = Print(),
     gaze: str | Path | None = None,  # folder of gaze maps
 ) -> Summary:
     "A figure a record, and a strip of words where the tokens of an answer were asked."
     answers: dict[tuple, list] = defaultdict(list)
-    if how.scale == "run":
-        how = replace(how, scale=run_scales(records, relevance_of))
 
     def work(item):
         record = load_record(item.path) | {"tag": item.tag}
@@ -290,5 +274,5 @@ def draw_figures(
 
     with pipeline_log(out) as log:
         summary = each(records, work, log, "figures")
-    _strips(answers, out, replace(how, scale="frame"))
+    _strips(answers, out, replace(how, scale="frame") if isinstance(how.scale, dict) else how)
     return summary
