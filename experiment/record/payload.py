@@ -8,7 +8,7 @@ __all__ = ['BLOCK', 'SCHEMA', 'MAX_PIXELS', 'MAX_SIDE', 'FREE_PIXELS', 'PIXELS_A
            'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS',
            'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT', 'DIGEST', 'RENAMED', 'row_blocks', 'tensors',
            'largest', 'Field', 'blocks', 'fitting', 'structure', 'check_record', 'digest', 'altered', 'half',
-           'save_record', 'load_record', 'Dims', 'record_bytes']
+           'save_record', 'widened', 'read_record', 'load_record', 'Dims', 'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
@@ -835,8 +835,9 @@ RENAMED = ("tag", "image_path", "image_paths", DIGEST)  # may change without ano
 
 # %% ../../nbs/03_record/02_payload.ipynb #95329aaf
 def _feed(hasher, tree):
-    "Hash a tree: types, names, numbers."
+    "Hash a tree: types, names, numbers; half precision as the float32 that it stands for."
     if torch.is_tensor(tree):
+        tree = tree.float() if tree.dtype in (torch.float16, torch.bfloat16) else tree
         hasher.update(f"{tree.dtype}{tuple(tree.shape)}".encode())
         hasher.update(tree.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     elif isinstance(tree, dict):
@@ -895,12 +896,33 @@ def save_record(
     sealed = record if record.get(DIGEST) else record | {DIGEST: digest(record)}
     return write_atomic(path, lambda file: torch.save(sealed, file))
 
+# %% ../../nbs/03_record/02_payload.ipynb #be2d5ba0
+def widened(
+    tree: Any,  # dictionaries, lists and tuples
+) -> Any:  # the same, tensors of half precision in float32
+    "Plain numbers: NumPy knows no bfloat16."
+    if torch.is_tensor(tree):
+        return tree.float() if tree.dtype in (torch.float16, torch.bfloat16) else tree
+    if isinstance(tree, dict):
+        return {key: widened(value) for key, value in tree.items()}
+    return type(tree)(map(widened, tree)) if isinstance(tree, (list, tuple)) else tree
+
+# %% ../../nbs/03_record/02_payload.ipynb #e4603552
+def read_record(
+    path: Path | str,  # `.pt`
+) -> Any:  # not checked; all but attention and interleaver, which may be large, in float32 or wider
+    "Read a file's numbers. Raises PayloadError."
+    found = read_archive(path)
+    if not isinstance(found, dict):
+        return found
+    return {key: value if key in ("attention", "interleaver") else widened(value) for key, value in found.items()}
+
 # %% ../../nbs/03_record/02_payload.ipynb #af9a78d8
 def load_record(
     path: Path | str,  # `.pt`
 ) -> dict:  # a checked record, tensors on the CPU, read from the disk when they are used
     "Read a record safely. Raises PayloadError with the file's name and the reason in one line."
-    record = read_archive(path)
+    record = read_record(path)
     try:
         check_record(record)
     except PayloadError as error:
