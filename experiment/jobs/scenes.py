@@ -807,12 +807,14 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     explaining = Tool(FrameWork, (asked, str(root.resolve())), run.own)
     verified.summary = Summary(list(before))
     accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
+    queue = [replace(p, after=after) for p, after in zip_longest(todo, todo[max(run.workers, 1) :])]
     with goes_on(verified.summary, len(prompts)):
-        queue = [replace(p, after=after) for p, after in zip_longest(todo, todo[max(run.workers, 1) :])]
-    failed = bad | spread_over(explaining, queue, what="frames", accept=accept, note=note)
+        failed = bad | spread_over(explaining, queue, what="frames", accept=accept, note=note)
     done = done_before(prompts, asked, root) if todo else before
     scales = _scales(done, prompts, asked, run, log)
     items, faults = finish(spread_over, done, prompts, asked.source, root, run.style, scales, failed)
+    for what, why in faults.items():
+        log.error("%s: %s", what, why)
     told = summarise(done, prompts, failed, faults, asked)
     _results(run, told, items, scales, log)
     verify(verified, done)

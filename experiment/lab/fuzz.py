@@ -33,6 +33,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #9259546a
 import numpy as np
 import torch
 from ..explain import record_frame
