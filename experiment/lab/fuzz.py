@@ -35,6 +35,8 @@ from pathlib import Path
 from typing import Any
 import numpy as np
 import torch
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #a2fc0974
 from ..explain import record_frame
 from ..files import DATA
 from ..record.legacy import is_legacy
