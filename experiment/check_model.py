@@ -40,7 +40,7 @@ from .proof.held import check_map
 from .proof.precision import check_half
 from .proof.result import Report, Result, measure, timed
 from .vla.driving import DrivingVLA, Inputs
-from .vla.folder import read_json
+from .vla.folder import read_object
 
 # %% ../nbs/08_explain/08_check_model.ipynb #96c29031
 def describe_model(
@@ -137,7 +137,8 @@ def foreign_template(
 ) -> list[str]:  # what is wrong, nothing when the template is the model's own
     "The template against what the folder asks for, and against its shape."
     name, folder, wrong = model.config.template["name"], stored_at(model), []
-    asked = read_json(folder / "config.json").get("template") if folder and (folder / "config.json").is_file() else None
+    written = folder / "config.json" if folder else None
+    asked = read_object(written).get("template") if written and written.is_file() else None
     if isinstance(asked, str) and asked != name:
         wrong.append(f"config.json asks for template {asked}, the model has {name}")
     if name == "simlingo" and model.driving is None and not model.config.random:

@@ -276,8 +276,8 @@ def _is_value(word, option, first):
     return not word.startswith("-") or option.type is str and not word.startswith("--") or word[1:2].isdigit()
 
 # %% ../nbs/01_shared/04_command.ipynb #82cc9ec8
-def _sorted_words(words, known):
-    "Options with their values, then `--`, then what stands alone; the last word of the last list when nothing does."
+def _sorted_words(words, known, stands_alone):
+    "Options with their values, then `--`, then what stands alone; where one has to, the last word of the last list."
     kept, alone, option, first, last_of_list = [], [], None, False, None
     for word in words:
         name, equals, _ = word.partition("=")
@@ -291,7 +291,7 @@ def _sorted_words(words, known):
         else:
             (kept if word.startswith("-") else alone).append(word)
             option = None
-    if not alone and last_of_list is not None:
+    if stands_alone and not alone and last_of_list is not None:
         alone = [kept.pop(last_of_list)]
     return [*kept, "--", *alone] if alone else kept
 
@@ -352,9 +352,10 @@ def command(
 ) -> Callable:  # main(argv=None) -> exit code
     "A command-line program from a documented function."
     parser, words = parser_of(function, epilog, choices, name)
+    known, alone = parser._option_string_actions, bool(parser._get_positional_actions())
 
     def main(argv: list[str] | None = None) -> int:
-        asked = _sorted_words(sys.argv[1:] if argv is None else argv, parser._option_string_actions)
+        asked = _sorted_words(sys.argv[1:] if argv is None else argv, known, alone)
         found, extra = parser.parse_known_args(asked)
         given = {k: _plain(v) for k, v in vars(found).items()}
         _refuse(parser, [_plain(word) for word in extra], given, words)

@@ -16,7 +16,7 @@ from .vla.adapter import adapter_base, is_adapter, merge_adapter
 from .vla.checkpoint import is_run
 from .vla.config import CONFIGS, ModelConfig
 from .vla.driving import DrivingVLA, FORMAT, empty_model, fill_model, random_model
-from .vla.folder import check_vocabulary, download, read_json, read_tokenizer
+from .vla.folder import check_vocabulary, download, read_object, read_tokenizer
 from .vla.internvl import check_decoder, load_original
 from .vla.native import check_towers, load_native, native_config
 from .vla.simlingo import load_simlingo
@@ -48,7 +48,7 @@ def _load_folder(folder, name, dtype, tokenizer=None):
             f"{folder}: no config.json in it; expected a folder saved by this package, a SimLingo checkpoint "
             "(.hydra/config.yaml) or an InternVL folder"
         )
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     if "format" in raw:
         return _load_own(folder, raw, dtype, tokenizer)
     if raw.get("model_type") == "internvl_chat":
@@ -59,7 +59,7 @@ def _load_folder(folder, name, dtype, tokenizer=None):
 def _fetched(name, revision):
     "A hub model's folder; a decoder that is not read is refused before its weights are fetched."
     folder = download(name, revision, weights=False)
-    raw = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
+    raw = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
     if raw.get("model_type") == "internvl_chat":
         check_decoder(raw, name)
     if raw.get("model_type") == "internvl":

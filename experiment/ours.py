@@ -49,26 +49,43 @@ def _check_figures(figure, **options):
         inches(figure)
 
 # %% ../nbs/09_commands/03_ours.ipynb #cb967211
-def _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary):
-    "Figures of every method; what fails is added to the summary."
+def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
+    "Figures of every method, on the scale of its pictures; what fails is added to the summary."
     from functools import partial
-    from experiment.record.files import find_records
     from experiment.relevance.answers import relevance_of
+    from experiment.relevance.drawing import run_scales
     from experiment.relevance.figure import Print, draw_figures
 
+    shared = run_scales(records, drawing)
     for name, method in drawing.methods.items():
+        of_run = {target: scale for (target, asked), scale in shared.items() if asked == name}
+        alone = "frame" if drawing.scale == "run" else drawing.scale
+        how = Print(figure, smooth=smooth, scale=of_run or alone, floors=drawing.style.floors)
         drawn = partial(relevance_of, name=method, how=drawing.show)
-        folder, how = drawing.folder(Path(out), name), Print(figure, smooth=smooth)
-        found = draw_figures(find_records(payloads), drawn, folder, how, gaze)
+        found = draw_figures(records, drawn, drawing.folder(Path(out), name), how, gaze)
         summary.failed |= {f"figure of {tag}": reason for tag, reason in found.failed.items()}
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
-def _check_options(method, normalisation, clamp, **of_rules):
+def _check_options(method, normalisation, clamp, scale, **of_rules):
     "Refuse options that change nothing in what is drawn."
     if not set(method) & set(RULE_WORDS):
         refuse(f"with an attention rule: --method {' or '.join(RULE_WORDS)}", **of_rules)
     if normalisation != "percentile":
         refuse("with --normalisation percentile", clamp=clamp != CLAMP)
+    if normalisation != "scale":
+        refuse("with --normalisation scale", scale=scale != "run")
+
+# %% ../nbs/09_commands/03_ours.ipynb #37f4e652
+def _drawing(methods, part, style, scale, calibrate):
+    "How records become pictures, with the floors of the bundled model or those that were asked."
+    from experiment.frame.scale import FLOORS, scale_of
+    from experiment.relevance.drawing import Drawing
+    from experiment.relevance.pictures import Style
+    from experiment.relevance.shown import calibrate as floors_from
+
+    scale_of([], "", scale)  # refuses what is no scale
+    floors = floors_from(calibrate, show=part[0]) if calibrate else FLOORS
+    return Drawing(methods, *part, Style(*style, floors), scale)
 
 # %% ../nbs/09_commands/03_ours.ipynb #84a4c93f
 def ours(
@@ -82,7 +99,9 @@ def ours(
     language_layers: str | None = None,  # of attention rules: e.g. 12: or 0:6 or 3,5,7; all when not given
     vision_layers: str | None = None,  # likewise
     thumbnail: str = "apart",
-    normalisation: str = "percentile",  # of the pictures
+    scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
+    calibrate: str | None = None,  # floors of the stamp, from a run of frames known to be undecided, or a .json of them
+    normalisation: str = "scale",  # of the pictures: by --scale, or each by itself
     clamp: float = CLAMP,  # percentile shown as full colour
     contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
     propagation_mode: str = PROPAGATION[0],  # direction; no other exists
@@ -97,15 +116,16 @@ def ours(
     names = [facts_of(name).name for name in method]
     given = dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1)
     given |= dict(language_layers=language_layers is not None, vision_layers=vision_layers is not None)
-    _check_options(names, normalisation, clamp, **given)
+    _check_options(names, normalisation, clamp, scale, **given)
     from experiment.record.files import find_records  # with torch: not before the words are understood
-    from experiment.relevance.drawing import Drawing, draw_records, with_options
+    from experiment.relevance.drawing import draw_records, with_options
 
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
-    drawing = Drawing(methods, show, thumbnail, normalisation, clamp, contrast)
-    summary = draw_records(find_records(payloads), drawing, out, payloads, force)
+    drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
+    records = find_records(payloads)
+    summary = draw_records(records, drawing, out, payloads, force)
     if figure is not None:
-        _draw_figures(payloads, drawing, out, figure, smooth, gaze, summary)
+        _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 

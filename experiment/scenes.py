@@ -7,10 +7,10 @@ __all__ = ['EPILOG', 'main', 'scenes']
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
-from .command import Summary, command, refuse
+from .command import Summary, command
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
-from .words.options import ANIMATIONS, PICTURE_FORMATS, PICTURES, RATE
+from .words.options import ANIMATIONS, RATE, spoken_speed
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -20,17 +20,15 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
-    if not options["workers"] and not options["ray"]:
-        refuse("with --workers or --ray", timeout=options["timeout"] is not None)
+    if options["speed"] is not None:
+        spoken_speed(options["speed"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #905d11dd
 def scenes(
-    # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video (also animated .gif
-    # and .webp)
-    dataset: str,
+    dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
     out: str = "runs/scenes",
     model: str = "demo",
     target: tuple = ("-forward_speed",),
@@ -47,15 +45,19 @@ def scenes(
     speed: float | None = None,
     images: int = 1,
     records: bool = False,  # keep the records too (for ours and qa)
+    answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs
     max_new_tokens: int | None = None,
-    prompt: str | None = None, command: str | None = None, target_points: tuple = (),
-    dtype: str = "float32", revision: str | None = None, tokenizer: str | None = None,
-    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
-    pictures: str = "overlay",  # of every map and frame: none, overlay, all (also raw maps, route and speed overlays)
-    picture_format: str = "jpg",  # of them: jpg, png
-    picture_width: int = 960,  # of them, px at most
+    prompt: str | None = None,
+    command: str | None = None,
+    target_points: tuple = (),
+    dtype: str = "float32",
+    revision: str | None = None,
+    tokenizer: str | None = None,
+    tile: int | None = None,
+    crop: bool | None = None,
+    add_thumbnail: bool | None = None,
+    pictures: tuple = ("overlay", "jpg", "960"),  # none, overlay or all (raw maps, ways too); jpg or png; px at most
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
-    table: str = "csv",  # one row a frame, target and method: csv, or parquet beside it (needs the extra `parquet`)
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
     rate: float = RATE,  # frames a second taken from a video
     frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
@@ -81,9 +83,7 @@ examples:
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
 2 when it could not start."""
 )
-main = command(
-    scenes, EPILOG, animation=ANIMATIONS, pictures=PICTURES, picture_format=PICTURE_FORMATS, table=("csv", "parquet")
-)
+main = command(scenes, EPILOG, animation=ANIMATIONS)
 
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

@@ -1,18 +1,23 @@
-"""The main job on the bundled model and scenes, through the real commands: frames → payloads → heatmaps → one picture per question."""
+"""The main job on the bundled model and scenes, through the real commands: frames → payloads → heatmaps → one sheet per question."""
 
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from PIL import Image
+from experiment.frame.scale import scale_of
+from experiment.record.files import find_records, record_frames
+from experiment.record.payload import load_record
+from experiment.relevance.answers import relevance_of
+from experiment.relevance.figure import Print, sheet_figure
+from experiment.relevance.shown import largest_patch, map_unit
 
 ROOT = Path(__file__).parents[1]
 SCENES = ROOT / "experiment" / "data" / "scenes"
 BIN = Path(sys.executable).parent
 QUESTIONS = (  # scene, target, what a person should see
-    ("approach", "-forward_speed", "why slow? the car ahead"),
-    ("light", "-forward_speed", "why slow? the red light"),
+    ("approach", "-forward_speed", "why no faster? the car ahead"),
+    ("light", "-forward_speed", "why no faster? the red light; nothing once it is green"),
     ("bend", "lateral", "why turn? the road's edges"),
 )
 
@@ -25,16 +30,15 @@ def run(*command: str) -> None:
         sys.exit(code)
 
 
-def contact_sheet(folder: Path, path: Path, columns: int = 4, most: int = 12) -> Path:
-    "Evenly chosen heatmaps of a run in one picture."
-    pictures = sorted(folder.glob("*.png"))
-    pictures = pictures[:: max(1, len(pictures) // most)][:most]
-    images = [Image.open(p) for p in pictures]
-    w, h = images[0].size
-    sheet = Image.new("RGB", (columns * w, -(-len(images) // columns) * h), "white")
-    for i, image in enumerate(images):
-        sheet.paste(image, (i % columns * w, i // columns * h))
-    sheet.save(path)
+def sheet(run: Path, question: str, path: Path, most: int = 12) -> Path:
+    "Evenly chosen frames of a run, all on the run's scale."
+    records = [load_record(item.path) | {"tag": item.tag} for item in find_records(run)]
+    relevances = [relevance_of(record) for record in records]
+    scale = scale_of(map(largest_patch, relevances), map_unit(records[0], relevances[0]))
+    every = max(1, len(records) // most)
+    records, relevances = records[::every][:most], relevances[::every][:most]
+    frames = [record_frames(record)[0] for record in records]
+    sheet_figure(question, records, relevances, frames, scale, Print("page", dpi=200)).savefig(path)
     return path
 
 
@@ -54,10 +58,10 @@ def main() -> None:
             str(out / scene),
         )
         run(str(BIN / "ours"), str(out / scene), "--force", "--out", str(out / scene / "ours"))
-        sheets.append((question, contact_sheet(out / scene / "ours" / "final_heatmap", out / f"{scene}.png")))
+        sheets.append((question, sheet(out / scene / "pt", question, out / f"{scene}.png")))
     print(f"\ndone in {time.perf_counter() - start:.0f} s; open:")
-    for question, sheet in sheets:
-        print(f"  {sheet}   {question}")
+    for question, path in sheets:
+        print(f"  {path}   {question}")
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ EXTRAS = {
     "triton": "the fused kernels on a CUDA device",
     "ray": "`scenes --ray ADDRESS`: many machines",
     "video": "videos as scenes, animations as MP4 and WebM",
+    "parquet": "a run's table as Parquet beside CSV",
     "captum": "Captum's methods beside the package's own",
     "spread": "a model that needs several devices",
     "peft": "live models with adapters of PEFT",

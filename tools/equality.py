@@ -315,11 +315,16 @@ def renamed(name: str, renames: list[str]) -> str:
     return name
 
 
+def named(path: Path) -> str:
+    """A file of a run; a target's folder started with its minus once."""
+    return "/".join(part.replace("-", "minus_", 1) if part.startswith("-") else part for part in path.parts)
+
+
 def compare(first: Path, second: Path, rtol: float, ignore: list[str], renames: list[str]) -> int:
     """Print every field that differs; their number."""
     patterns = [*IGNORED, *ignore]
     here, there = (
-        {str(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()} for folder in (first, second)
+        {named(p.relative_to(folder)): p for p in sorted(folder.rglob("*")) if p.is_file()} for folder in (first, second)
     )
     here = {renamed(name, renames): path for name, path in here.items()}
     fields = offences = left = 0

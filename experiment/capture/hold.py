@@ -41,39 +41,42 @@ class Choice:
 
 # %% ../../nbs/06_capture/05_hold.ipynb #48e8ca1f
 class _Held(torch.autograd.Function):
-    """The value of out = f(x), with two gradients: the held one goes to x, the plain one to out and on through f.
-
-    Keeps x and out, which f and what follows keep anyway.
-    """
+    "The value of out = f(x), with two gradients: the held one goes to x, the plain one to out and on through f."
 
     @staticmethod
-    def forward(ctx, x, out, slope, choice, keeps):
-        ctx.slope, ctx.choice = slope, choice
+    def forward(ctx, x, out, slope, choice, *kept):
+        ctx.slope, ctx.choice, ctx.rest = slope, choice, [None] * (2 + len(kept))
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(*((x, out) if keeps else ()))
+        ctx.save_for_backward(*kept)
         return out.view_as(out)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         if grad is None or not ctx.choice.held:
-            return None, grad, None, None, None
-        return ctx.slope(*ctx.saved_tensors, grad), None, None, None, None
-
+            return None, grad, *ctx.rest
+        return ctx.slope(*ctx.saved_tensors, grad), None, *ctx.rest
 
 # %% ../../nbs/06_capture/05_hold.ipynb #8ec85c79
 def held(
     x: torch.Tensor,  # input
     out: torch.Tensor,  # f(x), with its graph
-    slope: Callable,  # x, out, ∂y/∂out → held ∂y/∂x; without x and out when they are not kept
+    slope: Callable,  # x, out, ∂y/∂out → held ∂y/∂x, linear in the last; without x and out when they are not kept
     choice: Choice,  # of the context
     keeps: bool = True,  # slope asks for x and out
 ) -> torch.Tensor:  # out, same bits
-    "A value whose gradient is chosen during backward."
+    """A value whose gradient is chosen during backward.
+
+    Memory: x and out where both gradients are kept, which the plain one keeps anyway; else the slope alone.
+    """
     if not (torch.is_grad_enabled() and x.requires_grad):
         return out
-    return _Held.apply(x, out if choice.both else out.detach(), slope, choice, keeps)
-
+    if choice.both:
+        return _Held.apply(x, out, slope, choice, *((x, out) if keeps else ()))
+    value = out.detach()
+    if keeps:
+        return _Held.apply(x, value, torch.mul, choice, slope(x.detach(), value, torch.ones_like(value)))
+    return _Held.apply(x, value, slope, choice)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #25f02628
 def is_norm(
@@ -93,7 +96,8 @@ def norm_statistics(
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     if isinstance(norm, nn.LayerNorm):
         mean = x.mean(-1, keepdim=True)
-        return mean, torch.rsqrt(x.var(-1, keepdim=True, correction=0) + norm.eps)
+        variance = (x - mean).square_().mean(-1, keepdim=True)
+        return mean, torch.rsqrt(variance + norm.eps)
     square = x.square().mean(-1, keepdim=True)
     return torch.zeros_like(square), torch.rsqrt(square + norm.variance_epsilon)
 
@@ -253,7 +257,7 @@ HOLDS = {
 # %% ../../nbs/06_capture/05_hold.ipynb #17921e6c
 def _secant(x, out, grad):
     "Slope out/x of a pointwise function; silu and gelu have slope ½ at 0."
-    return grad * torch.where(x.abs() < 1e-6, 0.5, out / x)
+    return (out / x).masked_fill_(x == 0, 0.5).mul_(grad)
 
 
 # %% ../../nbs/06_capture/05_hold.ipynb #4ffcbf42

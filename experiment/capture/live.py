@@ -19,7 +19,7 @@ from ..errors import ModelError
 from ..vla.adapter import put_adapter
 from ..vla.config import ModelConfig
 from ..vla.driving import DrivingHeads, DrivingVLA, InternVLv1, Output, WideMLP
-from ..vla.folder import check_vocabulary, read_json
+from ..vla.folder import check_vocabulary, read_object
 from ..vla.internvl import tile_limit
 from ..vla.prompt import SIMLINGO_TEMPLATE
 from ..vla.spread import refuse_offloaded
@@ -271,7 +271,6 @@ class _OwnAnswers(_OwnFeatures):
     def caches(self) -> bool:  # the decoder fills transformers' cache
         return bool(getattr(self.language_model, "_supports_attention_backend", False))
 
-
 # %% ../../nbs/06_capture/02_live.ipynb #091a8351
 class LiveVLA(_OwnAnswers):
     "A model that runs its own code behind `DrivingVLA`'s interface; see `live`."
@@ -314,7 +313,7 @@ def _native_config(model, given, tokenizer, name):
     path = None if folder is None else folder / "preprocessor_config.json"
     most = getattr(getattr(given, "image_processor", None), "max_patches", None)
     if most is None and path is not None and path.is_file():
-        most = read_json(path).get("max_patches")
+        most = read_object(path).get("max_patches")
     return ModelConfig(
         name=name,
         vlm=model.config.to_dict(),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BLOCK', 'STACK', 'StreamingError', 'block_shape', 'probabilities', 'attention_backward', 'relevance_backward',
-           'dense_moved', 'attention_function', 'Seed', 'plain_gradients', 'stream']
+           'dense_moved', 'attention_function', 'Seed', 'stream']
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #ad1b75bc
 from collections.abc import Callable, Iterator, Sequence
@@ -233,18 +233,24 @@ def attention_function(
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #67e84707
 class _Attention(torch.autograd.Function):
-    "The plain output; keeps q, k, v and the mask, and leaves its backward to `step`."
+    """The output `out` of an attention, with two gradients: `step` takes q, k and v's, or leaves all to `out`.
+
+    Keeps q, k, v and the mask.
+    """
 
     @staticmethod
-    def forward(ctx, q, k, v, mask, plain, step):
+    def forward(ctx, q, k, v, mask, out, step):
         ctx.save_for_backward(q, k, v, mask)
         ctx.step = step
-        return plain(q, k, v, mask)
+        return out.view_as(out)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        return *ctx.step(*ctx.saved_tensors, grad.transpose(1, 2)), None, None, None
+        found = ctx.step(*ctx.saved_tensors, grad.transpose(1, 2))
+        if found is None:
+            return None, None, None, None, grad, None
+        return *found, None, None, None
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #130edf9b
 @dataclass(frozen=True)
@@ -491,24 +497,13 @@ def _sequence_of(
     ran[0] = keys
     return ran
 
-# %% ../../nbs/06_capture/06_streaming.ipynb #c7223286
-def plain_gradients(
-    function: Callable,  # of the tensors
-    tensors: Sequence[torch.Tensor],
-    grad: torch.Tensor,  # ∂y/∂output
-) -> tuple[torch.Tensor, ...]:  # one a tensor
-    "Gradients of a function that runs once more."
-    with torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in tensors]
-        return torch.autograd.grad(function(*leaves), leaves, grad)
-
-
 # %% ../../nbs/06_capture/06_streaming.ipynb #d44bd16a
 class _Hooks:
     "What a context hangs into the model. Forward leaves a step for backward; the pass that runs then takes it."
 
     _pass: _Pass | None = None  # the backward that runs
     _silent = False  # a backward without relevance runs
+    _whole = False  # such backwards are allowed
     _part: dict  # id of an attention module → its part of the way
     _lengths: dict  # of the sequence that ran last, by part
 
@@ -537,10 +532,12 @@ class _Hooks:
 
         def step(q, k, v, mask, grad):
             if self._silent:
-                return plain_gradients(partial(plain, mask=mask), (q, k, v), grad.transpose(1, 2))
+                return None
             return _attention_step(self._running(), part, length[0], factor, causal, q, k, v, mask, grad)
 
-        return _Attention.apply(query, key, value, attention_mask, plain, step), None
+        with torch.set_grad_enabled(self._whole):
+            out = plain(query, key, value, attention_mask)
+        return _Attention.apply(query, key, value, attention_mask, out, step), None
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #d346ebd6
 class _AllHooks(_Hooks):
@@ -590,14 +587,14 @@ class _Context(_AllHooks):
         rule: Rule = Rule(),  # options as in `experiment.relevance.rules`
         signed: bool = False,  # keep the sign of A⊙∂A to the bottom, relu at the very end
         fused: bool | None = None,  # the kernels of `fused`; None: on CUDA, where they can
-        whole: bool = False,  # keep the graph down to the pixels also for a rule that is read at the interleaver
+        whole: bool = False,  # keep the graph down to the pixels, and plain gradients for `gradient`
     ):
         if signed and rule.temperature != 1:
             raise StreamingError(
                 f"temperature {rule.temperature} needs relevance matrices ≥ 0: use temperature 1 with signed relevance"
             )
         self.model, self.rule, self.gradient_norm = model, rule, None
-        self._cut = rule.readout == "interleaver" and not whole
+        self._whole, self._cut = whole, rule.readout == "interleaver" and not whole
         self._towers, self._leaves, self._lengths = towers(model), Leaves(), {}
         self._order = _way(rule, len(self._towers.language), len(self._towers.vision))
         self._part = {id(getattr(self._towers, tower)[i]): (tower, i) for tower, i in self._order if i is not None}
@@ -641,7 +638,9 @@ class _Silent(_Context):
         leaf: torch.Tensor,  # where the graph starts
         retain_graph: bool = False,  # keep the graph for another backward
     ) -> torch.Tensor:  # ∂y/∂leaf
-        "A backward without relevance through a forward of this context."
+        "A backward without relevance. Raises StreamingError in a context that kept no plain gradients."
+        if not self._whole:
+            raise StreamingError("this context keeps relevance's own gradients only: open it with whole=True")
         self._silent = True
         try:
             return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['REGIONS', 'unit_of', 'run_scales', 'picture_size', 'patch_values', 'region_shares', 'map_values', 'caption_of',
-           'Style', 'save_picture', 'Shot', 'shots_of', 'drawn', 'with_route', 'draw_ways']
+           'Style', 'style_of', 'save_picture', 'Shot', 'shots_of', 'drawn', 'with_route', 'draw_ways']
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #957aded0
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 from .agreement import read_marks
 from .video import captioned
+from ..errors import RunError
 from ..files import write_atomic
 from ..frame.camera import Camera, draw_route, draw_speed
 from ..frame.heatmap import blend, save_map, save_png
@@ -22,6 +23,7 @@ from ..frame.tiles import read_frame
 from ..methods import CAUSAL, facts_of
 from ..record.map_files import PatchMap, read_map
 from ..frame.scale import Scale, scale_of
+from ..words.options import PICTURE_FORMATS, PICTURES
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #7b5eedd8
 def unit_of(
@@ -65,7 +67,7 @@ def patch_values(
     layout = found.layout
     (x0, y0, x1, y1), (rows, cols) = layout.crop, layout.grid
     area = (x1 - x0) * (y1 - y0) * size[0] * size[1] / (layout.frame[0] * layout.frame[1])
-    return found.on_frame(size).heat * area / (rows * cols * layout.side**2)
+    return found.drawn(size) * area / (rows * cols * layout.side**2)
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #a4a73093
 REGIONS = ("far left", "far middle", "far right", "near left", "near middle", "near right")
@@ -73,19 +75,19 @@ REGIONS = ("far left", "far middle", "far right", "near left", "near middle", "n
 
 def region_shares(
     found: PatchMap,
-) -> list[float]:  # by `REGIONS`, sums to 1
+) -> list[float]:  # by `REGIONS`, sums to 1; zeros for an empty map
     "Relevance in each sixth of the frame."
     heat = found.on_frame((2, 3)).heat.clip(0)
-    return (heat / heat.sum()).flatten().tolist()
+    return (heat / (heat.sum() or 1.0)).flatten().tolist()
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #73ce3c74
 def map_values(
     found: PatchMap,
     picture: Image.Image,  # of the frame
     scale: Scale,
-) -> np.ndarray:  # (H, W) display values in [0, 1]
+) -> np.ndarray:  # (H, W) display values in [-1, 1]
     "How much of full colour each pixel gets."
-    return np.clip(patch_values(found, picture.size[::-1]) / scale.full, 0, 1)
+    return np.clip(patch_values(found, picture.size[::-1]) / scale.full, -1, 1)
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #24409400
 def caption_of(
@@ -99,7 +101,10 @@ def caption_of(
     entry = mark["targets"][target]
     image = entry["maps"][method][-1]
     value = f"{target} = {entry['value']:.3g} {entry['unit']}"
-    shown = f"shown {image['sum']:.2g} {scale.unit} · full colour {scale.full:.2g} {scale.unit} a patch"
+    shown = f"shown {image['sum']:.2g} {scale.unit}"
+    if image["signed"]:
+        shown = f"for (red) {image['for']:.2g}, against (blue) {image['against']:.2g} {scale.unit}"
+    shown += f" · full colour {scale.full:.2g} {scale.unit} a patch"
     said = f"said “{mark['said'].strip()}”"
     return "\n".join(filter(None, (f"{name} · {value} · {shown}", said, image["stamp"], *entry["notes"])))
 
@@ -113,6 +118,25 @@ class Style:
     picture_width: int = 960  # px, at most
     animation: str = "webp"  # see `experiment.words.options.ANIMATIONS`
     scale: str = "run"  # see `run_scales`
+
+# %% ../../nbs/10_dataset/05_drawing.ipynb #4e870243
+def style_of(
+    words: Sequence[str],  # which pictures, in which format, how wide at most; any of them, in any order
+    **others: Any,  # animation, scale
+) -> Style:
+    "Raises RunError for other words."
+    found: dict[str, Any] = {}
+    for word in words:
+        if word in PICTURES:
+            found["pictures"] = word
+        elif word in PICTURE_FORMATS:
+            found["picture_format"] = word
+        elif word.isdecimal() and int(word) >= 16:
+            found["picture_width"] = int(word)
+        else:
+            known = ", ".join((*PICTURES, *PICTURE_FORMATS))
+            raise RunError(f"--pictures {word}: expected some of {known}, and a width in px such as 960")
+    return Style(**found, **others)
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #786af92f
 def save_picture(
@@ -168,14 +192,15 @@ def drawn(
         frame = read_frame(shot.frame)
         size = picture_size(frame.size, style.picture_width)
         picture = frame if frame.size == size else frame.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0)
-        values = map_values(read_map(shot.map_file), picture, shot.scale)
-        overlay = blend(picture, values)
+        found = read_map(shot.map_file)
+        values, signed = map_values(found, picture, shot.scale), found.signed is not None
+        overlay = blend(picture, values, signed=signed)
         if style.pictures != "none":
             worded = next(captioned([overlay], [shot.caption], size))
             save_picture(maps / "final_heatmap" / f"{shot.name}.{style.picture_format}", worded)
         if style.pictures == "all":
             (maps / "raw_heatmap").mkdir(exist_ok=True)
-            save_map(maps / "raw_heatmap" / f"{shot.name}.png", values)
+            save_map(maps / "raw_heatmap" / f"{shot.name}.png", values, signed=signed)
         yield shot, overlay
 
 # %% ../../nbs/10_dataset/05_drawing.ipynb #b54ea172

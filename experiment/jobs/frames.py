@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
            'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'warn_about', 'Capture', 'note_record', 'record_frames']
+           'check_room', 'check_speeds', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
 import hashlib
@@ -32,13 +33,16 @@ from ..frame.camera import draw_route, draw_speed
 from ..frame.files import FrameFile, find_frames, read_speed
 from ..frame.heatmap import save_png
 from ..frame.tiles import read_frame
+from ..methods import DEFAULT, STORED
 from ..relevance.answers import relevance_of
+from ..relevance.shown import decision
 from ..record.payload import Dims, half, record_bytes, save_record
 from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
 from ..relevance.check import check
 from ..relevance.rules import RULES
-from ..words.options import DETAILS
+from ..vla.prompt import speaks_speed
+from ..words.options import DETAILS, NO_SPEED, PROMPTS
 from ..words.targets import expand
 from ..vla.driving import DrivingVLA
 
@@ -48,6 +52,7 @@ class Prompt:
     "Frames that go into one prompt."
 
     frames: tuple[FrameFile, ...]  # in order of time
+    after: "Prompt | None" = None  # the one that is likely to be asked next, to be read ahead
 
     @property
     def tag(self) -> str:  # names output files
@@ -272,11 +277,24 @@ def check_room(
     log.info("%s", said)
     print(said, flush=True)
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #2589546a
+def check_speeds(
+    model: DrivingVLA,
+    prompts: list[Prompt],  # of the run
+    speed: float | None,  # for every frame
+    words: Wording,  # of the question
+) -> None:
+    "Raise RunError where the wording speaks the speed and no frame has one. A frame that alone has none fails alone."
+    navigation = "target_points" if words.target_points else "command" if words.command else model.config.prompt
+    wording = words.prompt or navigation
+    silent = [p.tag for p in prompts if p.frames[-1].speed_path is None]
+    if speed is None and len(silent) == len(prompts) and speaks_speed(PROMPTS.get(wording, wording)):
+        raise RunError(f"no speed file for any of {len(silent)} frames (first: {silent[0]}): {NO_SPEED}")
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7872fe0d
 def warn_about(
     model: DrivingVLA,
     prompts: list[Prompt],  # of the run
-    speed: float | None,  # for every frame
     words: Wording,  # of the question
     log: logging.Logger,  # of the run
 ) -> None:
@@ -287,13 +305,6 @@ def warn_about(
         log.warning(
             "%s is asked without navigation, as it never was in its training: give --target-points or --command",
             model.config.name,
-        )
-    silent = [f.tag for p in prompts for f in p.frames if f.speed_path is None]
-    if speed is None and silent:
-        log.warning(
-            "%d frames have no speed file (first: %s): 0 m/s is used; give --speed or video_garmin_speed/<frame>.txt",
-            len(silent),
-            silent[0],
         )
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
@@ -318,7 +329,7 @@ class _Run:
         "What the model answers."
         shown = self.method[0]
         kept, now = maps_beside(beside(self.method), shown, self.certify), prompt.frames[-1].speed_path
-        speed = self.speed if self.speed is not None else read_speed(now) if now else 0.0
+        speed = self.speed if self.speed is not None else read_speed(now) if now else None
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
         for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
@@ -328,6 +339,21 @@ class _Run:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
             yield record
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
+def decisions_of(
+    log: logging.Logger,  # of the run
+    record: dict,  # with the maps that were computed beside
+) -> dict[str, dict]:  # by method, see `experiment.frame.scale.Decision.plain`
+    "Whether anything decides the target, by every map that is kept; where nothing does, the log says it."
+    decisions = {}
+    for kept in record["maps"]:
+        name = DEFAULT if kept == STORED else kept
+        found = decision(record, relevance_of(record, name))
+        decisions[name] = found.plain()
+        if found.undecided:
+            log.info("%s: %s", record["tag"], found.stamp)
+    return decisions
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #10e8766e
 class Capture(_Run):
@@ -347,7 +373,15 @@ class Capture(_Run):
             beside = save_outputs(record | {"tag": prompt.tag}, pictures, self.model, self.out) if i == 0 else []
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
-            self.verified.add(record["tag"], record, findings, {"record": [path], "beside": beside})
+            files, found = {"record": [path], "beside": beside}, decisions_of(self.log, record)
+            self.verified.add(record["tag"], record, findings, files, decisions=found)
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f1ba71ef
+def speed_words(
+    speed: float | None,  # m/s
+) -> str:
+    "The speed for a line of a log."
+    return "no speed" if speed is None else f"speed {speed:.2f} m/s"
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #c5792741
 def note_record(
@@ -366,7 +400,7 @@ def note_record(
     tiles, tokens = record["interleaver"]["num_patches_list"], record["meta"]["num_total_image_tokens"]
     size = path.stat().st_size / 2**20
     said = [
-        f"{tag}: speed {record['input_speed_mps']:.2f} m/s",
+        f"{tag}: {speed_words(record['input_speed_mps'])}",
         f"target {info['target']} = {info['value']:.6g} {info['unit']} ({where})",
         f"gradient norm {info['gradient_norm']:.4g}",
         f"tiles {tiles}, {tokens} image tokens",
@@ -429,7 +463,8 @@ def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict
     vla = choice.load(given.device)
     same_makers(run.out, made_by(vla))
     _log_start(given, vla, todo, run.log)
-    warn_about(vla, todo, given.speed, words, run.log)
+    check_speeds(vla, todo, given.speed, words)
+    warn_about(vla, todo, words, run.log)
     options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16")}
     work = Capture(vla, run.out, asked=asked, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)

@@ -33,10 +33,10 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+# %% ../../nbs/13_lab/02_fuzz.ipynb #9259546a
 import numpy as np
 import torch
-
-# %% ../../nbs/13_lab/02_fuzz.ipynb #a2fc0974
 from ..explain import record_frame
 from ..files import DATA
 from ..record.legacy import is_legacy

@@ -26,6 +26,7 @@ from ..maps.certificate import UNSURE
 from ..maps.pixels import moved
 from ..maps.question import Question, ask
 from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD, cut
+from .train_demo import descend
 from ..truth.ablations import live_map
 from ..truth.cases import COVER, Case
 from ..truth.counterfactuals import counterfactual, patch_truth
@@ -225,15 +226,14 @@ def step_loss(
 def training(
     steps: int = 1600,  # batches
     size: int = 32,  # pictures a step
-    seed: int = 0,  # of weights and pictures
 ) -> Iterator[tuple[DrivingVLA, int, dict[str, float]]]:  # model, steps done, smoothed log
     """Muon for inner matrices, AdamW for the rest, as in `experiment.lab.train_demo`.
 
     The model is given back plain, without the hook, at every step.
     """
-    torch.manual_seed(seed)
-    model = random_model(mixing_config(), seed=seed, std=0.06).requires_grad_(True).train()
-    questions, rng, smooth = torch.nn.Linear(48, 6), np.random.default_rng(seed), {}
+    torch.manual_seed(0)
+    model = random_model(mixing_config(), seed=0, std=0.06).requires_grad_(True).train()
+    questions, rng, smooth = torch.nn.Linear(48, 6), np.random.default_rng(0), {}
     weights, ends = (
         [*model.parameters(), *questions.parameters()],
         {id(w) for w in (model.embedding.weight, questions.weight)},
@@ -244,18 +244,11 @@ def training(
         torch.optim.Muon(inner, lr=1e-2, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01),
     ]
-    highest = [o.param_groups[0]["lr"] for o in both]
     for step in range(steps):
-        for optimizer, rate in zip(both, highest):
-            optimizer.param_groups[0]["lr"] = rate * min(1, (step + 1) / 50, (steps - step) / (0.6 * steps))
-            optimizer.zero_grad()
+        rate = min(1, (step + 1) / 50, (steps - step) / (0.6 * steps))
+        asked = partial(step_loss, model, questions, make_batch(rng, size), 2 * max(0, 1 - step / steps * 1.3))
         with model.projector.register_forward_pre_hook(exchange):
-            loss, log = step_loss(model, questions, make_batch(rng, size), 2 * max(0, 1 - step / steps * 1.3))
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in both:
-            optimizer.step()
-        smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
+            smooth = descend(both, weights, rate, asked, smooth)
         yield model, step + 1, smooth
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #101b5dfd
@@ -310,7 +303,7 @@ def find_matches(
         if not cues.match:
             continue
         pictures = [draw(cues, without) for without in ((), (0,), (1,), (0, 1))]
-        asked = ask(model, pictures[0], target=ASKED)
+        asked = ask(model, pictures[0], target=ASKED, speed=0.0)
         if asked.answer[0, 0] != go:
             continue
         y = margins(asked, pictures)
@@ -332,7 +325,7 @@ def margins(
 # %% ../../nbs/13_lab/04_mixing.ipynb #f131cd29
 def question_of(model: DrivingVLA, case: Case) -> Question:
     "A case as a question, with the answer in place."
-    return Question(model, model.prepare(case.frame), torch.tensor([case.answer_ids]), ASKED)
+    return Question(model, model.prepare(case.frame, speed=0.0), torch.tensor([case.answer_ids]), ASKED)
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #068aa9f1
 def in_store() -> np.ndarray:  # (8, 8) bool

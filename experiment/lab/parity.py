@@ -165,11 +165,14 @@ def expected(
     words = model.tokenizer.convert_tokens_to_ids(["<IMG_CONTEXT>", "<|im_end|>"])
     out: dict[str, Any] = dict(frames=[torch.from_numpy(frame) for frame in frames])
     for kind, prompt in prompts.items():
-        seen = [model.prepare(frame).pixel_values.double() for frame in (frames if kind == "multi" else frames[:1])]
+        seen = [
+            model.prepare(frame, speed=0.0).pixel_values.double()
+            for frame in (frames if kind == "multi" else frames[:1])
+        ]
         ids = model.tokenizer(prompt)["input_ids"]
         said = reference_answer(state, chat, ids, torch.cat(seen), words)
         out[kind] = dict(query=prompt, input_ids=ids, generated=said, n=[len(tiles) for tiles in seen])
-    pixels = model.prepare(frames[0]).pixel_values.double().requires_grad_()
+    pixels = model.prepare(frames[0], speed=0.0).pixel_values.double().requires_grad_()
     logits = reference_logits(state, chat, out["single"]["input_ids"], pixels, words[0])
     (grad,) = torch.autograd.grad(logits.max(), pixels)
     return out | dict(
@@ -213,12 +216,12 @@ def compare(
     for kind, question, seen in (("single", QUESTION, frames[:1]), ("multi", COMPARISON, frames)):
         told = want.get(kind) or {}
         if told.get("query"):
-            asked = model.prepare(seen, text=question)
+            asked = model.prepare(seen, text=question, speed=0.0)
             said = model.generate(asked, len(told["generated"]))[0].tolist()
             found = (asked.text, asked.input_ids[0].tolist(), asked.num_patches_list, said)
             tiles = told["n"] if isinstance(told["n"], list) else [told["n"]]
             out[kind] = [a == b for a, b in zip(found, (told["query"], told["input_ids"], tiles, told["generated"]))]
-    asked = model.prepare(frames[:1], text=QUESTION)
+    asked = model.prepare(frames[:1], text=QUESTION, speed=0.0)
     pixels = asked.pixel_values.requires_grad_()
     logits = model.logits(model(pixels, asked.input_ids).hidden[0, -1])
     (grad,) = torch.autograd.grad(logits.max(), pixels)

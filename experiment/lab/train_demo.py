@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'QUESTIONS', 'main', 'token_facts', 'make_batch', 'stream', 'to_pixels', 'step_loss', 'Recipe', 'optimizers',
-           'run', 'learner', 'train', 'train_demo']
+           'descend', 'run', 'learner', 'train', 'train_demo']
 
 # %% ../../nbs/13_lab/03_train_demo.ipynb #5c10770a
 import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
@@ -241,6 +242,26 @@ def optimizers(
         torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98), fused=True),
     ]
 
+# %% ../../nbs/13_lab/03_train_demo.ipynb #55840ecd
+def descend(
+    both: list[torch.optim.Optimizer],
+    weights: list[torch.Tensor],  # of all of them
+    rate: float,  # share of each optimizer's highest learning rate
+    asked: Callable,  # → loss, and numbers for the log
+    smooth: dict[str, float],  # the log so far; {} at the start
+) -> dict[str, float]:  # the log, smoothed
+    "One step of every optimizer down the same loss."
+    for optimizer in both:
+        for group in optimizer.param_groups:
+            group["lr"] = optimizer.defaults["lr"] * rate
+        optimizer.zero_grad()
+    loss, log = asked()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(weights, 1.0)
+    for optimizer in both:
+        optimizer.step()
+    return {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
+
 # %% ../../nbs/13_lab/03_train_demo.ipynb #89b6bf90
 def run(
     model: DrivingVLA,  # trained in place
@@ -251,20 +272,11 @@ def run(
 ) -> Iterator[tuple[int, dict[str, float]]]:  # steps done, smoothed errors
     "The training's steps."
     both, smooth = optimizers(model, questions, recipe), {}
-    highest = [optimizer.param_groups[0]["lr"] for optimizer in both]
     weights = [*model.parameters(), *questions.parameters()]
     for step, batch in enumerate(batches):
         now = recipe.at(step)
-        for optimizer, rate in zip(both, highest):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * now["rate"]
-            optimizer.zero_grad()
-        loss, log = step_loss(model, questions, batch, gen, now["questions"], now["weights"])
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(weights, 1.0)
-        for optimizer in both:
-            optimizer.step()
-        smooth = {k: 0.95 * smooth.get(k, v) + 0.05 * v for k, v in log.items()}
+        asked = partial(step_loss, model, questions, batch, gen, now["questions"], now["weights"])
+        smooth = descend(both, weights, now["rate"], asked, smooth)
         yield step + 1, smooth
 
 # %% ../../nbs/13_lab/03_train_demo.ipynb #274d9825

@@ -230,7 +230,7 @@ def answered(
 def ask(
     model: DrivingVLA,
     frames,  # one RGB image (PIL or uint8 array), or a list for several images in one prompt
-    speed: float = 0.0,  # m/s
+    speed: float | None = None,  # m/s; needed where the wording speaks it
     target: str = "-forward_speed",  # see `experiment.targets.describe`
     score: str = "logit",  # of text targets
     max_new_tokens: int | None = None,  # longest answer; the model's own when None

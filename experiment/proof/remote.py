@@ -15,7 +15,7 @@ from ..capture.live import LiveVLA, live, remote_code
 from ..command import reason_of
 from ..errors import ModelError
 from ..vla.driving import DrivingVLA
-from ..vla.folder import quiet, read_json
+from ..vla.folder import quiet, read_object
 
 # %% ../../nbs/08_explain/09_remote_code.ipynb #469659f0
 def refuse_unpinned(
@@ -33,7 +33,7 @@ def refuse_unpinned(
                 "that you read: --revision with 40 hexadecimal digits"
             )
         return
-    named = (read_json(folder / "config.json").get("auto_map") or {}).get("AutoModel") or ""
+    named = (read_object(folder / "config.json").get("auto_map") or {}).get("AutoModel") or ""
     file = folder / f"{named.partition('.')[0]}.py"
     if "--" in named:
         raise ModelError(

@@ -22,6 +22,7 @@ class PatchMap:
     patches: np.ndarray  # (T, side, side)
     layout: Layout  # where the tiles lie
     thumbnail: str  # how its map is stitched: apart or blend
+    signed: np.ndarray | None = None  # (T, side, side) for and against, of a map that is shown with both
 
     def on_frame(
         self,
@@ -29,6 +30,14 @@ class PatchMap:
     ) -> FrameMap:
         "The map on the frame's pixels, or on those of a picture of it."
         return stitch(self.patches, self.layout, self.thumbnail, size)
+
+    def drawn(
+        self,
+        size: tuple[int, int],  # (height, width) of a picture of the frame
+    ) -> np.ndarray:  # (height, width)
+        "What a picture shows of the map: with its sign where both signs matter."
+        patches = self.patches if self.signed is None else self.signed
+        return stitch(patches, self.layout, self.thumbnail, size).heat
 
 # %% ../../nbs/03_record/06_map_files.ipynb #0f1f7bd3
 def read_map(
@@ -38,7 +47,8 @@ def read_map(
     try:
         with np.load(path) as arrays:
             layout = Layout.from_dict(json.loads(str(arrays["layout"])))
-            return PatchMap(arrays["patch_relevance"], layout, str(arrays["thumbnail"]))
+            signed = arrays["signed_relevance"] if "signed_relevance" in arrays else None
+            return PatchMap(arrays["patch_relevance"], layout, str(arrays["thumbnail"]), signed)
     except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise RunError(
             f"{path}: not readable as a map ({error}); a file of an older version has no layout: make it again"

@@ -101,7 +101,7 @@ QUESTION_FIELDS = [
     Field("image_path", "str", "", "", "first frame as it was given; never opened without asking"),
     Field("image_paths", "list of str", "", "", "every frame of the prompt, in order"),
     Field("mode", "str", "", "", "`action` or `text`"),
-    Field("input_speed_mps", "float", "", "m/s", "speed in the prompt"),
+    Field("input_speed_mps", "float?", "", "m/s", "speed in the prompt; None where no wording spoke it"),
     Field(
         "meta",
         "dict",

@@ -182,6 +182,7 @@ class _Folder:
         if done:
             print(said := f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do", flush=True)
             self.log.info("%s", said)
+        self.verified.write()  # what was done before, should this run be killed
         return self.todo
 
 # %% ../../nbs/03_record/06_run.ipynb #c7440b8c

@@ -19,11 +19,15 @@ from ..relevance.rules import Relevance, Rule, attention_relevance, layouts
 # %% ../../nbs/04_report/01_look.ipynb #f65f48e7
 @dataclass
 class Look:
-    "A quick map, and the relevance it came from when there is one."
+    "What is drawn of a record, and the relevance through the towers when there is one."
 
     how: str  # in words
-    patches: list[torch.Tensor]  # (T_i, side, side) ≥ 0, one an image
-    relevance: Relevance | None = None
+    shown: Relevance  # what is drawn
+    relevance: Relevance | None = None  # of the stages
+
+    @property
+    def patches(self) -> list[torch.Tensor]:  # (T_i, side, side) ≥ 0, one an image
+        return self.shown.patches
 
 # %% ../../nbs/04_report/01_look.ipynb #7a2c54a0
 def _traced_rule(trace):
@@ -43,19 +47,28 @@ def _complete(record, tower):
     return all(b["cam"] is not None or (b["attn"] is not None and b["grad"] is not None) for b in layers)
 
 # %% ../../nbs/04_report/01_look.ipynb #62806fb0
-def _look_at_map(record):
-    "A stored map."
+def _stored_map(record):
+    "The map that a record keeps, in words and as a relevance: the default one before others; None without one."
+    if not record["maps"]:
+        return None
     name = DEFAULT if STORED in record["maps"] else next(iter(record["maps"]))
-    return Look(f"the stored map of {name}", map_relevance(record, name).patches)
+    return f"the stored map of {name}", map_relevance(record, name)
+
+# %% ../../nbs/04_report/01_look.ipynb #31314b4f
+def _kept_or(record, relevance, how):
+    "The stored map before the relevance of a rule, whose stages are told in either case."
+    kept = _stored_map(record)
+    if kept is None:
+        return Look(how, relevance, relevance)
+    return Look(f"{kept[0]}; stages: {how}", kept[1], relevance)
 
 # %% ../../nbs/04_report/01_look.ipynb #09173989
 def _look_at_trace(record):
     "The relevance of a trace, by its own rule."
     rule = _traced_rule(record["trace"])
     relevance = attention_relevance(record, rule)
-    return Look(
-        f"attention × gradient as traced: split {rule.split}, read out at {rule.readout}", relevance.patches, relevance
-    )
+    how = f"attention × gradient as traced: split {rule.split}, read out at {rule.readout}"
+    return _kept_or(record, relevance, how)
 
 # %% ../../nbs/04_report/01_look.ipynb #8be41a69
 def _look_at_attention(record):
@@ -64,7 +77,7 @@ def _look_at_attention(record):
     split = "frozen_norm" if record["interleaver"]["mlp1"] else "uniform"
     relevance = attention_relevance(record, Rule(split, "patches" if down else "interleaver"))
     how = "through both towers" if down else "of the language model, stops at the interleaver"
-    return Look(f"attention × gradient {how}", relevance.patches, relevance)
+    return _kept_or(record, relevance, f"attention × gradient {how}")
 
 # %% ../../nbs/04_report/01_look.ipynb #cfb30303
 def _look_at_mlp1(record):
@@ -76,7 +89,9 @@ def _look_at_mlp1(record):
             "no attention with gradients and no gradient at mlp1's input: nothing can be drawn from this record"
         )
     signed = centred(x["value"].float(), x["grad"].float(), inter["token_patches"], layouts(record))
-    return Look("gradient × (input − surroundings) at mlp1's input, stops at the interleaver", signed.patches)
+    total = sum(p.sum().item() for p in signed.patches)
+    shown = Relevance([], signed.patches, {"patches": total}, torch.zeros(0), torch.zeros(0), None)
+    return Look("gradient × (input − surroundings) at mlp1's input, stops at the interleaver", shown)
 
 # %% ../../nbs/04_report/01_look.ipynb #b101446a
 def look(
@@ -84,7 +99,7 @@ def look(
 ) -> Look:
     "The map that goes furthest down. Raises MethodError when nothing can be drawn."
     if record["detail"] == "map":
-        return _look_at_map(record)
+        return Look(*_stored_map(record))
     if record["detail"] == "trace":
         return _look_at_trace(record)
     placed = record["interleaver"]["selected_mask"] is not None and record["rows"]["positions"]

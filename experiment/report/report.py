@@ -19,6 +19,7 @@ from ..record.verification import finite
 from ..relevance.check import check
 from .look import Look, attention_numbers, look, stages
 from ..relevance.rules import layouts
+from ..relevance.shown import decision
 
 # %% ../../nbs/04_report/02_report.ipynb #8ae00eab
 def examine(
@@ -49,9 +50,10 @@ class Report:
     target: dict = field(default_factory=dict)  # what was asked and what it was
     record: dict = field(default_factory=dict)  # detail, counts, model
     map: dict = field(default_factory=dict)  # how it was made, where it is largest
+    decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
+    certificate: dict = field(default_factory=dict)  # of the record; empty without one
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
-    certificate: dict | None = None  # what hiding the most relevant pixels does, and the verdict
 
     @property
     def code(self) -> int:  # exit status
@@ -105,6 +107,15 @@ def _peak(record, patches):
         box_px=[round(v, 1) for v in patch_boxes(layouts(record)[image])[tile, row, col].tolist()],
     )
 
+# %% ../../nbs/04_report/02_report.ipynb #8debbffb
+def _decide(report, record, seen):
+    "Whether anything decides the target; a note where nothing does."
+    found = decision(record, seen.shown)
+    report.decision = found.plain() | dict(stamp=found.stamp)
+    report.certificate = record["certificate"] or {}
+    if found.undecided:
+        report.findings = [*report.findings, Finding("note", "undecided", found.stamp)]
+
 # %% ../../nbs/04_report/02_report.ipynb #efac6de6
 def inspect_payload(
     path: Path | str,  # `.pt`
@@ -116,7 +127,6 @@ def inspect_payload(
     if record is None:
         return report, None, None
     report.target, report.record, report.attention = _target(record), _facts(record), attention_numbers(record)
-    report.certificate = record["certificate"]
     try:
         seen = look(record)
     except (MethodError, ValueError) as error:
@@ -125,6 +135,7 @@ def inspect_payload(
             key=lambda f: SEVERITIES.index(f.severity),
         )
         return report, record, None
+    _decide(report, record, seen)
     report.stages, report.map = stages(record, seen), dict(how=seen.how) | _peak(record, seen.patches)
     return report, record, seen
 
@@ -172,7 +183,8 @@ def _asked_line(target):
         words += f" {target['token_string']!r} at token {target.get('token_index')}"
     head = f" (head {target['head']})" if target.get("head") else ""
     value = f"{target.get('value', math.nan):.6g} {target.get('unit', '')}"
-    return f"target    {words} = {value}{head} · {target['mode']} · {target['speed_mps']:g} m/s"
+    speed = "no speed" if target["speed_mps"] is None else f"{target['speed_mps']:g} m/s"
+    return f"target    {words} = {value}{head} · {target['mode']} · {speed}"
 
 # %% ../../nbs/04_report/02_report.ipynb #50ac7777
 def _record_line(facts):
@@ -194,6 +206,16 @@ def _map_line(found):
     place = f"image {found['image']}, tile {found['tile']}, patch {tuple(found['patch'])}"
     return f"map       {found['how']}; largest at {place}, pixels {tuple(found['box_px'])}"
 
+# %% ../../nbs/04_report/02_report.ipynb #1be3f9bf
+def _decision_lines(report):
+    "What is shown, whether it decides anything, and the certificate."
+    found = report.decision
+    effect = "" if found["effect"] is None else f"; hiding it changes {found['effect']:.3g} {found['unit']}"
+    said = found["stamp"] or ("decides it" if found["floor"] else "no floor of this unit is known")
+    lines = [f"shown     {found['shown']:.3g} {found['unit']}{effect} · {said}"]
+    sentence = report.certificate.get("sentence", "")
+    return [*lines, *(f"verdict   {line}" for line in sentence.splitlines())]
+
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488
 def counted(
     findings: list[Finding],
@@ -210,10 +232,7 @@ def text(report: Report) -> str:  # several lines
         answer = f"answer    {report.target['answer']!r:.100}"
         lines += [_asked_line(report.target), answer, _record_line(report.record)]
     if report.map:
-        lines.append(_map_line(report.map))
-    if report.certificate:
-        words = report.certificate["sentence"].replace("\n", " · ")
-        lines.append(f"verdict   {words}")
+        lines += [_map_line(report.map), *_decision_lines(report)]
     if report.stages:
         lines += ["", *_table(report)]
     lines += [*_attention_table(report), "", f"findings  {counted(report.findings) or 'none'}"]
@@ -229,6 +248,8 @@ def line(report: Report) -> str:  # file, severity, what it holds
         about = f"{facts['detail']:5s} tiles {facts['tiles']} · {t.get('target')} = {value}"
     names = ", ".join(dict.fromkeys(f.name for f in report.findings if f.severity != "note"))
     severity = worst(report.findings) or "ok"
+    if report.decision.get("undecided"):
+        about += f" · {report.decision['stamp']}"
     return f"{Path(report.path).name:28s} {severity:8s}{about}" + (f" · {names}" if names else "")
 
 # %% ../../nbs/04_report/02_report.ipynb #9715f079

@@ -9,7 +9,7 @@ __all__ = ['is_adapter', 'adapter_base', 'put_adapter', 'merge_adapter']
 import warnings
 from ..errors import ModelError
 from .driving import DrivingVLA
-from .folder import read_json
+from .folder import read_object
 from importlib.util import find_spec
 from pathlib import Path
 from torch import nn
@@ -26,7 +26,7 @@ def adapter_base(
     folder: Path,  # of `is_adapter`
 ) -> str:  # folder or hub id
     "The base that an adapter was trained on. Raises ModelError when it does not say."
-    base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+    base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ModelError(
             f"{folder}: adapter_config.json does not say which model the adapter belongs to; "
@@ -49,7 +49,7 @@ def put_adapter(
         raise ModelError(
             f"{folder}: the model carries an adapter already: give the model without it, or leave adapter out"
         )
-    kind = str(read_json(folder / "adapter_config.json").get("peft_type"))
+    kind = str(read_object(folder / "adapter_config.json").get("peft_type"))
     if "PROMPT" in kind or "PREFIX" in kind or kind == "P_TUNING":
         raise ModelError(
             f"{folder}: {kind} learns prompts that are no words of the question: only adapters inside layers (LoRA and "

@@ -121,7 +121,7 @@ class Inputs:
     pixel_values: torch.Tensor  # (tiles of all frames, 3, tile, tile), normalised
     input_ids: torch.Tensor  # (1, N) prompt
     layouts: list[Layout]  # one per frame
-    speed: float  # m/s, as spoken in the prompt
+    speed: float | None  # m/s, as spoken in the prompt; None where nobody knows it
     text: str  # the prompt
     target_points: torch.Tensor | None = None  # (1, 2, 2) metres, for prompts with <TARGET_POINT>
 
@@ -287,7 +287,7 @@ class _Prompts(_Answers, _Vision):
 
     def prompt(
         self,
-        speed: float,  # m/s
+        speed: float | None,  # m/s; needed where the wording speaks it
         n_tiles: list[int],  # tiles of every image in the prompt
         # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
         text: str | None = None,
@@ -328,7 +328,7 @@ class _Prepares(_Prompts):
     def prepare(
         self,
         frames,  # one RGB image (PIL or (H, W, 3) uint8 array) or a list of them
-        speed: float = 0.0,  # m/s
+        speed: float | None = None,  # m/s; needed where the wording speaks it
         # name in `PROMPTS` or a wording; None: the one for the navigation given, else the configuration's own
         text: str | None = None,
         target_points=None,  # (2, 2) metres, ego frame, for prompts with <TARGET_POINT>
@@ -336,7 +336,7 @@ class _Prepares(_Prompts):
     ) -> Inputs:
         """Cut the frames, write the prompt, tokenise it.
 
-        Raises ModelError when wording and navigation do not fit each other.
+        Raises ModelError when wording and navigation do not fit each other, RunError for a speed that cannot be spoken.
         """
         if text is None and target_points is not None and command is not None:
             raise ModelError("SimLingo was trained with target points or a command, never with both: leave one out")
@@ -349,7 +349,7 @@ class _Prepares(_Prompts):
         prompt = self.prompt(speed, [layout.n_tiles for layout in layouts], text, command)
         ids = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.device)
         points = self._points(prompt, target_points)
-        return Inputs(pixels.to(self.device, self.dtype), ids, layouts, float(speed), prompt, points)
+        return Inputs(pixels.to(self.device, self.dtype), ids, layouts, speed, prompt, points)
 
 # %% ../../nbs/05_vla/03_driving.ipynb #cae6deed
 class _Embeddings(_Parts):
@@ -447,7 +447,6 @@ class _Decoder(_Sequence):
         "Scores of the next token after each row."
         out = self.lm_head(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
-
 
 # %% ../../nbs/05_vla/03_driving.ipynb #06515f92
 class _Tail(_Decoder):
@@ -566,7 +565,6 @@ def _detached(cache):
         copy.update(layer.keys.detach(), layer.values.detach(), i)
     return copy
 
-
 # %% ../../nbs/05_vla/03_driving.ipynb #b68c2d61
 def _refuse_lost_graph(cache, n, x, name):
     "Raise ModelError unless a cache holds the n rows of a prompt, with their graph."
@@ -578,7 +576,6 @@ def _refuse_lost_graph(cache, n, x, name):
         f"{' without their graph' if held == n else ''}, so the answer cannot share the prompt's forward: "
         "ask with one_pass=False, which runs the prompt twice"
     )
-
 
 # %% ../../nbs/05_vla/03_driving.ipynb #c5e638e1
 class _OnePass(_Forward, _Generates):
@@ -621,7 +618,6 @@ class _OnePass(_Forward, _Generates):
                 answer = self.speak(x.detach(), longest, progress=progress)
             hidden = self.decode(torch.cat([x, self.tail(answer.to(inputs.input_ids))], 1))
         return self.output(hidden, features, selected, answer.shape[1]), answer
-
 
 # %% ../../nbs/05_vla/03_driving.ipynb #9e485d12
 class _Saved(_Parts):

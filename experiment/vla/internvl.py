@@ -15,7 +15,7 @@ import torch
 from transformers import CONFIG_MAPPING, InternVLConfig
 from .driving import DrivingVLA, empty_model, fill_model
 from .config import ModelConfig
-from .folder import check_vocabulary, read_json, read_text, read_tokenizer
+from .folder import check_vocabulary, read_object, read_text, read_tokenizer
 from .prompt import template_named
 from ..errors import ModelError
 from .shards import folder_weights
@@ -298,7 +298,7 @@ def load_original(
     tokenizer: Path | None = None,  # folder of the tokenizer, when not the same
 ) -> DrivingVLA:
     "InternVL from a folder in its original layout; memory: the model and a weight. Raises ModelError with the remedy."
-    chat = read_json(folder / "config.json")
+    chat = read_object(folder / "config.json")
     check_decoder(chat, name)
     words = read_tokenizer(tokenizer or folder)
     code = read_text(folder / "conversation.py") if (folder / "conversation.py").is_file() else None

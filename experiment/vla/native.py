@@ -11,7 +11,7 @@ import torch
 from ..errors import ModelError
 from .config import ModelConfig
 from .driving import DrivingVLA, empty_model, fill_model
-from .folder import check_vocabulary, native_template, quiet, read_json, read_tokenizer
+from .folder import check_vocabulary, native_template, quiet, read_object, read_tokenizer
 from .internvl import DECODERS, expert_weights, tile_limit
 from .shards import folder_weights
 from .weights import Weight
@@ -90,11 +90,11 @@ def load_native(
     tokenizer: Path | None = None,  # folder of the tokenizer, when not the same
 ) -> DrivingVLA:
     "InternVL from a folder in transformers' layout; memory: the model and a weight. Raises ModelError with the remedy."
-    native = native_config(folder / "config.json", read_json(folder / "config.json"))
+    native = native_config(folder / "config.json", read_object(folder / "config.json"))
     words = read_tokenizer(tokenizer or folder)
     check_vocabulary(words, native.text_config.vocab_size, str(tokenizer or folder), native.image_token_id)
     path = folder / "preprocessor_config.json"
-    most = read_json(path).get("max_patches") if path.is_file() else None
+    most = read_object(path).get("max_patches") if path.is_file() else None
     weights = native_weights(folder_weights(folder))
     native.tie_word_embeddings = native.tie_word_embeddings and "vlm.lm_head.weight" not in weights
     config = ModelConfig(

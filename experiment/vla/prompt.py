@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SIMLINGO_TEMPLATE', 'NATIVE_TEMPLATE', 'TEMPLATES', 'Template', 'written_templates', 'template_named', 'template_of',
-           'worded']
+           'speaks_speed', 'worded']
 
 # %% ../../nbs/05_vla/01_prompt.ipynb #95533265
 import ast
@@ -15,6 +15,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from typing import Any
 from ..errors import ModelError
+from ..words.options import spoken_speed
 
 # %% ../../nbs/05_vla/01_prompt.ipynb #05cd5e7a
 def _placed(question, images):
@@ -187,17 +188,30 @@ def template_of(
 # %% ../../nbs/05_vla/01_prompt.ipynb #68c8fa28
 _FIELD = re.compile(r"\{speed(?::([^{}]*))?\}|\{command\}")
 
+# %% ../../nbs/05_vla/01_prompt.ipynb #81c54043
+def speaks_speed(
+    wording: str,  # see `worded`
+) -> bool:
+    "Whether a wording has a place for the speed."
+    return any(field[0] != "{command}" for field in _FIELD.finditer(wording))
+
 # %% ../../nbs/05_vla/01_prompt.ipynb #f3ebf883
 def worded(
     wording: str,  # with `{speed}`, `{speed:.1f}` and `{command}` where they shall stand
-    speed: float,  # m/s
+    speed: float | None,  # m/s; None for a wording that speaks none
     command: str | None = None,  # navigation command
 ) -> str:  # the question
-    "A wording with its fields filled; other braces are text. Raises ModelError when wording and command do not fit."
+    """A wording with its fields filled; other braces are text.
+
+    Raises ModelError when wording and command do not fit, RunError for a speed that cannot be spoken.
+    """
     if "{command}" in wording and command is None:
         raise ModelError(f"the wording {wording!r} asks for a command: pass command")
     if "{command}" not in wording and command is not None:
         raise ModelError(f"the wording {wording!r} has no {{command}}: choose the prompt command, or leave command out")
+
+    if speaks_speed(wording):
+        spoken_speed(speed)
 
     def value(field):
         return command if field[0] == "{command}" else format(speed, field[1] or "")

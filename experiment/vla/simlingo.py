@@ -15,7 +15,7 @@ from ..errors import ModelError
 from .checkpoint import VARIANT, find_internvl, find_set, read_set, read_settings
 from .config import SIMLINGO
 from .driving import DrivingVLA, empty_model, fill_model
-from .folder import check_vocabulary, read_json, read_tokenizer
+from .folder import check_vocabulary, read_object, read_tokenizer
 from .internvl import INTERNVL2_1B, chat_config, language_weights, under, vision_weights
 from .prompt import SIMLINGO_TEMPLATE
 from .weights import Weight, WeightsError, differences
@@ -324,7 +324,7 @@ def load_simlingo(
     weights = read_set(found)
     internvl = find_internvl(found, variant, tokenizer, fetch)
     words = add_simlingo_tokens(read_tokenizer(internvl))
-    chat = read_json(internvl / "config.json") if (internvl / "config.json").is_file() else INTERNVL2_1B
+    chat = read_object(internvl / "config.json") if (internvl / "config.json").is_file() else INTERNVL2_1B
     beside = (found if found.is_dir() else found.parent) / "adapter_config.json"
-    adapter = read_json(beside) if beside.is_file() else None
+    adapter = read_object(beside) if beside.is_file() else None
     return simlingo_model(weights, settings, words, chat, str(found), f"SimLingo {_epoch(found)}", dtype, adapter)

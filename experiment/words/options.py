@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
-           'RATE', 'PROMPTS', 'OPTIONS', 'Option']
+           'RATE', 'PROMPTS', 'FASTEST', 'NO_SPEED', 'OPTIONS', 'spoken_speed', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 from dataclasses import dataclass
+from ..errors import RunError
 
 # %% ../../nbs/01_shared/03_options.ipynb #cca010b2
 DTYPES = ("float32", "bfloat16", "float16")  # of a model
 DETAILS = ("map", "trace", "cam", "full")  # of a record, each with all of the one before
 ROWS = ("uniform", "gradient")  # weights of the seed rows
 THUMBNAILS = ("apart", "blend")  # what becomes of InternVL's thumbnail tile
-NORMALISATIONS = ("percentile", "minmax", "none")  # of pictures
+NORMALISATIONS = ("scale", "percentile", "minmax", "none")  # of pictures
 PICTURES = ("none", "overlay", "all")  # of a run, drawn when all its maps are known
 PICTURE_FORMATS = ("jpg", "png")  # of them
 ANIMATIONS = ("webp", "gif", "mp4", "webm", "none")  # of a scene and a map
@@ -36,6 +37,26 @@ PROMPTS = {  # wordings that have a name
     + "Command: {command}. Predict the waypoints.",  # SimLingo: an instruction, no commentary
 }
 
+# %% ../../nbs/01_shared/03_options.ipynb #7432ce2b
+FASTEST = 100.0  # m/s; what is beyond is no speed of a car but another unit
+NO_SPEED = (
+    "the wording speaks the speed, and none is known: give --speed V (in Python speed=V) in m/s, 0 only for a car that "
+    "stands, or a wording without {speed}"
+)
+
+
+def spoken_speed(
+    speed: float | None,  # m/s; None when nobody knows it
+) -> float:  # the same
+    "The speed that a wording speaks. Raises RunError for one that is missing, negative, not finite, or no car's."
+    if speed is None:
+        raise RunError(NO_SPEED)
+    if not 0 <= speed <= FASTEST:
+        raise RunError(
+            f"speed {speed} m/s: a car drives 0 to {FASTEST:g} m/s; give --speed V (in Python speed=V) in m/s"
+        )
+    return speed
+
 # %% ../../nbs/01_shared/03_options.ipynb #1bc080d4
 @dataclass(frozen=True)
 class Option:
@@ -48,7 +69,7 @@ class Option:
 _ASKED = {  # what is asked, and of which frames
     "target": Option("one or more, see below"),
     "method": Option("one or more, see below"),
-    "speed": Option("m/s for every frame, instead of speed files"),
+    "speed": Option("m/s for every frame, instead of speed files; 0 only for a car that stands"),
     "images": Option("consecutive frames in one prompt"),
     "limit": Option("only the first prompts"),
     "rows": Option("weights of the seed rows", ROWS),
