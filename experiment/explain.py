@@ -252,7 +252,7 @@ class _Pass:
 @contextmanager
 def _pass(model, inputs, answer, detail, rule, held, options):
     "Run the forward, with gradients held where a map is read from it, and with what the detail records."
-    leaf = inputs.pixel_values.detach().clone().requires_grad_()
+    leaf = inputs.pixel_values.detach().requires_grad_()
     asked, choice = replace(inputs, pixel_values=leaf), Choice(both=detail != "map")
     evidence, recorder = None, None
     if detail == "trace":
