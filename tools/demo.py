@@ -10,7 +10,7 @@ from experiment.record.files import find_records, record_frames
 from experiment.record.payload import load_record
 from experiment.relevance.answers import relevance_of
 from experiment.relevance.figure import Print, sheet_figure
-from experiment.relevance.shown import largest_patch, map_unit
+from experiment.relevance.shown import largest_patch
 
 ROOT = Path(__file__).parents[1]
 SCENES = ROOT / "experiment" / "data" / "scenes"
@@ -34,7 +34,7 @@ def sheet(run: Path, question: str, path: Path, most: int = 12) -> Path:
     "Evenly chosen frames of a run, all on the run's scale."
     records = [load_record(item.path) | {"tag": item.tag} for item in find_records(run)]
     relevances = [relevance_of(record) for record in records]
-    scale = scale_of(map(largest_patch, relevances), map_unit(records[0], relevances[0]))
+    scale = scale_of(map(largest_patch, relevances), relevances[0].unit)
     every = max(1, len(records) // most)
     records, relevances = records[::every][:most], relevances[::every][:most]
     frames = [record_frames(record)[0] for record in records]

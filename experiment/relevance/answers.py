@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from ..errors import MethodError
 from ..frame.tiles import Layout
-from ..methods import DEFAULT, FACTS, STORED, facts_of, kept_as
+from ..methods import CAUSAL, DEFAULT, FACTS, STORED, facts_of, kept_as
 from ..words.options import SHOWN
 from . import attention_maps
 from .attention_maps import attentions_of_record
@@ -180,6 +180,7 @@ def map_relevance(
         cls_share=torch.zeros(len(shown), dtype=torch.float64),
         language_trace=None,
         vision_trace=None,
+        unit=record["target_info"]["unit"] if facts_of(name).claims == CAUSAL else "relevance",
         signed=list(signed.split(counts)) if _both(record["target_info"]["target"], how) else None,
     )
 

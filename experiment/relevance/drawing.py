@@ -19,7 +19,7 @@ from .pictures import Style, save_maps
 from .rules import RULES, Relevance, Rule, frame_maps
 from ..command import OWN_ERRORS
 from ..frame.scale import Scale, scale_of
-from .shown import decision, frame_scale, largest_patch, map_unit
+from .shown import decision, frame_scale, largest_patch
 
 # %% ../../nbs/04_relevance/10_drawing.ipynb #15180ac8
 def with_options(
@@ -94,7 +94,7 @@ def run_scales(
             for name, method in drawing.methods.items():
                 relevance, key = relevance_of(record, method, drawing.show), (record["target_info"]["target"], name)
                 largest[key].append(largest_patch(relevance))
-                units[key] = map_unit(record, relevance)
+                units[key] = relevance.unit
         except OWN_ERRORS:
             continue  # it fails by name when its turn comes
     return {key: scale_of(found, units[key], "run", drawing.style.floors) for key, found in largest.items()}

@@ -23,7 +23,7 @@ from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, pl
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
 from .rules import Relevance
-from .shown import decision, drawn_map, largest_patch, map_unit, scale_words
+from .shown import decision, drawn_map, largest_patch, scale_words
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def record_figure(
     gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
 ) -> Plate:
     "Frame, map, gaze when there is some, scale and words of one image."
-    scale = how.scale_of(record, map_unit(record, relevance), largest_patch(relevance))
+    scale = how.scale_of(record, relevance.unit, largest_patch(relevance))
     columns = how.columns(2 if gaze is None else 3)
     size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
     panels = [
@@ -185,7 +185,7 @@ def sentence_figure(
     if len({r["text_outputs"]["decoded_text"] for r in records}) > 1:
         raise RunError("these records do not belong to one answer: they say different things")
     maps = list(zip(records, relevances, strict=True))
-    scale = how.scale_of(maps[0][0], map_unit(*maps[0]), max(map(largest_patch, relevances)))
+    scale = how.scale_of(maps[0][0], maps[0][1].unit, max(map(largest_patch, relevances)))
     words = [record["target_info"]["token_string"].strip() for record in records]
     labels = [f"{word}: {shown_words(*one, how.floors)}" for word, one in zip(words, maps, strict=True)]
     strip = _small_maps(maps, [frame] * len(maps), labels, scale, how, image)

@@ -20,7 +20,7 @@ from ..frame.plate import sampled
 from ..frame.scale import FLOORS, Floor, Scale
 from ..frame.tiles import FrameMap
 from .rules import Relevance, layouts
-from .shown import decision, frame_scale, map_unit, scale_words
+from .shown import decision, frame_scale, scale_words
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #5407d766
 SEEN = {"demo": (168, 336)}  # by model, the only frames that it was trained on: rendered scenes, (height, width) px
@@ -124,7 +124,7 @@ def picture_words(
     shown = scale_words(relevance, scale)
     if style.normalisation != "scale":
         total = sum(p.sum().item() for p in relevance.patches)
-        unit = map_unit(record, relevance)
+        unit = relevance.unit
         shown = f"shown {total:.3g} {unit}; full colour by {style.normalisation}, picture by picture"
     return "\n".join([title, shown, *relevance.notes, *found])
 

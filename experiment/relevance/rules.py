@@ -80,6 +80,7 @@ class Relevance:
     language_trace: torch.Tensor  # (1 + layers, N) r after every layer, top down
     vision_trace: torch.Tensor | None  # (1 + layers, T, 1 + P), None when read out at the interleaver
     notes: list[str] = field(default_factory=list)  # what is worth knowing about the map, one line each
+    unit: str = "relevance"  # of tokens and patches: the target's, for contributions to it
     signed: list[torch.Tensor] | None = None  # (T_i, side, side) for and against, of a map that is shown with both
 
     @property
