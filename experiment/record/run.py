@@ -105,17 +105,23 @@ def same_makers(
         )
     write_json(out / "settings.json", kept)
 
+# %% ../../nbs/03_record/06_run.ipynb #b7622e33
+_TOP_REMAINS = re.compile(r"\.(verification\.json|settings\.json|summary\.json|index\.html|table\.\w+)\.[a-z0-9_]{8}")
+
 # %% ../../nbs/03_record/06_run.ipynb #164fc8ba
 @contextmanager
 def only_run(
     out: Path,  # the run's folder
 ) -> Iterator[None]:  # a context
-    "Holds the run's folder; a second command on it is refused."
+    "Holds the run's folder, and removes what a killed run left half; a second command on it is refused."
     with open(out / ".lock", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(f"{out}: another run is writing there; wait for it, or choose another --out") from None
+        for path in out.iterdir():
+            if _TOP_REMAINS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         yield
 
 # %% ../../nbs/03_record/06_run.ipynb #f26da8b3
@@ -173,6 +179,7 @@ class _Folder:
     ) -> list:  # items that are not done
         "Compare marks with what is there; say what was done before."
         sizes = {f"{name}/{p}": size for name in self.results for p, size in survey(self.out / name).items()}
+        survey(self.out / "done")
         marks = {item.tag: read_json(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), sizes)}
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
