@@ -218,7 +218,7 @@ def certificate_findings(
     if not _near(found["y"], info["value"], 0.05, 1e-4):
         said = f"the certificate measured y = {found['y']:.6g}, the target is {info['value']:.6g}"
         yield Finding("error", "certificate", said)
-    if found["better"] == ("NO BETTER THAN CHANCE" in found["sentence"]) or info["target"] not in found["sentence"]:
+    if found["better"] == ("NO BETTER THAN" in found["sentence"]) or info["target"] not in found["sentence"]:
         said = f"the certificate's sentence says something else: {found['sentence']!r:.80}"
         yield Finding("error", "certificate", said)
     if not found["better"]:
