@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from .agreement import read_marks
+from .drawing import unit_of
 from ..errors import RunError
 from ..files import write_atomic
 
 # %% ../../nbs/10_dataset/05_run_table.ipynb #26faccfb
 COLUMNS: dict[str, type] = (
     dict(scene=str, frame=str, image=int, target=str, method=str, value=float, unit=str)
-    | {"for": float, "against": float}
+    | {"map_unit": str, "for": float, "against": float}
     | dict(shown=float, largest=float, x0=float, y0=float, x1=float, y1=float, undecided=bool)
     | dict(certificate=str, words=str, arrays=str, picture=str)
 )
@@ -46,6 +47,7 @@ def rows_of(
                     picture, box = picture_of(folder, image["file"]), dict(zip(("x0", "y0", "x1", "y1"), image["box"]))
                     known = dict(scene=str(folder.relative_to(out / "scenes")), frame=frame, image=number)
                     asked = dict(target=target, method=method, value=entry["value"], unit=entry["unit"])
+                    asked["map_unit"] = unit_of(entry["unit"], method)
                     shown = dict(shown=image["sum"], words=mark["said"].strip(), **box)
                     files = dict(
                         arrays=str((folder / image["file"]).relative_to(out)),
