@@ -34,7 +34,7 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import record_targets
+from ..explain import explain, record_targets
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
@@ -42,6 +42,7 @@ from ..frame.scale import Scale, decision_of, scale_of
 from ..asking import ModelChoice, Wording
 from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
 from ..dataset.presentation import present_scene
+from ..dataset.run_under_change import explained, pair_of, steps_of, write_changes
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
 from ..files import human, require_space, write_atomic
@@ -95,6 +96,8 @@ class Settings:
     thumbnail: str = "apart"
     records: bool = False
     answers: str | None = None
+    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
+    against: str | None = None  # another model that is asked the same
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
     speed_folder: str = SPEED_FOLDER
     threads: int = 1
@@ -375,12 +378,14 @@ class _Explaining:
     ):
         self.settings, self.out, self.ahead = settings, Path(out), Ahead()
         self.model = settings.choice.load(device or settings.device)
+        against = ModelChoice(settings.against, settings.dtype) if settings.against else None
+        self.other = against and against.load(device or settings.device)
         self.answers = Answers(settings, fingerprint(self.model)) if settings.answers else None
         self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
-        return made_by(self.model)
+        return made_by(self.model) | ({"against": fingerprint(self.other)} if self.other else {})
 
     def speed(self, prompt: Prompt) -> float | None:  # m/s; None where nobody says it
         "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
@@ -403,8 +408,36 @@ class _Explaining:
         found, faults = ask(self.model, frames, speed, s.target, s.method, **options)
         return found, faults, time.perf_counter() - start
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #d3b47aa8
+class _Comparing(_Explaining):
+    "Asks the same again: of frames that were made worse, and of another model."
+
+    def _question(self, model, speed, target):
+        "The question about other frames, or to another model."
+        s = self.settings
+        options = s.words.options() | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
+        return lambda frames: explain(model, frames, speed, target, **options)
+
+    def _compared(self, found, told, frames, speed):
+        "Put rows into what a mark keeps of every target; reasons for what could not be asked."
+        s, faults = self.settings, {}
+        for record, methods in found if s.perturb or self.other else ():
+            target = record["target_info"]["target"]
+            if s.method[0] not in methods or s.method[0] not in told[target]["maps"]:
+                continue
+            before, entry = explained(record, frames, s.method[0], s.show), told[target]
+            entry["compared"] = s.method[0]
+            entry["steps"], wrong = steps_of(before, self._question(self.model, speed, target), s.perturb)
+            faults |= {f"{target}/{s.method[0]} {step}": why for step, why in wrong.items()}
+            if self.other:
+                try:
+                    entry["pairs"] = [pair_of(before, self._question(self.other, speed, target)(frames))]
+                except ValueError as error:
+                    faults[f"{target}/{s.method[0]} against {s.against}"] = reason_of(error)
+        return faults
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8cc8678b
-class FrameWork(_Explaining):
+class FrameWork(_Comparing):
     "A worker's tool: explains a prompt and writes everything about it."
 
     def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
@@ -414,7 +447,7 @@ class FrameWork(_Explaining):
         found, faults, spent = self._ask(prompt, frames, speed)
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, told, refused = write_targets(found, name, folder, s)
-        faults |= refused
+        faults |= refused | self._compared(found, told, frames, speed)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
@@ -753,7 +786,7 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points")}
+    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb")}
     return Settings(**kept | changed | several)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
@@ -778,12 +811,13 @@ def _results(run, told, items, scales, log):
     scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
     if scores:
         write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
+    changes = write_changes(root, names)
     if why := write_table(root, names):
         log.info("%s", why)
     kept = read_json(root / "settings.json")
     random = kept.get("made_by", {}).get("random")
     notes = ["RANDOM WEIGHTS: these maps show the method at work, not a driver"] if random else []
-    write_page(root, told, kept["settings"], scales, notes)
+    write_page(root, told, kept["settings"], scales, notes, changes)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #359e7520
 def _scales(done, prompts, asked, run, log):

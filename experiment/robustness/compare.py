@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Comparison', 'panels', 'compare']
 
-# %% ../../nbs/08_robustness/03_compare.ipynb #9479e158
+# %% ../../nbs/08_robustness/03_compare.ipynb #c01d35e9
 from dataclasses import dataclass
 from typing import Any, cast
 import numpy as np
@@ -17,7 +17,7 @@ from ..frame.heatmap import blend
 from ..frame.scale import scale_of
 from ..vla.driving import DrivingVLA
 
-# %% ../../nbs/08_robustness/03_compare.ipynb #ad9f027e
+# %% ../../nbs/08_robustness/03_compare.ipynb #79b8ccf7
 @dataclass
 class Comparison:
     "Two explanations of one question."
@@ -64,7 +64,7 @@ class Comparison:
         ]
         return "\n".join([*rows, f"change {self.change:+.3f} {unit}; {self.elsewhere:.3f} {unit} of the map elsewhere"])
 
-# %% ../../nbs/08_robustness/03_compare.ipynb #9b16a6b6
+# %% ../../nbs/08_robustness/03_compare.ipynb #2f23b273
 def panels(
     found: Comparison,
     image: int = 0,  # number of the frame's image
@@ -82,7 +82,7 @@ def panels(
         sheet.paste(blend(frame, values, signed=i == 2), (i * frame.width, 0))
     return with_words(sheet, f"{found}\n{scale}")
 
-# %% ../../nbs/08_robustness/03_compare.ipynb #a79420da
+# %% ../../nbs/08_robustness/03_compare.ipynb #ccdebbbe
 def compare(
     a: DrivingVLA,
     b: DrivingVLA,

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['CORRUPTIONS', 'fog', 'noise', 'blur', 'brightness', 'jpeg', 'shift', 'corrupted']
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #705b68c8
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #9a03add7
 import io
 from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter
 from ..errors import ExplainError, did_you_mean
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #1752908d
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #09fa1bf0
 def fog(
     frame: Image.Image,  # RGB
     share: float,  # of grey, 0 to 1
@@ -20,7 +20,7 @@ def fog(
     "The frame behind an even veil of light grey."
     return Image.blend(frame, Image.new("RGB", frame.size, (224, 224, 224)), share)
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #33090d6d
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #a6b8479c
 def noise(
     frame: Image.Image,  # RGB
     deviation: float,  # grey levels of 255
@@ -30,7 +30,7 @@ def noise(
     drawn = np.random.default_rng(0).normal(0, deviation, pixels.shape)
     return Image.fromarray(np.rint(pixels + drawn).clip(0, 255).astype(np.uint8))
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #e83ee360
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #0ed6b988
 def blur(
     frame: Image.Image,  # RGB
     deviation: float,  # px of a frame that is 1000 px high
@@ -38,7 +38,7 @@ def blur(
     "Gaussian blur that looks alike at every resolution."
     return frame.filter(ImageFilter.GaussianBlur(deviation * frame.height / 1000))
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #134c443c
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #447fc910
 def brightness(
     frame: Image.Image,  # RGB
     factor: float,  # 1 changes nothing
@@ -46,7 +46,7 @@ def brightness(
     "All values multiplied."
     return ImageEnhance.Brightness(frame).enhance(factor)
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #3686a53d
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #1f6bd92f
 def jpeg(
     frame: Image.Image,  # RGB
     quality: float,  # 1 to 95
@@ -56,7 +56,7 @@ def jpeg(
     frame.save(buffer, "JPEG", quality=int(quality))
     return Image.open(buffer).convert("RGB")
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #b995d7f3
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #bc8e99f7
 def shift(
     frame: Image.Image,  # RGB
     pixels: float,  # whole, to the right
@@ -65,7 +65,7 @@ def shift(
     by, given = int(pixels), np.asarray(frame)
     return Image.fromarray(np.concatenate([given[:, :1].repeat(by, 1), given[:, : given.shape[1] - by]], 1))
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #2882a945
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #4cd7ca75
 CORRUPTIONS: dict[str, tuple[Callable[[Image.Image, float], Image.Image], tuple[float, ...]]] = {
     "fog": (fog, (0.1, 0.25, 0.5)),
     "noise": (noise, (4, 12, 30)),
@@ -75,7 +75,7 @@ CORRUPTIONS: dict[str, tuple[Callable[[Image.Image, float], Image.Image], tuple[
     "shift": (shift, (1, 2, 4)),
 }
 
-# %% ../../nbs/08_robustness/01_corruptions.ipynb #fcfc9ea7
+# %% ../../nbs/08_robustness/01_corruptions.ipynb #1c2f2240
 def corrupted(
     frame: Image.Image,  # RGB
     name: str,  # of `CORRUPTIONS`

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
-           'RATE', 'PROMPTS', 'FASTEST', 'NO_SPEED', 'OPTIONS', 'spoken_speed', 'Option']
+           'CORRUPTIONS', 'RATE', 'PROMPTS', 'FASTEST', 'NO_SPEED', 'OPTIONS', 'spoken_speed', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ PICTURES = ("none", "overlay", "all")  # of a run, drawn when all its maps are k
 PICTURE_FORMATS = ("jpg", "png")  # of them
 ANIMATIONS = ("webp", "gif", "mp4", "webm", "none")  # of a scene and a map
 SHOWN = ("auto", "positive", "magnitude", "negative")  # part of a signed map
+CORRUPTIONS = ("fog", "noise", "blur", "brightness", "jpeg", "shift")  # of a frame
 RATE = 4.0  # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
 
 # %% ../../nbs/01_shared/03_options.ipynb #c8e3a90d
