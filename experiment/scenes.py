@@ -8,9 +8,9 @@ __all__ = ['EPILOG', 'main', 'scenes']
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
 from .command import Summary, command
-from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
-from .words.options import ANIMATIONS, CORRUPTIONS, RATE, spoken_speed
+from .words.options import ANIMATIONS, CORRUPTIONS, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
+from .words.options import spoken_speed
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -28,7 +28,7 @@ def _run(options):
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #905d11dd
 def scenes(
-    dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
+    dataset: str,  # a scene, a tree of scenes (see --frame-folder), a folder of pictures, or a video
     out: str = "runs/scenes",
     model: str = "demo",
     target: tuple = ("-forward_speed",),
@@ -56,10 +56,10 @@ def scenes(
     pictures: tuple = ("overlay", "jpg", "960"),  # none, overlay or all (raw maps, ways too); jpg or png; px at most
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
-    rate: float = RATE,  # frames a second taken from a video
-    frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
-    speed_folder: str = SPEED_FOLDER,  # beside it: <frame>.txt, m/s
-    gaze_folder: str = GAZE_FOLDER,  # beside it: gaze maps or points
+    rate: float = RATE,
+    frame_folder: tuple = FRAME_FOLDERS,
+    speed_folder: tuple = SPEED_FOLDERS,
+    gaze_folder: tuple = GAZE_FOLDERS,
 ) -> Summary:
     "Explain all frames of a data set; run again, it does what is missing."
     return _run(dict(locals()))

@@ -39,7 +39,7 @@ from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
 from ..frame.scale import Scale, decision_of, scale_of
-from ..asking import ModelChoice, Wording
+from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
 from ..dataset.presentation import present_scene
 from ..dataset.run_under_change import explained, pair_of, steps_of, write_changes
@@ -47,25 +47,20 @@ from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
 from ..files import human, require_space, write_atomic
 from ..record.payload import save_record
-from experiment.frame.files import (
-    FRAME_FOLDERS,
-    SPEED_FOLDER,
-    collisions,
-    find_frames,
-    frame_folders,
-    read_speed,
-)
+from ..frame.files import find_scenes, scene_of
 from ..errors import RunError
 from ..command import Summary, goes_on, pipeline_log, reason_of
-from .frames import Prompt, beside, fingerprint, group, made_by, plan, save_outputs, sources
+from .frames import Prompt, beside, check_speeds, fingerprint, group, made_by, note_unused, plan
+from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
-from ..words.options import ANIMATIONS, PICTURE_FORMATS
+from ..words.options import ANIMATIONS, FRAME_FOLDERS, PICTURE_FORMATS, SPEED_FOLDERS
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.run import code_hash, hash_of, holds, keep_settings, only_run
 from ..record.run import read_json, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
-from ..dataset.video import STREAMED, codec, is_video, unpack
+from ..dataset.video import STREAMED
+from ..frame.video import codec
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
@@ -99,7 +94,7 @@ class Settings:
     perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
     against: str | None = None  # another model that is asked the same
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
-    speed_folder: str = SPEED_FOLDER
+    speed_folder: tuple[str, ...] = SPEED_FOLDERS
     threads: int = 1
     code: str = field(default_factory=code_hash)
 
@@ -179,7 +174,7 @@ def scene_name(
     top = Path(source).resolve()
     if top.is_file():
         top = prompt.frames[0].path.parent  # of a video: where it was unpacked
-    return prompt.frames[0].scene or (top.parent if top.name in FRAME_FOLDERS else top).name or "frames"
+    return prompt.frames[0].scene or scene_of(top).name or "frames"
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f6e0ff05
 def save_records(
@@ -291,8 +286,9 @@ def write_targets(
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3a171c8e
 def frame_hashes(prompt: Prompt) -> list[str]:  # 16 hex digits each
-    "Contents of what the model sees of a prompt: its frames and the speed of the last."
-    paths = [f.path for f in prompt.frames] + [p for p in [prompt.frames[-1].speed_path] if p]
+    "Contents of what the model sees of a prompt: its frames, and what was measured at the last."
+    now = prompt.frames[-1]
+    paths = [f.path for f in prompt.frames] + list({p: 0 for p in (now.speed_path, now.navigation_path) if p})
     return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a4647264
@@ -381,28 +377,22 @@ class _Explaining:
         against = ModelChoice(settings.against, settings.dtype) if settings.against else None
         self.other = against and against.load(device or settings.device)
         self.answers = Answers(settings, fingerprint(self.model)) if settings.answers else None
-        self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
+        self.options = plan(settings.method) | dict(max_new_tokens=settings.max_new_tokens)
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
-        return made_by(self.model) | ({"against": fingerprint(self.other)} if self.other else {})
+        words = self.settings.words
+        asked = dict(wording=wording(self.model, words), places=list(places(self.model, words)))
+        return made_by(self.model) | asked | ({"against": fingerprint(self.other)} if self.other else {})
 
-    def speed(self, prompt: Prompt) -> float | None:  # m/s; None where nobody says it
-        "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
-        now = prompt.frames[-1]
-        if self.settings.speed is not None:
-            return self.settings.speed
-        if now.silent:
-            raise RunError(
-                f"{now.path}: its scene has speeds, but there is none for this frame; add "
-                f"{self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
-            )
-        return read_speed(now.speed_path) if now.speed_path else None
+    def question(self, prompt: Prompt) -> tuple[float | None, dict]:  # speed in m/s, and what else is said
+        "What the prompt's last frame is asked with, see `experiment.asking.question_of`."
+        return question_of(self.model, self.settings.words, prompt.frames[-1], self.settings.speed)
 
-    def _ask(self, prompt, frames, speed):
+    def _ask(self, prompt, frames, speed, told):
         "Records, faults, and the seconds of explaining."
         s, start, paths = self.settings, time.perf_counter(), [str(f.path) for f in prompt.frames]
-        options = dict(self.options, tag=prompt.tag, paths=paths)
+        options = self.options | told | dict(tag=prompt.tag, paths=paths)
         if self.answers:
             options["answer"] = self.answers(prompt)
         found, faults = ask(self.model, frames, speed, s.target, s.method, **options)
@@ -412,26 +402,26 @@ class _Explaining:
 class _Comparing(_Explaining):
     "Asks the same again: of frames that were made worse, and of another model."
 
-    def _question(self, model, speed, target):
+    def _question(self, model, speed, target, words):
         "The question about other frames, or to another model."
         s = self.settings
-        options = s.words.options() | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
+        options = words | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
         return lambda frames: explain(model, frames, speed, target, **options)
 
-    def _compared(self, found, told, frames, speed):
+    def _compared(self, found, kept, frames, speed, words):
         "Put rows into what a mark keeps of every target; reasons for what could not be asked."
         s, faults = self.settings, {}
         for record, methods in found if s.perturb or self.other else ():
             target = record["target_info"]["target"]
-            if s.method[0] not in methods or s.method[0] not in told[target]["maps"]:
+            if s.method[0] not in methods or s.method[0] not in kept[target]["maps"]:
                 continue
-            before, entry = explained(record, frames, s.method[0], s.show), told[target]
+            before, entry = explained(record, frames, s.method[0], s.show), kept[target]
             entry["compared"] = s.method[0]
-            entry["steps"], wrong = steps_of(before, self._question(self.model, speed, target), s.perturb)
+            entry["steps"], wrong = steps_of(before, self._question(self.model, speed, target, words), s.perturb)
             faults |= {f"{target}/{s.method[0]} {step}": why for step, why in wrong.items()}
             if self.other:
                 try:
-                    entry["pairs"] = [pair_of(before, self._question(self.other, speed, target)(frames))]
+                    entry["pairs"] = [pair_of(before, self._question(self.other, speed, target, words)(frames))]
                 except ValueError as error:
                     faults[f"{target}/{s.method[0]} against {s.against}"] = reason_of(error)
         return faults
@@ -443,11 +433,11 @@ class FrameWork(_Comparing):
     def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
         "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
-        frames, speed = self.ahead(prompt), self.speed(prompt)
-        found, faults, spent = self._ask(prompt, frames, speed)
+        frames, (speed, told) = self.ahead(prompt), self.question(prompt)
+        found, faults, spent = self._ask(prompt, frames, speed, told)
         folder = self.out / "scenes" / scene_name(prompt, s.source)
-        files, told, refused = write_targets(found, name, folder, s)
-        faults |= refused | self._compared(found, told, frames, speed)
+        files, kept, refused = write_targets(found, name, folder, s)
+        faults |= refused | self._compared(found, kept, frames, speed, told)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
@@ -456,15 +446,15 @@ class FrameWork(_Comparing):
         sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
         text = found[0][0]["text_outputs"]
         words = dict(said=text["decoded_text"], answer=text["token_ids"])
-        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=told, faults=faults, **words)
+        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=kept, faults=faults, **words)
         write_json(folder / "done" / f"{name}.json", mark)
         return dict(
             bytes=sum(sizes.values()),
             seconds=time.perf_counter() - start,
             explaining=spent,
             faults=faults,
-            warnings=[m for e in told.values() for _, m in e["findings"]],
-            stamps=[i["stamp"] for e in told.values() for m in e["maps"].values() for i in m if i["stamp"]],
+            warnings=[m for e in kept.values() for _, m in e["findings"]],
+            stamps=[i["stamp"] for e in kept.values() for m in e["maps"].values() for i in m if i["stamp"]],
         )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #18463b8a
@@ -727,20 +717,17 @@ def verify(
     )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #d0201a41
-def _found(dataset, settings, gaze_folder, limit):
-    "The prompts, and items that are none: reasons by name."
-    frames, names = (
-        find_frames(dataset, settings.frame_folders, settings.speed_folder, gaze_folder),
-        settings.frame_folders,
+def _found(asked, run):
+    "What is below the data set, and the prompts."
+    found = find_scenes(
+        asked.source,  # a whole path: workers may stand elsewhere
+        asked.frame_folders,
+        asked.speed_folder,
+        run.gaze_folder,
+        run.root.resolve() / "frames",
+        run.rate,
     )
-    late = collisions(frames)
-    used = {f.path.parent for f in frames}
-    empty = {
-        str(folder): f"{folder}: no frames in it"
-        for folder in ([] if Path(dataset).is_file() else frame_folders(dataset, names))
-        if folder not in used
-    }
-    return group([f for f in frames if str(f.path) not in late], settings.images)[:limit], late | empty
+    return found, group(found.frames, asked.images)[: run.limit]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #bd146a18
 @dataclass(frozen=True)
@@ -758,7 +745,7 @@ class Run:
     pictures: tuple[str, ...]
     scale: str
     rate: float
-    gaze_folder: str
+    gaze_folder: tuple[str, ...]
 
     @property
     def root(self) -> Path:  # the run's folder
@@ -786,7 +773,7 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb")}
+    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb", "speed_folder")}
     return Settings(**kept | changed | several)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
@@ -840,7 +827,7 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     _announce(log, todo, before, dataset, asked)
     explaining = Tool(FrameWork, (asked, str(root.resolve())), run.own)
     verified.summary = Summary(list(before))
-    accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
+    accept, note = partial(_accept, root, log, asked, prompts), _Notes(root, len(todo), log, verified)
     queue = [replace(p, after=after) for p, after in zip_longest(todo, todo[max(run.workers, 1) :])]
     with goes_on(verified.summary, len(prompts)):
         failed = bad | spread_over(explaining, queue, what="frames", accept=accept, note=note)
@@ -857,15 +844,12 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #dfd331b0
 def _started(asked, run):
-    "Refuse what cannot be done; unpack a video. The frames' folder."
+    "Refuse what cannot be done, before anything is looked for."
     check_settings(asked)
     if run.animation in STREAMED:
         codec()
     scale_of([], "", run.scale)
     _ = run.style
-    if is_video(Path(asked.source)):
-        return str(unpack(Path(asked.source), run.root.resolve() / "frames", run.rate))
-    return asked.source  # a whole path: workers may stand elsewhere
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b2894cbf
 def run_scenes(
@@ -875,8 +859,8 @@ def run_scenes(
     "Explain all frames of a data set, see `scenes`."
     if run.timeout and not (run.workers or run.ray):
         raise RunError("--timeout ends a worker, this process is none: give --workers 1 as well")
-    dataset = _started(asked, run)
-    prompts, bad = _found(dataset, asked, run.gaze_folder, run.limit)
+    _started(asked, run)
+    found, prompts = _found(asked, run)
     with (
         pipeline_log(run.out) as log,
         only_run(run.root),
@@ -884,10 +868,9 @@ def run_scenes(
         _verified(run.root, asked, run.force, log) as verified,
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
-        for why in bad.values():
-            log.error("%s", why)
+        bad = say_found(found, asked.speed, log)
         spread_over = partial(over, log=log, timeout=run.timeout)
-        summary, told = _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified)
+        summary, told = _explain_all(spread_over, prompts, bad, asked, run, asked.source, log, verified)
     size = human(told["bytes"])
     print(f"{summary}\n{told['maps']} maps, {size} in {run.root}; open {run.root / 'index.html'}")
     return summary
@@ -951,8 +934,10 @@ def gaze_rows(
     ]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #77ac435f
-def _accept(root, log, about):
+def _accept(root, log, asked, prompts, about):
+    check_speeds(about["wording"], prompts, asked.speed)
     same_makers(root, about)
+    note_unused(about["places"], prompts, asked.words, log)
     if about["random"]:
         log.warning("%s has random weights: maps show the method at work, not a driver", about["model"])
 

@@ -114,5 +114,6 @@ def perturb(
         return cast(Explanation, explain(model, pictures, speed, target, **options))
 
     ladder = Ladder(asked(frames))
-    ladder += [step_of(ladder.before, asked(pictures), *rung) for *rung, pictures in rungs(frames, corruptions)]
+    for name, strength, pictures in rungs(frames, corruptions):
+        ladder.append(step_of(ladder.before, asked(pictures), name, strength))
     return ladder
