@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['THINGS', 'STUFF', 'TAGS', 'SMALLEST', 'regions_of_ids', 'read_ids', 'region_of_box']
 
-# %% ../../nbs/07_objects/02_id_pictures.ipynb #9ec5d1e1
+# %% ../../nbs/07_objects/02_id_pictures.ipynb #78897fee
 from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 from ..errors import ExplainError
-from .regions import MOST_OBJECTS, Region
+from .regions import Region
+from ..record.payload import MOST_OBJECTS
 
 # %% ../../nbs/07_objects/02_id_pictures.ipynb #69b175c2
 THINGS = {  # CARLA's tag since 0.9.14: name and colour of a class that moves or that traffic obeys
