@@ -46,6 +46,12 @@ from .vla.batch_size import BatchSize
 from .vla.driving import DrivingVLA, Inputs, Output, quiet
 from .words.targets import expand
 
+# %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
+from .frame.camera import SIMLINGO_CAMERA, Camera
+from .objects.given import objects_part
+from .objects.picture import save_objects
+from .objects.table import Objects, objects_of
+
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
     "A frame as JPEG bytes, for drawing only."
@@ -408,6 +414,10 @@ class Explained:
         return self.record["text_outputs"]["decoded_text"]
 
     @property
+    def objects(self) -> Objects | None:  # what parts of the frame do, where `explain` was given objects
+        return objects_of(self.record) if self.record.get("objects") else None
+
+    @property
     def payload(self) -> dict:  # the record
         return self.record
 
@@ -434,7 +444,8 @@ class Explanation(Explained):
     ) -> list[Path]:  # files
         "Payload and pictures as the commands lay them out."
         path = save_record(self.record, Path(out) / "pt" / f"{self.record['tag']}.pt")
-        return [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        written = [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        return written + save_objects(self.record, self.frames[0], Path(out))
 
     def _repr_png_(self):
         return self.figure(width="page", dpi=100)._repr_png_()
@@ -448,10 +459,12 @@ def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,  # that is certified
     certify: bool = True,  # a certificate is made
+    objects: bool = False,  # objects are measured
 ) -> tuple[str, ...]:  # names
-    "A certificate of a map read at the interleaver also needs the one below it."
+    "A certificate of a map read at the interleaver also needs the one below it, and objects the default one."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())
+    needed = certify and above or objects
+    return tuple(maps) + ((STORED,) if needed and STORED not in map(kept_as, maps) else ())
 
 # %% ../nbs/08_explain/01_explain.ipynb #47e5eb8d
 def certified(
@@ -512,6 +525,8 @@ def explain(
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
+    objects: Any = None,  # what each of them does is measured; "auto", masks, boxes: see `experiment.objects.given`
+    camera: Camera = SIMLINGO_CAMERA,  # that saw objects given in metres
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
@@ -524,7 +539,7 @@ def explain(
     frames, paths, tag = _opened(frame)
     found = []
     options = _needed(method, detail) | options
-    options["maps"] = maps_beside(options["maps"], method, certify)
+    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
     targets = [target] if isinstance(target, str) else list(target)
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
@@ -533,6 +548,7 @@ def explain(
             if record["certificate"]["unsure"]:
                 said = record["certificate"]["sentence"].splitlines()[-1]
                 findings = [*findings, Finding("warning", "moved", said)]
+        record |= objects_part(model, record, frames, objects, camera)
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 
