@@ -106,6 +106,7 @@ class Found:
 
     scenes: list[SceneFiles]
     faults: dict[str, str] = field(default_factory=dict)  # path → reason: what cannot be a frame or a scene
+    unused: tuple[str, ...] = ()  # folders of pictures, and videos, that bear other names than those of frames
 
     @property
     def frames(self) -> list[FrameFile]:  # of all scenes, in natural order
@@ -119,7 +120,10 @@ class Found:
             if without:
                 n, every = len(without), len(self.scenes)
                 parts.append(f"{kind} in {'any' if n == every else f'{n}'} of {every} (first: {without[0]})")
-        return f"not found beside the frames of these scenes: {'; '.join(parts)}" if parts else ""
+        said = [f"not found beside the frames of these scenes: {'; '.join(parts)}"] * bool(parts)
+        if self.unused:
+            said.append(f"not used: {len(self.unused)} with other names (first: {self.unused[0]}); see --frame-folder")
+        return "; ".join(said)
 
     def unmatched(
         self,
@@ -178,67 +182,79 @@ def scene_of(
 
 # %% ../../nbs/02_frame/04_files.ipynb #b13c176e
 def _walk(source, names, aside, faults):
-    "Every folder below the source that may be a scene, with its files; frames' folders are not entered."
+    "Every folder below the source that may be a scene, with its files; frames, and what lies beside, are not entered."
 
     def unreadable(error):
         path = _readable(error.filename)
         faults[path] = f"{path}: cannot be read ({error.strerror})"
 
-    skipped = {*names, *(Path(n).parts[0] for n in names), *aside}
+    def entered(folder, name, skipped):
+        if name in skipped or name.startswith(".") or not _utf8(folder / name, faults):
+            return False
+        below = os.path.realpath(folder / name).rstrip(os.sep) + os.sep
+        return not (os.path.realpath(folder) + os.sep).startswith(below)  # no link to a folder above
+
     for at, below, files in os.walk(source, onerror=unreadable, followlinks=True):
         folder = Path(at)
         yield folder, below, [n for n in files if not n.startswith(".")]
-        here = os.path.realpath(at)
-        below[:] = sorted(
-            (
-                n
-                for n in below
-                if n not in skipped
-                and not n.startswith(".")
-                and _utf8(folder / n, faults)
-                and not (here + os.sep).startswith(os.path.realpath(folder / n).rstrip(os.sep) + os.sep)
-            ),
-            key=natural,
-        )
+        frames = {Path(n).parts[0] for n in names if Path(n).parts[0] in below and (folder / n).is_dir()}
+        scene = frames or any(Path(f).stem in names and Path(f).suffix.lower() in VIDEOS for f in files)
+        skipped = frames | (aside if scene else set())
+        below[:] = sorted((n for n in below if entered(folder, n, skipped)), key=natural)
 
-# %% ../../nbs/02_frame/04_files.ipynb #2f483610
-def _places(source, names, gaze_folders, aside, faults):
-    "All folders of frames and all videos below a folder, in natural order."
+# %% ../../nbs/02_frame/04_files.ipynb #7e914a41
+def _named_folders(folder, below, files, names, faults):
+    "Folders of frames in one folder; an empty one and a link to nothing are faults."
     places = []
-    if pictures := _files(source, PICTURES, faults):
-        root = scene_of(source, names)
-        shown = str(source.relative_to(root)) if root != source else source.name
-        places.append(_Place(root, pictures, shown))
-    for folder, below, files in _walk(source, names, aside, faults):
-        here = [n for n in names if Path(n).parts[0] in below and (folder / n).is_dir()]
-        for name in here:
+    for name in names:
+        if name in files and not (folder / name).exists():
+            faults[str(folder / name)] = f"{folder / name}: a link to nothing"
+        elif Path(name).parts[0] in below and (folder / name).is_dir():
             if pictures := _files(folder / name, PICTURES, faults):
                 places.append(_Place(folder, pictures, name))
             else:
-                why = f"{folder / name}: no frames in it"
-                faults.setdefault(str(folder / name), why)
-        for name in set(names) & set(files):
-            if not (folder / name).exists():
-                faults[str(folder / name)] = f"{folder / name}: a link to nothing"
-        if not here and not (folder == source and places):
-            places += _videos(folder, files, names, gaze_folders, faults)
-    return sorted(places, key=_order)
+                faults.setdefault(str(folder / name), f"{folder / name}: no frames in it")
+    return places
+
+# %% ../../nbs/02_frame/04_files.ipynb #2f483610
+def _places(source, asked, faults):
+    "Folders of frames and videos by name; pictures and videos of other names apart, but none from inside a scene."
+    named, others, roots = [], [], set()
+    aside = {*SPEED_FOLDERS, *GAZE_FOLDERS, *ACTOR_FOLDERS, *asked.speeds, *asked.gaze}
+    for folder, below, files in _walk(source, asked.names, aside, faults):
+        here = _named_folders(folder, below, files, asked.names, faults)
+        videos, plain = _videos(folder, files, asked, faults)
+        if here or videos and asked.into:
+            named += here or videos
+            roots.add(folder)
+        elif not roots & {folder, *folder.parents} and (found := _plain(source, folder, files, plain, asked, faults)):
+            others += found
+            roots.add(folder)
+    return sorted(named, key=_order), sorted(others, key=_order)
 
 
 def _order(place):
     return natural(place.root / place.shown)
 
+
+def _plain(source, folder, files, videos, asked, faults):
+    "A folder of pictures, or of videos."
+    if pictures := [f for f in files if f.lower().endswith(tuple(PICTURES))] and _files(folder, PICTURES, faults):
+        root = scene_of(folder, asked.names) if folder == source else folder
+        return [_Place(root, pictures, str(folder.relative_to(root)) if root != folder else folder.name)]
+    return videos
+
 # %% ../../nbs/02_frame/04_files.ipynb #fa52e1ff
-def _videos(folder, files, names, gaze_folders, faults):
-    "Videos of a folder without frames: the one that is named like a folder of frames, else all but those of gaze."
+def _videos(folder, files, asked, faults):
+    "Videos of a folder: the one that is named like a folder of frames, or all but those of gaze."
     known = sorted((n for n in files if Path(n).suffix.lower() in VIDEOS and _utf8(folder / n, faults)), key=natural)
-    named = [n for n in known if Path(n).stem in names]
+    named = [n for n in known if Path(n).stem in asked.names]
     if named:
-        return [_Place(folder, [], named[0], folder / named[0])]
-    own = [n for n in known if Path(n).stem not in gaze_folders]
+        return [_Place(folder, [], named[0], folder / named[0])], []
+    own = [n for n in known if Path(n).stem not in asked.gaze]
     twice = Counter(Path(n).stem for n in own)
     roots = [folder / (Path(n).stem if twice[Path(n).stem] == 1 else n.replace(".", "_")) for n in own]
-    return [_Place(root, [], n, folder / n) for root, n in zip(roots, own)]
+    return [], [_Place(root, [], n, folder / n) for root, n in zip(roots, own)]
 
 # %% ../../nbs/02_frame/04_files.ipynb #233e7f42
 class _Beside:
@@ -432,7 +448,7 @@ def find_scenes(
     "All scenes below a path. Raises RunError when there are none, or when folders that were named are nowhere."
     source, faults = Path(source), {}
     asked = _Asked(tuple(names), tuple(speed_folders), tuple(gaze_folders), into, rate)
-    places = _sources(source, asked, faults)
+    places, unused = _sources(source, asked, faults)
     scenes = []
     for place in places:
         name = "" if len(places) == 1 else "__".join(place.root.relative_to(source).parts)
@@ -445,22 +461,21 @@ def find_scenes(
     if source.is_dir():
         _named(source, places, "--speed-folder", asked.speeds, SPEED_FOLDERS)
         _named(source, places, "--gaze-folder", asked.gaze, GAZE_FOLDERS)
-    return _apart(Found(scenes, faults))
+    return _apart(Found(scenes, faults, unused))
 
 # %% ../../nbs/02_frame/04_files.ipynb #946e9297
 def _sources(source, asked, faults):
-    "Where frames are. Raises RunError for a path that is none."
+    "Where frames are, and what is not used. Raises RunError for a path that is none."
     if source.is_file():
         if is_video(source):
-            return [_Place(source.parent / source.stem, [], source.name, source)]
-        root = scene_of(source.parent, asked.names)
-        return [_Place(root, [source], source.name)]
+            return [_Place(source.parent / source.stem, [], source.name, source)], ()
+        return [_Place(scene_of(source.parent, asked.names), [source], source.name)], ()
     if not source.is_dir():
         raise RunError(f"{source}: no such file or folder")
-    aside = {*SPEED_FOLDERS, *GAZE_FOLDERS, *ACTOR_FOLDERS, *asked.speeds, *asked.gaze}
-    places = _places(source, asked.names, asked.gaze, aside, faults)
-    pictured = [p for p in places if not p.video]
-    return places if asked.into or not pictured else pictured
+    named, others = _places(source, asked, faults)
+    if not named:
+        return others, ()
+    return named, tuple(str(p.video or p.root) for p in others)
 
 
 def _nothing(source, names):
@@ -494,7 +509,7 @@ def _apart(found):
         return found
     kept = [(s, tuple(f for f in s.frames if f.path not in late)) for s in found.scenes]
     scenes = [SceneFiles(s.name, s.shown, s.layout, fs, s.found, s.faults) for s, fs in kept if fs]
-    return Found(scenes, found.faults | {str(p): why for p, why in late.items()})
+    return Found(scenes, found.faults | {str(p): why for p, why in late.items()}, found.unused)
 
 # %% ../../nbs/02_frame/04_files.ipynb #0d4185bb
 def find_frames(
