@@ -562,6 +562,7 @@ class Asked:
     tag: str = "frame"  # names output files
     paths: Sequence[str] = ()  # where the frames came from, noted in the record
     answer: Sequence[int] | None = None  # ids that the model is known to say; None: it speaks
+    words: dict = field(default_factory=dict)  # text, target_points, command of its own
 
 # %% ../nbs/08_explain/01_explain.ipynb #c1bf7d89
 def one_by_one(
@@ -612,17 +613,21 @@ class _Batch:
     score: str  # of text targets
     wording: dict  # text, target_points, command
 
+    def words(self, row: _Row) -> dict:  # text, target_points, command
+        "Of one prompt."
+        return self.wording | row.asked.words
+
     def prepare(self, row: _Row) -> None:
         "Cut the frames, write the prompt."
         row.frames = [as_rgb(f) for f in row.asked.frames]
-        row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.wording)
+        row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.words(row))
 
     def read(self, row: _Row, out: Output, answer: torch.Tensor) -> None:
         "The scalars with their graphs, and what the records share."
         targets = _spoken_targets(self.targets, len(spoken_ids(self.model, answer)))
         scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
-        about = dict(wording=self.wording["text"], target_points=_points(row.inputs), command=self.wording["command"])
-        asked = row.asked
+        asked, words = row.asked, self.words(row)
+        about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
         common = _common(self.model, row.frames, row.inputs, out, answer, asked.speed, about, asked.paths)
         row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
         row.out, row.scalars, row.names = out, scalars, target_tags(asked.tag, targets)
@@ -631,7 +636,7 @@ class _Batch:
         "The record of the row's scalar i."
         scalar, norm = row.scalars[i], grad.double().norm().item()
         entries = {STORED: _stored_map(self.model, pixels, grad, row.inputs, scalar)}
-        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.wording["command"])]
+        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.words(row)["command"])]
         own = dict(detail="map", tag=row.names[i], maps=entries)
         row.found.append((_to_cpu(row.common | _of_target(scalar, norm, findings, weights) | own), findings))
 

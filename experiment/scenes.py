@@ -10,7 +10,7 @@ from dataclasses import fields
 from .command import Summary, command
 from .methods import DEFAULT, describe as describe_methods, facts_of
 from .words.options import ANIMATIONS, CORRUPTIONS, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
-from .words.options import spoken_speed
+from .words.options import frames_at_once, spoken_speed
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -22,6 +22,7 @@ def _run(options):
         facts_of(name)
     if options["speed"] is not None:
         spoken_speed(options["speed"])
+    frames_at_once(options["batch"], options["device"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
@@ -36,9 +37,10 @@ def scenes(
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
     device: str = "cpu",  # cpu, cuda (worker i takes GPU i), cuda:1 …
+    batch: str = "auto",  # frames that share a forward: a number; auto: on CUDA what memory holds, else 1
     threads: int = 1,  # of a worker; sums in another order end in other bits
     force: bool = False,
-    timeout: float | None = None,  # seconds a frame may take before its worker is ended (with --workers or --ray)
+    timeout: float | None = None,  # seconds a frame may take, a batch so often, before its worker is ended
     limit: int | None = None,
     show: str = "auto", thumbnail: str = "apart",
     speed: float | None = None,

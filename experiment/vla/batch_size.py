@@ -77,6 +77,10 @@ class _Sizes:
         self.settled: set[Hashable] = set()
         self.say = say
 
+    @property
+    def largest(self) -> int:  # frames of the largest batch now, whatever the kind
+        return max(self.sizes.values(), default=1 if self.memory else self.limit)
+
     def of(
         self,
         kind: Hashable,  # such as the sizes of a prompt's frames

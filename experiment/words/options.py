@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
            'CORRUPTIONS', 'RATE', 'FRAME_FOLDERS', 'SPEED_FOLDERS', 'GAZE_FOLDERS', 'PROMPTS', 'FASTEST', 'NO_SPEED',
-           'OPTIONS', 'spoken_speed', 'Option']
+           'OPTIONS', 'spoken_speed', 'frames_at_once', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 from dataclasses import dataclass
@@ -61,6 +61,18 @@ def spoken_speed(
             f"speed {speed} m/s: a car drives 0 to {FASTEST:g} m/s; give --speed V (in Python speed=V) in m/s"
         )
     return speed
+
+# %% ../../nbs/01_shared/03_options.ipynb #86e18212
+def frames_at_once(
+    batch: str,  # a number, or auto
+    device: str,  # cpu, cuda or cuda:1 …
+) -> int | None:  # frames, at most; None: as many as fit
+    "What `--batch` asks for. Raises RunError for another word, and for less than one frame."
+    if batch == "auto":
+        return None if device.startswith("cuda") else 1
+    if not (batch.isascii() and batch.isdigit() and int(batch)):
+        raise RunError(f"--batch {batch}: give a number of frames from 1 on, or auto")
+    return int(batch)
 
 # %% ../../nbs/01_shared/03_options.ipynb #1bc080d4
 @dataclass(frozen=True)
