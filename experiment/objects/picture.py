@@ -107,7 +107,8 @@ def objects_picture(
     objects: Objects,
 ) -> Image.Image:
     "The frame with its objects above the words that say what the numbers are."
-    return with_words(draw_objects(frame, objects), "\n".join(objects.sentences))
+    words = [said for said in objects.sentences if said != objects.contradiction]
+    return with_words(draw_objects(frame, objects), "\n".join(words), objects.contradiction)
 
 # %% ../../nbs/07_objects/10_picture.ipynb #98a86d0d
 def save_objects(

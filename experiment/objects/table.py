@@ -78,6 +78,7 @@ class Measured:
     forwards: int  # variants of the frame that the model saw
     fill: str = FILL
     notes: list[str] = field(default_factory=list)  # what was left out or sampled
+    contradiction: str = ""  # what the model reacts to instead of what the map shows; empty where they agree
 
     @property
     def quantity(self) -> str:  # what the shown effects are changes of
@@ -103,6 +104,7 @@ class Measured:
             rows=[r.plain() for r in self.rows],
             interactions=[asdict(i) for i in self.interactions],
             notes=list(self.notes),
+            contradiction=self.contradiction,
         )
 
 # %% ../../nbs/07_objects/06_table.ipynb #e1f5e6b3
@@ -125,8 +127,9 @@ class Objects(Measured):
 
     @property
     def sentences(self) -> list[str]:  # below the table
-        "How it was measured, and what belongs together."
-        said = [
+        "What contradicts the map, how it was measured, and what belongs together."
+        said = [self.contradiction] if self.contradiction else []
+        said += [
             f"alone and shapley: change of {self.quantity} by the object, {self.unit}; for and against: the map's "
             f"contributions to {self.target}, {self.unit}. Hidden objects become {self.fill}; {self.forwards} forwards."
         ]
@@ -173,4 +176,5 @@ def objects_of(
         kept["forwards"],
         kept["fill"],
         list(kept.get("notes", [])),
+        kept.get("contradiction", ""),
     )

@@ -321,6 +321,7 @@ OBJECT_FIELDS = [
     Field("objects.fill", "str", "", "", "what hidden objects become"),
     Field("objects.forwards", "int", "", "", "that it cost"),
     Field("objects.notes", "list of str", "", "", "what was left out or sampled", ()),
+    Field("objects.contradiction", "str", "", "", "what the model reacts to instead of what is shown, or empty", ()),
     Field("objects.rows", "list of dict", "", "", "one an object, the strongest first"),
     Field("objects.rows.*.name", "str", "", "", "of the object"),
     Field("objects.rows.*.box", "list of float", "", "px", "x0, y0, x1, y1 on the first frame"),

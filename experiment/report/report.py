@@ -232,7 +232,8 @@ def _object_lines(report):
         claimed = f"map {row['for']:.3g} for, {row['against']:.3g} against"
         lines.append(f"          {row['name']}: alone {row['alone']:+.3g}, {value}; {claimed}")
     pairs = [f"{p['first']} and {p['second']}: {p['kind']} ({p['amount']:+.3g})" for p in kept["interactions"]]
-    return lines + [f"          {said}" for said in [*pairs, *kept.get("notes", [])]]
+    doubt = [kept["contradiction"]] if kept.get("contradiction") else []
+    return lines + [f"          {said}" for said in [*doubt, *pairs, *kept.get("notes", [])]]
 
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488
 def counted(
