@@ -15,12 +15,12 @@ from urllib.parse import quote
 from .agreement import read_scores, shown, table
 from .drawing import unit_of
 from .gaze import EPS, METRICS, WIDTH
-from .presentation import spaced
 from .run_table import rows_of
 from .run_under_change import CHANGE_HEAD, PAIR_HEAD, change_table, pair_table
 from .video import FORMATS, STREAMED
 from ..files import write_atomic
 from ..frame.scale import Scale
+from ..report.bundle import spaced
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #ee97e308
 STYLE = """
