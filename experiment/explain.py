@@ -21,8 +21,8 @@ import torch
 import transformers
 from PIL import Image
 from . import __version__
-from .capture.attention import capture, towers
-from .capture.hold import Choice
+from .capture.attention import alone, capture, towers
+from .capture.hold import Choice, reached
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
 from .frame.plate import Plate
@@ -106,7 +106,8 @@ def _mlp1(model, seen):
 def _words(model, out, answer):
     ids = answer[0].tolist()
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1
-    scores = model.logits(out.hidden.detach()[0, rows])
+    with alone(model):
+        scores = model.logits(out.hidden.detach()[0, rows])
     scores = scores.gather(-1, answer[0][:, None].to(scores.device))[:, 0]
     return dict(
         token_ids=ids,
@@ -145,8 +146,9 @@ def _streamed(context, model, inputs, out, scalar, weights, keep):
 def _captured(seen, model, inputs, out, scalar, weights, keep):
     "Backward with the matrices of every layer; the norm of the gradient at the pixels."
     seen.forget()
-    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep)
+    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep, allow_unused=True)
     seen.check()
+    reached(at_pixels, "the pixels", nowhere=True)
     return dict(
         attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)
     ), at_pixels.double().norm().item()
@@ -251,16 +253,21 @@ class _Pass:
         self,
         y: torch.Tensor,  # scalar
         keep: bool,  # the graph, for another backward
-    ) -> torch.Tensor:  # ∂y/∂pixels
+    ) -> torch.Tensor:  # ∂y/∂pixels, see `reached`
         "A backward that holds what the pass was told to hold."
         if isinstance(self.recorder, stream):
-            return self.recorder.gradient(y, self.leaf, keep)
-        return torch.autograd.grad(y, self.leaf, retain_graph=keep)[0]
+            grad = self.recorder.gradient(y, self.leaf, keep)
+        else:
+            (grad,) = torch.autograd.grad(y, self.leaf, retain_graph=keep, allow_unused=True)
+        return reached(grad, "the pixels", nowhere=True)
 
 # %% ../nbs/08_explain/01_explain.ipynb #66516994
 @contextmanager
 def _pass(model, inputs, answer, detail, rule, held, options):
-    "Run the forward, with gradients held where a map is read from it, and with what the detail records."
+    """Run the forward, with gradients held where a map is read from it, and with what the detail records.
+
+    Nothing hangs in the model any more when the block begins: whoever waits inside it leaves the model to others.
+    """
     leaf = inputs.pixel_values.detach().requires_grad_()
     asked, choice = replace(inputs, pixel_values=leaf), Choice(both=detail != "map")
     evidence, recorder = None, None
@@ -269,11 +276,13 @@ def _pass(model, inputs, answer, detail, rule, held, options):
     elif detail != "map":
         evidence, recorder = _captured, capture(model, detail)
     with ExitStack() as stack:
-        if held:
-            stack.enter_context(holding_all(model, "lrp", choice))
-        if recorder is not None:
-            stack.enter_context(recorder)
-        out, answer = model.answer_and_forward(asked, answer=answer, **options)
+        with alone(model), ExitStack() as hung:
+            if held:
+                hung.enter_context(holding_all(model, "lrp", choice))
+            if recorder is not None:
+                stack.enter_context(recorder)
+                hung.callback(recorder.let_go)
+            out, answer = model.answer_and_forward(asked, answer=answer, **options)
         yield _Pass(out, answer, leaf, choice, recorder, evidence and partial(evidence, recorder, model, asked, out))
 
 # %% ../nbs/08_explain/01_explain.ipynb #6f3690b4
@@ -320,6 +329,13 @@ def _spoken_targets(targets, spoken):
         raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
     return found
 
+# %% ../nbs/08_explain/01_explain.ipynb #cf3de0d4
+def _scalars(model, p, targets, score):
+    "Targets written out, and their scalars with their graphs."
+    targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
+    with alone(model):
+        return targets, answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+
 # %% ../nbs/08_explain/01_explain.ipynb #5bdbff31
 def _points(inputs):
     "The prompt's target points as plain numbers; None without."
@@ -348,19 +364,19 @@ def record_targets(
     "Generate, run one forward with gradients and one backward a target, and pack a record each."
     _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
-    inputs = model.prepare(frames, speed, text, target_points, command)
-    names = list(dict.fromkeys(map(kept_as, maps)))
-    options = dict(max_new_tokens=max_new_tokens, progress=progress)
-    spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
+    names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
+    with alone(model):
+        inputs = model.prepare(frames, speed, text, target_points, command)
+        spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
-        targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
-        scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+        targets, scalars = _scalars(model, p, targets, score)
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
-            weights = _weights(rows, scalar, p.out)
-            parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
+            with alone(model):
+                weights = _weights(rows, scalar, p.out)
+                parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
             findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
