@@ -42,6 +42,7 @@ from ..frame.scale import Scale, decision_of, scale_of
 from ..asking import ModelChoice, Wording
 from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
 from ..dataset.presentation import present_scene
+from ..dataset.run_bundle import write_explorer
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
 from ..files import human, require_space, write_atomic
@@ -561,11 +562,13 @@ class Finish:
             (folder / path).unlink(missing_ok=True)
         faults = score_scene(folder, self.means, item.tag) if item.tag in self.means else {}
         present_scene(folder, self.camera, self.style, self.scales)
+        if self.style.pictures != "none":
+            write_explorer(folder, self.out, self.camera, self.scales)
         pictures = {path: size for path, size in survey(folder).items() if Path(path).suffix[1:] in DRAWN}
         write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, pictures=pictures))
 
 
-DRAWN = {*PICTURE_FORMATS, *ANIMATIONS}  # endings of pictures
+DRAWN = {*PICTURE_FORMATS, *ANIMATIONS, "html"}  # endings of pictures and of the explorer
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #644058f1
 def finished(
