@@ -15,12 +15,13 @@ from urllib.parse import quote
 from .agreement import read_scores, shown, table
 from .drawing import unit_of
 from .gaze import EPS, METRICS, WIDTH
+from .presentation import spaced
+from .run_bundle import EXPLORER
 from .run_table import rows_of
 from .run_under_change import CHANGE_HEAD, PAIR_HEAD, change_table, pair_table
 from .video import FORMATS, STREAMED
 from ..files import write_atomic
 from ..frame.scale import Scale
-from ..report.bundle import spaced
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #ee97e308
 STYLE = """
@@ -238,6 +239,13 @@ def _by_scene(rows):
         found.setdefault(row["scene"], []).append(row)
     return found
 
+# %% ../../nbs/10_dataset/05_run_view.ipynb #d60d2113
+def _explorers(names, out):
+    "What leads to the explorer of every scene that has one."
+    paths = {name: Path("scenes") / name / EXPLORER for name in names}
+    links = [f'<a href="{quote(str(p))}">{html.escape(n)}</a>' for n, p in paths.items() if (out / p).is_file()]
+    return f"<p>Look around, play, compare: {' · '.join(links)}</p>" if links else ""
+
 # %% ../../nbs/10_dataset/05_run_view.ipynb #1fa43fff
 def changes_part(
     changes: Mapping[str, Sequence[dict]],  # of `experiment.dataset.run_under_change.write_changes`
@@ -273,6 +281,7 @@ def write_page(
         f"<p class=soft>{html.escape(about)} · <a href=table.csv>table.csv</a></p>",
         *(f"<p class=bad>{html.escape(note)}</p>" for note in notes),
         _tiles(summary, rows),
+        _explorers(names, out),
         *(question_card(*key, rows=found, scale=scales.get(key)) for key, found in questions.items()),
         "<h2>How much decides, over time</h2>",
     ]

@@ -47,7 +47,8 @@ def still(
     amounts = sampled(values, layout, picture.size) / question["full"]
     overlay = blend(picture, amounts.clip(-1 if both else 0, 1), signed=both)
     value = "" if found["value"] is None else f" = {found['value']:.3g} {question['unit']}"
-    words = f"{frame['name']} · {question['target']}{value} · full colour {question['full']:.3g} {question['map_unit']} per patch"
+    scale = f"full colour {question['full']:.3g} {question['map_unit']} per patch"
+    words = f"{frame['name']} · {question['target']}{value} · {scale}"
     return with_words(overlay, "\n".join(filter(None, (words, found["refused"]))), found["stamp"])
 
 # %% ../../nbs/04_report/05_html.ipynb #3255fa27
@@ -76,7 +77,7 @@ def page(
     return "\n".join(
         [
             "<!doctype html><html lang=en><head><meta charset=utf-8>",
-            f'<meta http-equiv="Content-Security-Policy" content="{policy}; base-uri \'none\'; form-action \'none\'">',
+            f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">",
             "<meta name=viewport content='width=device-width'>",
             f"<title>{html.escape(bundle['source'])}</title><style>{look}</style></head>",
             f"<body><div id=explorer></div><noscript>{image}</noscript>",
@@ -106,8 +107,7 @@ def notebook_html(
     "The page in a frame that may run its script and nothing else, over a still picture."
     picture = still(bundle)
     image = f'<img alt="" style="max-width:100%;max-height:100%" src="{data_url(picture)}">' if picture else ""
-    frame = (
-        f'<iframe sandbox="allow-scripts allow-downloads" style="position:absolute;inset:0;width:100%;height:100%;border:0" '
-        f'srcdoc="{html.escape(page(bundle))}"></iframe>'
-    )
+    place = "position:absolute;inset:0;width:100%;height:100%;border:0"
+    may = "allow-scripts allow-downloads"
+    frame = f'<iframe sandbox="{may}" style="{place}" srcdoc="{html.escape(page(bundle))}"></iframe>'
     return f'<div style="position:relative;width:100%;height:{HIGH}px">{image}{frame}</div>'
