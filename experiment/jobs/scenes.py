@@ -28,43 +28,40 @@ import numpy as np
 import torch
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #89877430
-from experiment.dataset.agreement import cases, mean_gaze, read_scores, score_scene, table
-from experiment.frame.camera import Camera
-from experiment.maps.catalogue import method_of
-from experiment.relevance.answers import relevance_of
-from experiment.dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from experiment.explain import Asked, explain, one_by_one, record_batch, record_targets
-from experiment.relevance.pictures import map_arrays, save_arrays
-from experiment.relevance.rules import Relevance, layouts
-from experiment.record.map_files import PatchMap
-from experiment.frame.scale import Scale, decision_of, scale_of
-from experiment.asking import ModelChoice, Wording, places, question_of, wording
-from experiment.dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
-from experiment.dataset.presentation import present_scene
-<<<<<<< /tmp/tmp1b2eduhx/a
-from experiment.dataset.run_under_change import explained, pair_of, steps_of, write_changes
-=======
-from experiment.dataset.run_bundle import write_explorer
->>>>>>> /tmp/tmp1b2eduhx/b
-from experiment.dataset.run_view import write_page
-from experiment.dataset.run_table import write_table
-from experiment.files import human, require_space, write_atomic
-from experiment.record.payload import save_record
-from experiment.frame.files import find_scenes, scene_of
-from experiment.errors import FrameError, RunError
-from experiment.command import Summary, goes_on, pipeline_log, reason_of
-from experiment.jobs.frames import Prompt, beside, check_speeds, fingerprint, group, made_by, note_unused, plan
-from experiment.jobs.frames import save_outputs, say_found, sources
-from experiment.dataset.gaze import EPS, WIDTH
-from experiment.vla.batch_size import MOST, BatchSize, CudaMemory
-from experiment.words.options import ANIMATIONS, FRAME_FOLDERS, PICTURE_FORMATS, SPEED_FOLDERS, frames_at_once
-from experiment.words.targets import parse, SHORT
-from experiment.frame.tiles import patch_boxes, read_frame
-from experiment.record.run import code_hash, hash_of, holds, keep_settings, only_run
-from experiment.record.run import read_json, same_makers, survey, write_json
-from experiment.record.verification import Verification, record_facts, verification
-from experiment.dataset.video import STREAMED
-from experiment.frame.video import codec
+from ..dataset.agreement import cases, mean_gaze, read_scores, score_scene, table
+from ..frame.camera import Camera
+from ..maps.catalogue import method_of
+from ..relevance.answers import relevance_of
+from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
+from ..explain import Asked, explain, one_by_one, record_batch, record_targets
+from ..relevance.pictures import map_arrays, save_arrays
+from ..relevance.rules import Relevance, layouts
+from ..record.map_files import PatchMap
+from ..frame.scale import Scale, decision_of, scale_of
+from ..asking import ModelChoice, Wording, places, question_of, wording
+from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
+from ..dataset.presentation import present_scene
+from ..dataset.run_under_change import explained, pair_of, steps_of, write_changes
+from ..dataset.run_bundle import write_explorer
+from ..dataset.run_view import write_page
+from ..dataset.run_table import write_table
+from ..files import human, require_space, write_atomic
+from ..record.payload import save_record
+from ..frame.files import find_scenes, scene_of
+from ..errors import FrameError, RunError
+from ..command import Summary, goes_on, pipeline_log, reason_of
+from .frames import Prompt, beside, check_speeds, fingerprint, group, made_by, note_unused, plan
+from .frames import save_outputs, say_found, sources
+from ..dataset.gaze import EPS, WIDTH
+from ..vla.batch_size import MOST, BatchSize, CudaMemory
+from ..words.options import ANIMATIONS, FRAME_FOLDERS, PICTURE_FORMATS, SPEED_FOLDERS, frames_at_once
+from ..words.targets import parse, SHORT
+from ..frame.tiles import patch_boxes, read_frame
+from ..record.run import code_hash, hash_of, holds, keep_settings, only_run
+from ..record.run import read_json, same_makers, survey, write_json
+from ..record.verification import Verification, record_facts, verification
+from ..dataset.video import STREAMED
+from ..frame.video import codec
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
