@@ -52,7 +52,6 @@ class Prompt:
     "Frames that go into one prompt."
 
     frames: tuple[FrameFile, ...]  # in order of time
-    after: "Prompt | None" = None  # the one that is likely to be asked next, to be read ahead
 
     @property
     def tag(self) -> str:  # names output files

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
-           'RATE', 'FRAME_FOLDERS', 'SPEED_FOLDERS', 'GAZE_FOLDERS', 'PROMPTS', 'FASTEST', 'NO_SPEED', 'OPTIONS',
-           'spoken_speed', 'Option']
+           'CORRUPTIONS', 'RATE', 'FRAME_FOLDERS', 'SPEED_FOLDERS', 'GAZE_FOLDERS', 'PROMPTS', 'FASTEST', 'NO_SPEED',
+           'OPTIONS', 'spoken_speed', 'frames_at_once', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ PICTURES = ("none", "overlay", "all")  # of a run, drawn when all its maps are k
 PICTURE_FORMATS = ("jpg", "png")  # of them
 ANIMATIONS = ("webp", "gif", "mp4", "webm", "none")  # of a scene and a map
 SHOWN = ("auto", "positive", "magnitude", "negative")  # part of a signed map
+CORRUPTIONS = ("fog", "noise", "blur", "brightness", "jpeg", "shift")  # of a frame
 RATE = 4.0  # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
 FRAME_FOLDERS = ("images", "video_garmin", "rgb", "camera/rgb_front")  # names that data sets give to folders of frames
 SPEED_FOLDERS = ("video_garmin_speed", "measurements", "anno", "speed_course_coord.txt")  # the last is a table
@@ -60,6 +61,18 @@ def spoken_speed(
             f"speed {speed} m/s: a car drives 0 to {FASTEST:g} m/s; give --speed V (in Python speed=V) in m/s"
         )
     return speed
+
+# %% ../../nbs/01_shared/03_options.ipynb #86e18212
+def frames_at_once(
+    batch: str,  # a number, or auto
+    device: str,  # cpu, cuda or cuda:1 …
+) -> int | None:  # frames, at most; None: as many as fit
+    "What `--batch` asks for. Raises RunError for another word, and for less than one frame."
+    if batch == "auto":
+        return None if device.startswith("cuda") else 1
+    if not (batch.isascii() and batch.isdigit() and int(batch)):
+        raise RunError(f"--batch {batch}: give a number of frames from 1 on, or auto")
+    return int(batch)
 
 # %% ../../nbs/01_shared/03_options.ipynb #1bc080d4
 @dataclass(frozen=True)
