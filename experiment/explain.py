@@ -21,8 +21,8 @@ import torch
 import transformers
 from PIL import Image
 from . import __version__
-from .capture.attention import capture, towers
-from .capture.hold import Choice
+from .capture.attention import alone, capture, towers
+from .capture.hold import Choice, reached
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
 from .frame.plate import Plate
@@ -45,6 +45,12 @@ from .vla.batch import answers_and_forwards, together_refused
 from .vla.batch_size import BatchSize
 from .vla.driving import DrivingVLA, Inputs, Output, quiet
 from .words.targets import expand
+
+# %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
+from .frame.camera import SIMLINGO_CAMERA, Camera
+from .objects.given import objects_part
+from .objects.picture import save_objects
+from .objects.table import Objects, objects_of
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
@@ -100,7 +106,8 @@ def _mlp1(model, seen):
 def _words(model, out, answer):
     ids = answer[0].tolist()
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1
-    scores = model.logits(out.hidden.detach()[0, rows])
+    with alone(model):
+        scores = model.logits(out.hidden.detach()[0, rows])
     scores = scores.gather(-1, answer[0][:, None].to(scores.device))[:, 0]
     return dict(
         token_ids=ids,
@@ -139,8 +146,9 @@ def _streamed(context, model, inputs, out, scalar, weights, keep):
 def _captured(seen, model, inputs, out, scalar, weights, keep):
     "Backward with the matrices of every layer; the norm of the gradient at the pixels."
     seen.forget()
-    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep)
+    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep, allow_unused=True)
     seen.check()
+    reached(at_pixels, "the pixels", nowhere=True)
     return dict(
         attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)
     ), at_pixels.double().norm().item()
@@ -245,16 +253,21 @@ class _Pass:
         self,
         y: torch.Tensor,  # scalar
         keep: bool,  # the graph, for another backward
-    ) -> torch.Tensor:  # ∂y/∂pixels
+    ) -> torch.Tensor:  # ∂y/∂pixels, see `reached`
         "A backward that holds what the pass was told to hold."
         if isinstance(self.recorder, stream):
-            return self.recorder.gradient(y, self.leaf, keep)
-        return torch.autograd.grad(y, self.leaf, retain_graph=keep)[0]
+            grad = self.recorder.gradient(y, self.leaf, keep)
+        else:
+            (grad,) = torch.autograd.grad(y, self.leaf, retain_graph=keep, allow_unused=True)
+        return reached(grad, "the pixels", nowhere=True)
 
 # %% ../nbs/08_explain/01_explain.ipynb #66516994
 @contextmanager
 def _pass(model, inputs, answer, detail, rule, held, options):
-    "Run the forward, with gradients held where a map is read from it, and with what the detail records."
+    """Run the forward, with gradients held where a map is read from it, and with what the detail records.
+
+    Nothing hangs in the model any more when the block begins: whoever waits inside it leaves the model to others.
+    """
     leaf = inputs.pixel_values.detach().requires_grad_()
     asked, choice = replace(inputs, pixel_values=leaf), Choice(both=detail != "map")
     evidence, recorder = None, None
@@ -263,11 +276,13 @@ def _pass(model, inputs, answer, detail, rule, held, options):
     elif detail != "map":
         evidence, recorder = _captured, capture(model, detail)
     with ExitStack() as stack:
-        if held:
-            stack.enter_context(holding_all(model, "lrp", choice))
-        if recorder is not None:
-            stack.enter_context(recorder)
-        out, answer = model.answer_and_forward(asked, answer=answer, **options)
+        with alone(model), ExitStack() as hung:
+            if held:
+                hung.enter_context(holding_all(model, "lrp", choice))
+            if recorder is not None:
+                stack.enter_context(recorder)
+                hung.callback(recorder.let_go)
+            out, answer = model.answer_and_forward(asked, answer=answer, **options)
         yield _Pass(out, answer, leaf, choice, recorder, evidence and partial(evidence, recorder, model, asked, out))
 
 # %% ../nbs/08_explain/01_explain.ipynb #6f3690b4
@@ -314,6 +329,13 @@ def _spoken_targets(targets, spoken):
         raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
     return found
 
+# %% ../nbs/08_explain/01_explain.ipynb #cf3de0d4
+def _scalars(model, p, targets, score):
+    "Targets written out, and their scalars with their graphs."
+    targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
+    with alone(model):
+        return targets, answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+
 # %% ../nbs/08_explain/01_explain.ipynb #5bdbff31
 def _points(inputs):
     "The prompt's target points as plain numbers; None without."
@@ -342,19 +364,19 @@ def record_targets(
     "Generate, run one forward with gradients and one backward a target, and pack a record each."
     _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
-    inputs = model.prepare(frames, speed, text, target_points, command)
-    names = list(dict.fromkeys(map(kept_as, maps)))
-    options = dict(max_new_tokens=max_new_tokens, progress=progress)
-    spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
+    names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
+    with alone(model):
+        inputs = model.prepare(frames, speed, text, target_points, command)
+        spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
-        targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
-        scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+        targets, scalars = _scalars(model, p, targets, score)
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
-            weights = _weights(rows, scalar, p.out)
-            parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
+            with alone(model):
+                weights = _weights(rows, scalar, p.out)
+                parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
             findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
@@ -408,6 +430,10 @@ class Explained:
         return self.record["text_outputs"]["decoded_text"]
 
     @property
+    def objects(self) -> Objects | None:  # what parts of the frame do, where `explain` was given objects
+        return objects_of(self.record) if self.record.get("objects") else None
+
+    @property
     def payload(self) -> dict:  # the record
         return self.record
 
@@ -434,7 +460,8 @@ class Explanation(Explained):
     ) -> list[Path]:  # files
         "Payload and pictures as the commands lay them out."
         path = save_record(self.record, Path(out) / "pt" / f"{self.record['tag']}.pt")
-        return [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        written = [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        return written + save_objects(self.record, self.frames[0], Path(out))
 
     def _repr_png_(self):
         return self.figure(width="page", dpi=100)._repr_png_()
@@ -448,10 +475,12 @@ def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,  # that is certified
     certify: bool = True,  # a certificate is made
+    objects: bool = False,  # objects are measured
 ) -> tuple[str, ...]:  # names
-    "A certificate of a map read at the interleaver also needs the one below it."
+    "A certificate of a map read at the interleaver also needs the one below it, and objects the default one."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())
+    needed = certify and above or objects
+    return tuple(maps) + ((STORED,) if needed and STORED not in map(kept_as, maps) else ())
 
 # %% ../nbs/08_explain/01_explain.ipynb #47e5eb8d
 def certified(
@@ -512,6 +541,8 @@ def explain(
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
+    objects: Any = None,  # what each of them does is measured; "auto", masks, boxes: see `experiment.objects.given`
+    camera: Camera = SIMLINGO_CAMERA,  # that saw objects given in metres
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
@@ -524,7 +555,7 @@ def explain(
     frames, paths, tag = _opened(frame)
     found = []
     options = _needed(method, detail) | options
-    options["maps"] = maps_beside(options["maps"], method, certify)
+    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
     targets = [target] if isinstance(target, str) else list(target)
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
@@ -533,6 +564,7 @@ def explain(
             if record["certificate"]["unsure"]:
                 said = record["certificate"]["sentence"].splitlines()[-1]
                 findings = [*findings, Finding("warning", "moved", said)]
+        record |= objects_part(model, record, frames, objects, camera)
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 
@@ -546,6 +578,7 @@ class Asked:
     tag: str = "frame"  # names output files
     paths: Sequence[str] = ()  # where the frames came from, noted in the record
     answer: Sequence[int] | None = None  # ids that the model is known to say; None: it speaks
+    words: dict = field(default_factory=dict)  # text, target_points, command of its own
 
 # %% ../nbs/08_explain/01_explain.ipynb #c1bf7d89
 def one_by_one(
@@ -596,17 +629,21 @@ class _Batch:
     score: str  # of text targets
     wording: dict  # text, target_points, command
 
+    def words(self, row: _Row) -> dict:  # text, target_points, command
+        "Of one prompt."
+        return self.wording | row.asked.words
+
     def prepare(self, row: _Row) -> None:
         "Cut the frames, write the prompt."
         row.frames = [as_rgb(f) for f in row.asked.frames]
-        row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.wording)
+        row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.words(row))
 
     def read(self, row: _Row, out: Output, answer: torch.Tensor) -> None:
         "The scalars with their graphs, and what the records share."
         targets = _spoken_targets(self.targets, len(spoken_ids(self.model, answer)))
         scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
-        about = dict(wording=self.wording["text"], target_points=_points(row.inputs), command=self.wording["command"])
-        asked = row.asked
+        asked, words = row.asked, self.words(row)
+        about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
         common = _common(self.model, row.frames, row.inputs, out, answer, asked.speed, about, asked.paths)
         row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
         row.out, row.scalars, row.names = out, scalars, target_tags(asked.tag, targets)
@@ -615,7 +652,7 @@ class _Batch:
         "The record of the row's scalar i."
         scalar, norm = row.scalars[i], grad.double().norm().item()
         entries = {STORED: _stored_map(self.model, pixels, grad, row.inputs, scalar)}
-        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.wording["command"])]
+        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.words(row)["command"])]
         own = dict(detail="map", tag=row.names[i], maps=entries)
         row.found.append((_to_cpu(row.common | _of_target(scalar, norm, findings, weights) | own), findings))
 

@@ -36,7 +36,7 @@ from ..record.payload import load_record
 from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..command import OWN_ERRORS, reason_of
 from ..errors import RunError
-from ..frame.files import find_frames, read_speed
+from ..frame.files import find_frames, speed_of
 from ..jobs.scenes import torch_threads
 from ..targets import ACTIONS
 from ..frame.tiles import patch_boxes, read_frame
@@ -221,9 +221,10 @@ class _Pictures:
         if twin_kind:
             raise MethodError("only the bundled drives have twins: their scenes can be rendered again")
         file = self.files[frame]
-        if self.speed is None and file.speed_path is None:
+        speed = speed_of(file) if self.speed is None else self.speed
+        if speed is None:
             raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
-        return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
+        return read_frame(file.path), speed
 
     def twins(
         self,
