@@ -33,38 +33,35 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import Asked, one_by_one, record_batch, record_targets
+from ..explain import Asked, explain, one_by_one, record_batch, record_targets
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
 from ..frame.scale import Scale, decision_of, scale_of
-from ..asking import ModelChoice, Wording
+from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
 from ..dataset.presentation import present_scene
+from ..dataset.run_under_change import explained, pair_of, steps_of, write_changes
+from ..dataset.run_bundle import write_explorer
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
 from ..files import human, require_space, write_atomic
 from ..record.payload import save_record
-from experiment.frame.files import (
-    FRAME_FOLDERS,
-    SPEED_FOLDER,
-    collisions,
-    find_frames,
-    frame_folders,
-    read_speed,
-)
+from ..frame.files import find_scenes, scene_of
 from ..errors import FrameError, RunError
 from ..command import Summary, goes_on, pipeline_log, reason_of
-from .frames import Prompt, beside, fingerprint, group, made_by, plan, save_outputs, sources
+from .frames import Prompt, beside, check_speeds, fingerprint, group, made_by, note_unused, plan
+from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..vla.batch_size import MOST, BatchSize, CudaMemory
-from ..words.options import ANIMATIONS, PICTURE_FORMATS, frames_at_once
+from ..words.options import ANIMATIONS, FRAME_FOLDERS, PICTURE_FORMATS, SPEED_FOLDERS, frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.run import code_hash, hash_of, holds, keep_settings, only_run
 from ..record.run import read_json, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
-from ..dataset.video import STREAMED, codec, is_video, unpack
+from ..dataset.video import STREAMED
+from ..frame.video import codec
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
@@ -95,8 +92,10 @@ class Settings:
     thumbnail: str = "apart"
     records: bool = False
     answers: str | None = None
+    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
+    against: str | None = None  # another model that is asked the same
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
-    speed_folder: str = SPEED_FOLDER
+    speed_folder: tuple[str, ...] = SPEED_FOLDERS
     threads: int = 1
     code: str = field(default_factory=code_hash)
 
@@ -176,7 +175,7 @@ def scene_name(
     top = Path(source).resolve()
     if top.is_file():
         top = prompt.frames[0].path.parent  # of a video: where it was unpacked
-    return prompt.frames[0].scene or (top.parent if top.name in FRAME_FOLDERS else top).name or "frames"
+    return prompt.frames[0].scene or scene_of(top).name or "frames"
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f6e0ff05
 def save_records(
@@ -288,8 +287,9 @@ def write_targets(
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3a171c8e
 def frame_hashes(prompt: Prompt) -> list[str]:  # 16 hex digits each
-    "Contents of what the model sees of a prompt: its frames and the speed of the last."
-    paths = [f.path for f in prompt.frames] + [p for p in [prompt.frames[-1].speed_path] if p]
+    "Contents of what the model sees of a prompt: its frames, and what was measured at the last."
+    now = prompt.frames[-1]
+    paths = [f.path for f in prompt.frames] + list({p: 0 for p in (now.speed_path, now.navigation_path) if p})
     return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a4647264
@@ -392,37 +392,33 @@ class _Explaining:
     ):
         self.settings, self.out, self.ahead = settings, Path(out), Ahead()
         self.model = settings.choice.load(device or settings.device)
+        against = ModelChoice(settings.against, settings.dtype) if settings.against else None
+        self.other = against and against.load(device or settings.device)
         self.answers = Answers(settings, fingerprint(self.model)) if settings.answers else None
-        self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
+        self.options = plan(settings.method) | dict(max_new_tokens=settings.max_new_tokens)
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
-        return made_by(self.model)
+        words = self.settings.words
+        asked = dict(wording=wording(self.model, words), places=list(places(self.model, words)))
+        return made_by(self.model) | asked | ({"against": fingerprint(self.other)} if self.other else {})
 
-    def speed(self, prompt: Prompt) -> float | None:  # m/s; None where nobody says it
-        "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
-        now = prompt.frames[-1]
-        if self.settings.speed is not None:
-            return self.settings.speed
-        if now.silent:
-            raise RunError(
-                f"{now.path}: its scene has speeds, but there is none for this frame; add "
-                f"{self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
-            )
-        return read_speed(now.speed_path) if now.speed_path else None
+    def question(self, prompt: Prompt) -> tuple[float | None, dict]:  # speed in m/s, and what else is said
+        "What the prompt's last frame is asked with, see `experiment.asking.question_of`."
+        return question_of(self.model, self.settings.words, prompt.frames[-1], self.settings.speed)
 
     def asked(self, prompt: Prompt) -> Asked:
         "What a prompt asks. Raises FrameError or RunError for one that cannot be asked."
-        paths, frames, speed = [str(f.path) for f in prompt.frames], self.ahead(prompt), self.speed(prompt)
-        return Asked(frames, speed, prompt.tag, paths, self.answers(prompt) if self.answers else None)
+        paths, frames, (speed, words) = [str(f.path) for f in prompt.frames], self.ahead(prompt), self.question(prompt)
+        return Asked(frames, speed, prompt.tag, paths, self.answers(prompt) if self.answers else None, words)
 
     def alone(self, asked: Asked) -> Answered:
         "What one prompt gets, its targets and methods split where they have no answer together."
         s, start = self.settings, time.perf_counter()
-        about: dict[str, Any] = dict(tag=asked.tag, paths=asked.paths)
+        about: dict[str, Any] = self.options | asked.words | dict(tag=asked.tag, paths=asked.paths)
         if asked.answer is not None:
             about["answer"] = asked.answer
-        found, faults = ask(self.model, list(asked.frames), asked.speed, s.target, s.method, **self.options, **about)
+        found, faults = ask(self.model, list(asked.frames), asked.speed, s.target, s.method, **about)
         return Answered(asked, found, faults, time.perf_counter() - start)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #fce790dd
@@ -533,8 +529,36 @@ class _Together(_Grouped):
         asked, found = self.kept.pop(prompt.tag)
         return found or self.alone(asked)
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #d3b47aa8
+class _Comparing(_Together):
+    "Asks the same again: of frames that were made worse, and of another model."
+
+    def _question(self, model, asked, target):
+        "The question about other frames, or to another model."
+        s = self.settings
+        options = asked.words | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
+        return lambda frames: explain(model, frames, asked.speed, target, **options)
+
+    def _compared(self, found, kept, asked):
+        "Put rows into what a mark keeps of every target; reasons for what could not be asked."
+        s, faults, frames = self.settings, {}, list(asked.frames)
+        for record, methods in found if s.perturb or self.other else ():
+            target = record["target_info"]["target"]
+            if s.method[0] not in methods or s.method[0] not in kept[target]["maps"]:
+                continue
+            before, entry = explained(record, frames, s.method[0], s.show), kept[target]
+            entry["compared"] = s.method[0]
+            entry["steps"], wrong = steps_of(before, self._question(self.model, asked, target), s.perturb)
+            faults |= {f"{target}/{s.method[0]} {step}": why for step, why in wrong.items()}
+            if self.other:
+                try:
+                    entry["pairs"] = [pair_of(before, self._question(self.other, asked, target)(frames))]
+                except ValueError as error:
+                    faults[f"{target}/{s.method[0]} against {s.against}"] = reason_of(error)
+        return faults
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8cc8678b
-class FrameWork(_Together):
+class FrameWork(_Comparing):
     "A worker's tool: explains a prompt and writes everything about it."
 
     def __call__(self, prompt: Prompt, ahead: tuple[Prompt, ...] = ()) -> dict:  # bytes, seconds, faults, warnings
@@ -543,8 +567,8 @@ class FrameWork(_Together):
         asked, found, faults, spent = self.answered(prompt, ahead)
         frames, speed = list(asked.frames), asked.speed
         folder = self.out / "scenes" / scene_name(prompt, s.source)
-        files, told, refused = write_targets(found, name, folder, s)
-        faults |= refused
+        files, kept, refused = write_targets(found, name, folder, s)
+        faults |= refused | self._compared(found, kept, asked)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
@@ -553,7 +577,7 @@ class FrameWork(_Together):
         sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
         text = found[0][0]["text_outputs"]
         words = dict(said=text["decoded_text"], answer=text["token_ids"])
-        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=told, faults=faults, **words)
+        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=kept, faults=faults, **words)
         write_json(folder / "done" / f"{name}.json", mark)
         return dict(
             bytes=sum(sizes.values()),
@@ -561,8 +585,8 @@ class FrameWork(_Together):
             explaining=spent,
             faults=faults,
             said=self.told(),
-            warnings=[m for e in told.values() for _, m in e["findings"]],
-            stamps=[i["stamp"] for e in told.values() for m in e["maps"].values() for i in m if i["stamp"]],
+            warnings=[m for e in kept.values() for _, m in e["findings"]],
+            stamps=[i["stamp"] for e in kept.values() for m in e["maps"].values() for i in m if i["stamp"]],
         )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #18463b8a
@@ -692,11 +716,13 @@ class Finish:
             (folder / path).unlink(missing_ok=True)
         faults = score_scene(folder, self.means, item.tag) if item.tag in self.means else {}
         present_scene(folder, self.camera, self.style, self.scales)
+        if self.style.pictures != "none":
+            write_explorer(folder, self.out, self.camera, self.scales)
         pictures = {path: size for path, size in survey(folder).items() if Path(path).suffix[1:] in DRAWN}
         write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, pictures=pictures))
 
 
-DRAWN = {*PICTURE_FORMATS, *ANIMATIONS}  # endings of pictures
+DRAWN = {*PICTURE_FORMATS, *ANIMATIONS, "html"}  # endings of pictures and of the explorer
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #644058f1
 def finished(
@@ -825,20 +851,17 @@ def verify(
     )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #d0201a41
-def _found(dataset, settings, gaze_folder, limit):
-    "The prompts, and items that are none: reasons by name."
-    frames, names = (
-        find_frames(dataset, settings.frame_folders, settings.speed_folder, gaze_folder),
-        settings.frame_folders,
+def _found(asked, run):
+    "What is below the data set, and the prompts."
+    found = find_scenes(
+        asked.source,  # a whole path: workers may stand elsewhere
+        asked.frame_folders,
+        asked.speed_folder,
+        run.gaze_folder,
+        run.root.resolve() / "frames",
+        run.rate,
     )
-    late = collisions(frames)
-    used = {f.path.parent for f in frames}
-    empty = {
-        str(folder): f"{folder}: no frames in it"
-        for folder in ([] if Path(dataset).is_file() else frame_folders(dataset, names))
-        if folder not in used
-    }
-    return group([f for f in frames if str(f.path) not in late], settings.images)[:limit], late | empty
+    return found, group(found.frames, asked.images)[: run.limit]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #bd146a18
 @dataclass(frozen=True)
@@ -857,7 +880,7 @@ class Run:
     pictures: tuple[str, ...]
     scale: str
     rate: float
-    gaze_folder: str
+    gaze_folder: tuple[str, ...]
 
     @property
     def root(self) -> Path:  # the run's folder
@@ -889,7 +912,7 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points")}
+    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb", "speed_folder")}
     return Settings(**kept | changed | several)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
@@ -914,12 +937,13 @@ def _results(run, told, items, scales, log):
     scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
     if scores:
         write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
+    changes = write_changes(root, names)
     if why := write_table(root, names):
         log.info("%s", why)
     kept = read_json(root / "settings.json")
     random = kept.get("made_by", {}).get("random")
     notes = ["RANDOM WEIGHTS: these maps show the method at work, not a driver"] if random else []
-    write_page(root, told, kept["settings"], scales, notes)
+    write_page(root, told, kept["settings"], scales, notes, changes)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #359e7520
 def _scales(done, prompts, asked, run, log):
@@ -942,7 +966,7 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     _announce(log, todo, before, dataset, asked)
     explaining = Tool(FrameWork, (asked, str(root.resolve()), run.most), run.own)
     verified.summary = Summary(list(before))
-    accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
+    accept, note = partial(_accept, root, log, asked, prompts), _Notes(root, len(todo), log, verified)
     batch = run.most or MOST
     options = dict(accept=accept, note=note, ahead=2 * batch - 1, timeout=run.timeout and batch * run.timeout)
     with goes_on(verified.summary, len(prompts)):
@@ -960,15 +984,12 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #dfd331b0
 def _started(asked, run):
-    "Refuse what cannot be done; unpack a video. The frames' folder."
+    "Refuse what cannot be done, before anything is looked for."
     check_settings(asked)
     if run.animation in STREAMED:
         codec()
     scale_of([], "", run.scale)
     _ = run.style
-    if is_video(Path(asked.source)):
-        return str(unpack(Path(asked.source), run.root.resolve() / "frames", run.rate))
-    return asked.source  # a whole path: workers may stand elsewhere
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b2894cbf
 def run_scenes(
@@ -978,8 +999,8 @@ def run_scenes(
     "Explain all frames of a data set, see `scenes`."
     if run.timeout and not (run.workers or run.ray):
         raise RunError("--timeout ends a worker, this process is none: give --workers 1 as well")
-    dataset = _started(asked, run)
-    prompts, bad = _found(dataset, asked, run.gaze_folder, run.limit)
+    _started(asked, run)
+    found, prompts = _found(asked, run)
     with (
         pipeline_log(run.out) as log,
         only_run(run.root),
@@ -987,10 +1008,9 @@ def run_scenes(
         _verified(run.root, asked, run.force, log) as verified,
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
-        for why in bad.values():
-            log.error("%s", why)
+        bad = say_found(found, asked.speed, log)
         spread_over = partial(over, log=log, timeout=run.timeout)
-        summary, told = _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified)
+        summary, told = _explain_all(spread_over, prompts, bad, asked, run, asked.source, log, verified)
     size = human(told["bytes"])
     print(f"{summary}\n{told['maps']} maps, {size} in {run.root}; open {run.root / 'index.html'}")
     return summary
@@ -1054,8 +1074,10 @@ def gaze_rows(
     ]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #77ac435f
-def _accept(root, log, about):
+def _accept(root, log, asked, prompts, about):
+    check_speeds(about["wording"], prompts, asked.speed)
     same_makers(root, about)
+    note_unused(about["places"], prompts, asked.words, log)
     if about["random"]:
         log.warning("%s has random weights: maps show the method at work, not a driver", about["model"])
 
