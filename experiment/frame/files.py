@@ -114,13 +114,15 @@ class Found:
 
     def lost(self) -> str:  # one sentence; empty when everything was found
         "What was not found, of all scenes at once."
-        parts = []
+        every, kinds = len(self.scenes), {}
         for kind in KINDS:
-            without = [s.name for s in self.scenes if kind not in s.found and kind not in s.faults]
+            without = tuple(s.name for s in self.scenes if kind not in s.found and kind not in s.faults)
+            kinds.setdefault(without, []).append(kind)
+        said = []
+        for without, lost in kinds.items():
+            n = f"any of {every} scenes" if len(without) == every else f"{len(without)} of {every} scenes"
             if without:
-                n, every = len(without), len(self.scenes)
-                parts.append(f"{kind} in {'any' if n == every else f'{n}'} of {every} (first: {without[0]})")
-        said = [f"not found beside the frames of these scenes: {'; '.join(parts)}"] * bool(parts)
+                said.append(f"{', '.join(lost)}: not found in {n} (first: {without[0]})")
         if self.unused:
             said.append(f"not used: {len(self.unused)} with other names (first: {self.unused[0]}); see --frame-folder")
         return "; ".join(said)

@@ -92,13 +92,13 @@ KMH = 3.6  # km/h in a m/s
 
 @lru_cache(maxsize=8)
 def _table(path, size, changed):
-    "Rows of a table by frame: km/h. A row without a speed has none."
-    rows = {}
+    "Rows of a table by frame, km/h as it is written. A row without a speed has none."
+    rows: dict[int, str] = {}
     for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         words = line.replace(",", " ").split()
         if len(words) > 1:
             try:
-                rows[int(float(words[0]))] = float(words[1])
+                rows[int(words[0])] = words[1]
             except ValueError:
                 if n > 1:  # the first line may name the columns
                     said = f"expected frame, km/h, …, found {_short(line.strip())}"
@@ -108,12 +108,12 @@ def _table(path, size, changed):
 # %% ../../nbs/02_frame/03_measurements.ipynb #5fad08c8
 def speed_table(
     path: Path,  # of rows: frame, km/h, and what else was measured
-) -> dict[int, float]:  # frame → km/h
+) -> dict[int, str]:  # frame → km/h, as it is written
     "A table of speeds. Raises RunError that names the file, and the line that cannot be read."
     try:
         state = path.stat()
         rows = _table(path, state.st_size, state.st_mtime_ns)
-    except (OSError, UnicodeDecodeError, OverflowError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: not readable as a table of speeds ({_said(error)})") from None
     if not rows:
         raise RunError(f"{path}: no row with a frame and a speed in km/h")
@@ -126,9 +126,7 @@ def read_speed(
 ) -> float:  # m/s
     "A frame's speed. Raises RunError that names the file when it has none, or one that is no car's."
     if row is not None:
-        value = speed_table(path).get(row, math.nan) / KMH
-        if math.isnan(value):
-            raise RunError(f"{path}: no speed for frame {row}; add its row, or give --speed")
+        value = _of_row(path, row) / KMH
     elif path.suffix.lower() == ".txt":
         value = _one_number(path)
     else:
@@ -137,6 +135,17 @@ def read_speed(
         return spoken_speed(value)
     except RunError as error:
         raise RunError(f"{path}: {error}") from None
+
+
+def _of_row(path, row):
+    "Of a table, km/h."
+    text = speed_table(path).get(row)
+    if text is None:
+        raise RunError(f"{path}: no speed for frame {row}; add its row, or give --speed")
+    try:
+        return number(float(text), str(path))
+    except (ValueError, RunError):
+        raise RunError(f"{path}: frame {row}: expected km/h, found {_short(text)}") from None
 
 
 def _one_number(path):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from PIL import Image
+from tqdm.auto import tqdm
 from .heatmap import save_png
 from ..files import write_atomic
 from ..errors import RunError
@@ -111,7 +112,7 @@ def unpack(
     for old in place.glob("*.png"):  # of another rate, or half of this one
         old.unlink()
     tick, numbers, total = 0, [], 0
-    for at, picture in shown(video):
+    for at, picture in tqdm(shown(video), desc=f"unpacking {video.name}", unit="frame", disable=None):
         total += 1
         if at * rate < tick - 1e-6:
             continue
