@@ -364,9 +364,8 @@ class Ahead:
         prompt: Prompt,
     ) -> list:  # RGB images
         "Raises FrameError for a frame that cannot be read."
-        if prompt.tag not in self.waiting:
-            self.waiting[prompt.tag] = self.thread.submit(_read, prompt)
-        return self.waiting[prompt.tag].result()
+        found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt)
+        return found.result()
 
 
 def _read(prompt):
@@ -457,6 +456,35 @@ class _Sized(_Explaining):
 class _Shared(_Sized):
     "Explains several prompts in one forward."
 
+    def _batch(self, alike):
+        "What prompts get from one forward; None where each is to be asked alone."
+        start = time.perf_counter()
+        try:
+            several = self._split(alike, self.settings.target)
+        except ValueError:  # what stops the forward is the fault of one, and that one will say it
+            return [None] * len(alike)
+        spent = (time.perf_counter() - start) / len(alike)
+        return [Answered(a, found, faults, spent) for a, (found, faults) in zip(alike, several)]
+
+    def _split(self, alike, targets):
+        "Records and faults of all; for those that have no answer to all targets at once target by target, as `ask`."
+        methods, options = self.settings.method, {k: v for k, v in self.options.items() if k != "detail"}
+        several = record_batch(self.model, alike, targets, **options)
+        out = [([(r, methods) for r, _ in found] if isinstance(found, list) else [], {}) for found in several]
+        failed = [i for i, found in enumerate(several) if not isinstance(found, list)]
+        if failed and len(targets) > 1:
+            parts = [self._split([alike[i] for i in failed], [t]) for t in targets]
+            for i, own in zip(failed, zip(*parts)):
+                out[i] = sum((found for found, _ in own), []), {k: v for _, faults in own for k, v in faults.items()}
+            return out
+        for i in failed:
+            out[i][1].update({f"{targets[0]}/{m}": reason_of(several[i]) for m in methods})
+        return out
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #aca50b93
+class _Grouped(_Shared):
+    "Puts prompts of one kind together."
+
     def alike(
         self,
         asked: Asked,
@@ -481,22 +509,8 @@ class _Shared(_Sized):
         done = self.size.run(_kind(alike[0]), alike, self._batch)
         return list(zip(alike, done))
 
-    def _batch(self, alike):
-        "What prompts get from one forward; None for one that has no answer there."
-        s, start = self.settings, time.perf_counter()
-        options = {k: v for k, v in self.options.items() if k != "detail"}
-        try:
-            several = record_batch(self.model, alike, s.target, **options)
-        except ValueError:
-            return [None] * len(alike)  # what stops the forward is somebody's: each is asked alone, and one will say it
-        spent = (time.perf_counter() - start) / len(alike)
-        return [
-            None if isinstance(found, ValueError) else Answered(a, [(r, s.method) for r, _ in found], {}, spent)
-            for a, found in zip(alike, several)
-        ]
-
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f2c9f2b4
-class _Together(_Shared):
+class _Together(_Grouped):
     "Explains prompts that will be asked next together with the one that is asked."
 
     def answered(
@@ -505,11 +519,12 @@ class _Together(_Shared):
         ahead: tuple[Prompt, ...] = (),  # that will be asked next
     ) -> Answered:
         "What a prompt gets. Raises FrameError or RunError for one that cannot be asked."
-        self.ahead.next((prompt, *ahead)[: 2 * self.size.largest])  # this batch and the next
         self.kept = {p.tag: self.kept[p.tag] for p in (prompt, *ahead) if p.tag in self.kept}
+        new = [p for p in (prompt, *ahead) if p.tag not in self.kept]
+        self.ahead.next(new[: 2 * self.size.largest])  # this batch and the next
         if prompt.tag not in self.kept:
             asked = self.asked(prompt)
-            alike = self.alike(asked, [p for p in ahead if p.tag not in self.kept])
+            alike = self.alike(asked, new[1:])
             self.kept |= {a.tag: (a, found) for a, found in self.several(alike)}
         asked, found = self.kept.pop(prompt.tag)
         return found or self.alone(asked)
