@@ -59,6 +59,7 @@ def scenes(
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
     rate: float = RATE,
+    rates: tuple = (),
     frame_folder: tuple = FRAME_FOLDERS,
     speed_folder: tuple = SPEED_FOLDERS,
     gaze_folder: tuple = GAZE_FOLDERS,

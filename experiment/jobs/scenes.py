@@ -66,9 +66,18 @@ from ..frame.video import codec
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #a42f57bb
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    "Where frames are, and what lies beside them; see `experiment.frame.files.find_scenes`."
+
+    frame_folders: tuple[str, ...] = FRAME_FOLDERS
+    speed_folder: tuple[str, ...] = SPEED_FOLDERS
+    rates: tuple[str, ...] = ()
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
-class Settings:
+class Settings(_Sources):
     "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
@@ -94,8 +103,6 @@ class Settings:
     answers: str | None = None
     perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
     against: str | None = None  # another model that is asked the same
-    frame_folders: tuple[str, ...] = FRAME_FOLDERS
-    speed_folder: tuple[str, ...] = SPEED_FOLDERS
     threads: int = 1
     code: str = field(default_factory=code_hash)
 
@@ -860,6 +867,7 @@ def _found(asked, run):
         run.gaze_folder,
         run.root.resolve() / "frames",
         run.rate,
+        asked.rates,
     )
     return found, group(found.frames, asked.images)[: run.limit]
 
@@ -912,7 +920,7 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb", "speed_folder")}
+    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb", "speed_folder", "rates")}
     return Settings(**kept | changed | several)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6

@@ -105,6 +105,7 @@ _BESIDE = {  # where frames are, and what lies beside them
     ),
     "gaze_folder": Option("names of folders beside them, with gaze maps or points; or of a gaze video"),
     "rate": Option("frames a second taken from a video"),
+    "rates": Option("of pictures and of what lies beside them, such as 4 25, where their numbers do not match them"),
 }
 
 # %% ../../nbs/01_shared/03_options.ipynb #d8f706b1
