@@ -35,6 +35,7 @@ from ..targets import Target
 from .ablations import SCORED, live_map
 from .cases import TARGETS, TWIN_OF, Case, decide, find_cases
 from .counterfactuals import counterfactual, patch_truth, truth_quality
+from .objects import OBJECTS, QUESTIONS, object_rows, objects_table
 from .undecided import NULL, decision_rows, free_cases
 from experiment.truth.metrics import (
     cosine,
@@ -399,7 +400,7 @@ def table(
             f"{target} · n = {of('share')['n']} · " + " · ".join(beside),
             f"{'':24s}" + "".join(f"{s:>9s}" for s in short.values()),
         ]
-        for method in dict.fromkeys(r["method"] for r in rows if r["target"] == target):
+        for method in dict.fromkeys(r["method"] for r in rows if (r["target"], r["metric"]) == (target, "share")):
             cells = [value.get((target, method, metric)) for metric in METRICS]
             lines.append(
                 f"{method:24s}" + "".join(f"{c['mean']:9.3f}" if c and c["n"] else f"{'–':>9s}" for c in cells)
@@ -427,7 +428,7 @@ def headline(
         lines
         + [
             f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |"
-            for m in dict.fromkeys(r["method"] for r in rows)
+            for m in dict.fromkeys(r["method"] for r in rows if r["method"] != OBJECTS)
         ]
     )
 
@@ -537,6 +538,7 @@ def _one_target(job):  # in a worker: the rows of one target
     if set(methods) == set(SCORED):
         asked["centred_dataset"] = dataset_map(model)
     rows = [] if target == NULL else evaluate(model, asked, n, seed, [target], say=lambda t: print(t, flush=True))
+    rows += object_rows(model, target, n, seed) if target in QUESTIONS else []
     return rows + decisions(model, target, n, seed)
 
 # %% ../../nbs/11_truth/06_scores.ipynb #279eb8d9
@@ -556,6 +558,7 @@ def score_methods(
     with ProcessPoolExecutor(workers, mp_context=context, initializer=leave_together) as pool:
         rows = [row for part in pool.map(_one_target, jobs) for row in part]
     print(table(rows))
+    print(objects_table(rows))
     print(save_results(rows, Path(out), load(model), DEFAULT, seed))
     return 0
 
