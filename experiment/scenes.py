@@ -10,6 +10,7 @@ from dataclasses import fields
 from .command import Summary, command
 from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
+from .objects.of_frames import check_source
 from .words.options import ANIMATIONS, RATE, spoken_speed
 from .words.targets import check_name, describe
 
@@ -22,6 +23,7 @@ def _run(options):
         facts_of(name)
     if options["speed"] is not None:
         spoken_speed(options["speed"])
+    check_source(options["objects"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
@@ -44,6 +46,7 @@ def scenes(
     thumbnail: str = "apart",
     speed: float | None = None,
     images: int = 1,
+    objects: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs
     max_new_tokens: int | None = None,
@@ -53,8 +56,7 @@ def scenes(
     dtype: str = "float32",
     revision: str | None = None,
     tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
+    tile: int | None = None, crop: bool | None = None,
     add_thumbnail: bool | None = None,
     pictures: tuple = ("overlay", "jpg", "960"),  # none, overlay or all (raw maps, ways too); jpg or png; px at most
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from .command import Summary, command
 from .errors import RunError
 from .methods import DEFAULT, facts_of
+from .objects.of_frames import check_source
 from .words.options import DETAILS, PROMPTS, spoken_speed
 from .words.targets import describe, expand, parse
 
@@ -31,6 +32,7 @@ def check_words(
     detail: str | None,  # of the records
     bf16: bool,  # halve A and ∂A
     speed: float | None,  # m/s for every frame
+    objects: str | None = None,  # see `experiment.objects.of_frames`
 ) -> None:
     "Raise MethodError for an unknown method, RunError for what cannot be meant or has no effect."
     for name in method:
@@ -39,6 +41,7 @@ def check_words(
         raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail or 'not given'}")
     if speed is not None:
         spoken_speed(speed)
+    check_source(objects)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
@@ -51,9 +54,9 @@ def simlingo_vit_qwen_attn_grad(
     detail: str | None = None,
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
-    # measure what hiding the most relevant pixels of the first method's map does; 82 more forwards a target, and one
-    # with a backward
+    # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, one with backward
     certify: bool = False,
+    objects: str | None = None,
     out: str = "runs/payloads",
     force: bool = False,
     speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
@@ -77,7 +80,7 @@ def simlingo_vit_qwen_attn_grad(
     """
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
-    check_words(method, detail, bf16, speed)
+    check_words(method, detail, bf16, speed, objects)
     from experiment.jobs.frames import record_frames  # with torch: not before the words are understood
 
     return record_frames(given)
@@ -95,6 +98,7 @@ examples:
   simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
   simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c
+  simlingo_vit_qwen_attn_grad scene/ --objects auto --out runs/f      what the map's regions do, measured
 then: ours runs/a/pt --out runs/a/ours
 
 Exit status: 0 when every frame was done, 1 when some failed, 2 when it could not start."""

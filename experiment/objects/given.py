@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['regions_of', 'measured', 'objects_part', 'frame_objects']
 
-# %% ../../nbs/07_objects/09_given.ipynb #7ceb1f0c
+# %% ../../nbs/07_objects/09_given.ipynb #593ed221
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -19,7 +19,7 @@ from .actors import Actor, regions_of_actors
 from .found import found_regions
 from .id_pictures import read_ids, region_of_box, regions_of_ids
 from .measure import measure_objects
-from .of_frames import AUTO, MOST_BYTES, read_json, source_for
+from .of_frames import AUTO, read_json, source_for
 from .regions import Region
 from .table import Objects
 from ..record.payload import MOST_OBJECTS
