@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name', 'save_records',
            'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes', 'frame_mark',
-           'Answers', 'Ahead', 'Answered', 'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean',
-           'read_mean', 'Finish', 'finished', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify',
-           'Run', 'settings_of', 'run_scenes', 'finish', 'gaze_rows']
+           'Answers', 'Ahead', 'measure_all', 'Answered', 'object_pictures', 'FrameWork', 'Done', 'done_before',
+           'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'finished', 'torch_threads', 'pool_of',
+           'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of', 'run_scenes', 'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -33,7 +33,7 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import Asked, explain, one_by_one, record_batch, record_targets
+from ..explain import Asked, explain, maps_beside, one_by_one, record_batch, record_targets
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
@@ -63,12 +63,30 @@ from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #68d0d1f3
+from PIL import Image
+from ..frame.files import FrameFile
+from ..objects.given import frame_objects
+from ..objects.picture import save_objects
+from ..objects.table import objects_mark, objects_note
+from ..relevance.shown import measured_effect
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #24337839
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    "What is measured beside the maps."
+
+    objects: str | None = None
+    answers: str | None = None
+    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
+    against: str | None = None  # another model that is asked the same
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
-class Settings:
+class Settings(_Beside):
     "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
@@ -91,9 +109,6 @@ class Settings:
     show: str = "auto"
     thumbnail: str = "apart"
     records: bool = False
-    answers: str | None = None
-    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
-    against: str | None = None  # another model that is asked the same
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
     speed_folder: tuple[str, ...] = SPEED_FOLDERS
     threads: int = 1
@@ -143,15 +158,17 @@ def ask(
     speed: float | None,  # m/s
     targets: Sequence[str],  # see `experiment.targets.describe`
     methods: Sequence[str],  # of the catalogue
+    objects: bool = False,  # the default map is kept for them
     **options,  # of `record_targets`; among them `plan`
 ) -> tuple[
     list[tuple[dict, Sequence[str]]], dict[str, str]
 ]:  # records, each with the methods it serves; reasons by target/method
     "One forward for all; what cannot be answered is split off."
+    maps = maps_beside(beside(methods), "", False, objects)
     try:
         return [
             (record, methods)
-            for record, _ in record_targets(model, frames, speed, targets, maps=beside(methods), **options)
+            for record, _ in record_targets(model, frames, speed, targets, maps=maps, **options)
         ], {}
     except ValueError as error:
         parts = (
@@ -163,7 +180,7 @@ def ask(
         )
         if not parts:
             return [], {f"{targets[0]}/{methods[0]}": reason_of(error)}
-    found, faults = zip(*(ask(model, frames, speed, *part, **options) for part in parts))
+    found, faults = zip(*(ask(model, frames, speed, *part, objects=objects, **options) for part in parts))
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #95a5891b
@@ -199,6 +216,7 @@ def notes_of(
     "What a reader of a picture has to know beside the map."
     notes = ["RANDOM WEIGHTS: the method at work, not a driver"] if record["model"]["random"] else []
     notes += [message for name, message in record["target_info"]["findings"] if name == "no_navigation"]
+    notes += [objects_note(record)] if record.get("objects") else []
     return notes + ([record["certificate"]["sentence"]] if record["certificate"] else [])
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #093b5dd5
@@ -216,6 +234,7 @@ def summary_of(
         findings=info["findings"],
         notes=notes_of(record),
         maps={},
+        objects=objects_mark(record),
         held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
     )
 
@@ -225,12 +244,13 @@ def map_numbers(
     relevance: Relevance,  # of all images of the prompt
     info: dict,  # `target_info` of the record
     method: str,  # that made the map
+    effect: float | None = None,  # that was measured in the model, in the target's unit
 ) -> dict:  # plain values
     "What a mark keeps of a map: sums, the largest patch and its box in the frame, and whether anything decides."
     shown = found.patches[: math.prod(found.layout.grid)]
     place = np.unravel_index(shown.argmax(), shown.shape)
     unit, total = unit_of(info["unit"], method), sum(p.sum().item() for p in relevance.patches)
-    decision = decision_of(info["target"], unit, total)
+    decision = decision_of(info["target"], unit, total, effect)
     sides = {side: relevance.stages.get(side) for side in ("for", "against")}
     if found.signed is not None:
         sides = {"for": float(found.signed.clip(0).sum()), "against": float(-found.signed.clip(max=0).sum())}
@@ -260,7 +280,8 @@ def write_map(
         save_arrays(path, map_arrays(record, relevance, i, settings.thumbnail))
         signed = None if relevance.signed is None else relevance.signed[i].numpy()
         found = PatchMap(relevance.patches[i].numpy(), layout, settings.thumbnail, signed)
-        kept.append(map_numbers(found, relevance, info, method) | dict(file=str(path.relative_to(folder))))
+        numbers = map_numbers(found, relevance, info, method, measured_effect(record))
+        kept.append(numbers | dict(file=str(path.relative_to(folder))))
     return kept
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #1b054cc3
@@ -371,6 +392,29 @@ class Ahead:
 def _read(prompt):
     return [read_frame(f.path) for f in prompt.frames]
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #b560d55d
+def measure_all(
+    model,  # with driving heads or without
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`; gets objects
+    frames: list,  # RGB images of the prompt
+    objects: str | None,  # of the settings
+    frame: FrameFile,  # the prompt's first
+) -> dict[str, str]:  # reasons by target/objects
+    "Objects of every target, measured once; a frame without any gets a note."
+    known, faults = {}, {}
+    for record, _ in found:
+        target = record["target_info"]["target"]
+        if target not in known:
+            try:
+                known[target] = frame_objects(model, record, frames, objects, frame.path.stem, frame.scene)
+            except ValueError as error:
+                known[target], faults[f"{target}/objects"] = ({}, ""), reason_of(error)
+        kept, why = known[target]
+        record |= kept
+        if why:
+            record["target_info"]["findings"].append(["no_object", why])
+    return faults
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #693a4c81
 class Answered(NamedTuple):
     "What a prompt asked, and what came of it."
@@ -418,8 +462,20 @@ class _Explaining:
         about: dict[str, Any] = self.options | asked.words | dict(tag=asked.tag, paths=asked.paths)
         if asked.answer is not None:
             about["answer"] = asked.answer
-        found, faults = ask(self.model, list(asked.frames), asked.speed, s.target, s.method, **about)
+        objects, frames = s.objects is not None, list(asked.frames)
+        found, faults = ask(self.model, frames, asked.speed, s.target, s.method, objects, **about)
         return Answered(asked, found, faults, time.perf_counter() - start)
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #60b8951a
+def object_pictures(
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`
+    name: str,  # of the frame
+    frame: Image.Image,  # the prompt's first, RGB
+    folder: Path,  # the scene's
+) -> list[Path]:  # one a target whose objects were measured
+    "Outlines with names and effects."
+    by_target = {record["target_info"]["target"]: record | {"tag": name} for record, _ in found}
+    return [p for t, record in by_target.items() for p in save_objects(record, frame, folder / folder_of(t))]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #fce790dd
 def _kind(asked):
@@ -566,12 +622,14 @@ class FrameWork(_Comparing):
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         asked, found, faults, spent = self.answered(prompt, ahead)
         frames, speed = list(asked.frames), asked.speed
+        faults |= measure_all(self.model, found, frames, s.objects, prompt.frames[0])
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, kept, refused = write_targets(found, name, folder, s)
         faults |= refused | self._compared(found, kept, asked)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
+        files += object_pictures(found, name, frames[0], folder)
         if s.records:
             files += save_records(found, name, folder)
         sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
