@@ -349,14 +349,13 @@ def plain_gib(
 def slowness(
     dtype: str,  # a name in torch
     device: str = "cpu",  # where the product runs
-    size: int = 256,  # of the square matrices
 ) -> float:  # time of a matrix product ÷ that of float32
     """Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs
     say nothing about the method.
     """
 
     def seconds(kind):
-        a, times = torch.ones(size, size, dtype=kind, device=device), []
+        a, times = torch.ones(256, 256, dtype=kind, device=device), []
         for _ in range(3):
             start = time.perf_counter()
             (a @ a).sum().item()
