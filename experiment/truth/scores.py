@@ -63,9 +63,9 @@ def discrimination(
     map_of: MapOf,  # of the method
     model: DrivingVLA,
     cases: list[Case],  # of the curve
-    bend: float = 0.012,  # 1/m, the curvature's threshold
 ) -> list[float]:  # one a case
     "Share of the lead car in the curve map, for lead cars that decide the speed on curves."
+    bend = 0.012  # 1/m
     curved = [c for c in cases if c.target == "brake_lead" and abs(c.scene.curvature) >= bend]
     return [share(join(map_of(model, c, "curve")), c.mask) for c in curved]
 
@@ -107,15 +107,14 @@ def scale_change(
     map_of: MapOf,  # of the method
     model: DrivingVLA,
     cases: list[Case],  # of one target
-    factor: float = 100.0,  # of the scalar
 ) -> list[float]:  # one a case
-    "Share of the map that moves when the scalar is multiplied."
+    "Share of the map that moves when the scalar is multiplied by 100."
 
     def shares(m):
         return m / max(m.sum(), 1e-300)
 
     return [
-        float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2)
+        float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, 100.0))).sum() / 2)
         for c in cases
     ]
 
@@ -226,10 +225,9 @@ def completeness(
 def dataset_map(
     model: DrivingVLA,
     frames: int = 64,  # to be averaged
-    seed: int = 555,  # of the scenes
 ) -> MapOf:  # the same map for every case
     "The centred rule against the mean of other scenes, place by place, instead of the frame's own surroundings."
-    rng, asked = np.random.default_rng(seed), []
+    rng, asked = np.random.default_rng(555), []
     for _ in range(frames):
         scene = sample(rng)
         asked.append(
@@ -344,10 +342,9 @@ def evaluate(
     n: int = 200,  # cases of each target
     seed: int = 0,  # of the scenes
     targets: Sequence[str] = TARGETS,  # of TARGETS
-    few: int = 40,  # cases for a method in COSTLY
     say: Callable = lambda text: None,  # told about progress
 ) -> list[dict]:  # rows of the result file: method, target, metric, mean, lo, hi, n
-    "Every method on the same fresh cases."
+    "Every method on the same fresh cases, those in COSTLY on the first 40."
     rows, others = [], {part: randomised(model, part) for part in PARTS}
     for target in targets:
         cases = find_cases(model, target, n, seed)
@@ -361,7 +358,7 @@ def evaluate(
                 score_maps(model, cases[: len(truths)], mean_truth_of_others(cases, truths), truths),
             )
         for name, found in ({"random": random_map} | methods).items():
-            start, part = time.perf_counter(), cases[:few] if name in COSTLY else cases
+            start, part = time.perf_counter(), cases[:40] if name in COSTLY else cases
             scores = score_method(model, found, part, truths, {} if name in COSTLY else others)
             rows += _rows(
                 name, target, scores | fixed | (dict(completeness=completeness(model, part)) if name == "units" else {})
@@ -410,9 +407,9 @@ def table(
 # %% ../../nbs/11_truth/06_scores.ipynb #4fb0a42e
 def headline(
     rows: list[dict],  # of the result file
-    metrics: tuple = ("pointing", "share", "eshare", "auc"),  # columns
 ) -> str:  # Markdown
     "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
+    metrics = ("pointing", "share", "eshare", "auc")
     value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
     targets = list(dict.fromkeys(r["target"] for r in rows if r["target"] != NULL))
 
@@ -522,11 +519,10 @@ UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # question
 def decisions(
     model: DrivingVLA,
     target: str,  # of TARGETS, or NULL
-    n: int = 200,  # cases
     seed: int = 0,  # of the scenes
 ) -> list[dict]:  # rows of the result file
     "How often the default map's frames are called undecided."
-    cases = free_cases(model, n, seed) if target == NULL else find_cases(model, target, n, seed)
+    cases = free_cases(model, 200, seed) if target == NULL else find_cases(model, target, 200, seed)
     return decision_rows(target, [question_of(model, case, target) for case in cases])
 
 # %% ../../nbs/11_truth/06_scores.ipynb #1bb8285d

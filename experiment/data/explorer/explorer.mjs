@@ -1301,7 +1301,7 @@ class Explorer {
     const least = both ? `−${top} against` : "0"
     this.ends.replaceChildren(
       el("span", {}, least),
-      el("span", {}, `${top} ${unit} per patch${both ? " for" : ""}`),
+      el("span", {}, `${top} ${unit}${both ? " for" : ""}, per patch`),
       el(
         "span",
         { className: "vx-shown" },
@@ -1328,8 +1328,9 @@ class Explorer {
     pen.font = "11px system-ui, sans-serif"
     const other = besideOf(bundle, state)
     const asked = [state.question, ...(other && other.question !== state.question ? [other.question] : [])]
-    this.curveBox = [46, width - 12]
-    const x = (k) => 46 + ((width - 58) * k) / Math.max(1, scene.length - 1)
+    const end = width - (asked.length > 1 ? 62 : 12)
+    this.curveBox = [46, end]
+    const x = (k) => 46 + ((end - 46) * k) / Math.max(1, scene.length - 1)
     asked.forEach((question, i) =>
       curveLine(
         pen,
@@ -1352,7 +1353,7 @@ class Explorer {
     pen.textAlign = "left"
     pen.fillText(bundle.frames[scene[0]].name, 46, height - 2)
     pen.textAlign = "right"
-    pen.fillText(bundle.frames[scene.at(-1)].name, width - 12, height - 2)
+    pen.fillText(bundle.frames[scene.at(-1)].name, end, height - 2)
   }
 
   seek(event) {
@@ -1530,7 +1531,7 @@ function curveLine(pen, bundle, scene, question, x, height, colour, css, second,
   pen.fillText(said(least), at, height - 18)
   const { target, unit } = bundle.questions[question]
   pen.textAlign = second ? "right" : "center"
-  pen.fillText(`${target}, ${unit}`, second ? width - 70 : width / 2, height - 2)
+  pen.fillText(`${target}, ${unit}`, second ? end - 60 : width / 2, height - 2)
 }
 
 /** Draw a bundle into an element. `home`: hash(), keep(text), address() of a page; ask(question) of a live model. */
