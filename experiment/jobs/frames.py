@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
-           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words',
-           'note_record', 'say_found', 'record_frames']
+           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'made_by', 'check_room',
+           'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'say_found', 'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
-import hashlib
 import logging
 import resource
 import sys
@@ -41,6 +40,7 @@ from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
 from ..relevance.check import check
 from ..relevance.rules import RULES
+from ..vla.fingerprint import fingerprint, model_files, words_of
 from ..vla.prompt import speaks_speed
 from ..words.options import DETAILS, NO_SPEED
 from ..words.targets import expand
@@ -222,20 +222,9 @@ def detail_for(
     return detail
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #8c181ea8
-def sources(prompt: Prompt) -> list:  # [path, bytes] each
-    "Files that a prompt is made from, with their sizes; those that are gone have None."
-    paths = [p for f in prompt.frames for p in f.files]
-    return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
-
-# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #5fb693a6
-def fingerprint(
-    model: torch.nn.Module,  # with its weights
-) -> str:  # 16 hex digits
-    "Names, shapes and first numbers of all weights."
-    h = hashlib.sha256()
-    for name, w in model.state_dict().items():
-        h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
-    return h.hexdigest()[:16]
+def sources(prompt: Prompt) -> list[Path]:
+    "Files that a prompt is made from."
+    return [p for f in prompt.frames for p in f.files]
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #98514ea8
 def made_by(
@@ -252,6 +241,7 @@ def made_by(
         model=model.config.name,
         random=model.config.random,
         weights=fingerprint(model),
+        words=words_of(model),
         code=code_hash(),
         camera=model.camera.to_dict(),
         versions=versions,
@@ -499,7 +489,8 @@ def record_frames(
     beside = (given.frame_folder, given.speed_folder, given.gaze_folder)
     found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate)
     prompts = group(found.frames, given.images)[: given.limit]
-    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force) as run:
+    model = model_files(given.model, given.revision, given.tokenizer)
+    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
         bad = say_found(found, given.speed, run.log)
         todo = run.begin(prompts, sources)
         run.verified.summary.failed |= bad

@@ -6,12 +6,10 @@
 __all__ = ['MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'figure', 'place', 'fingerprint', 'save_results', 'decisions',
-           'score_methods']
+           'evaluate', 'table', 'headline', 'figure', 'place', 'save_results', 'decisions', 'score_methods']
 
 # %% ../../nbs/11_truth/06_scores.ipynb #962a0bae
 import copy
-import hashlib
 import json
 import multiprocessing
 import time
@@ -26,6 +24,7 @@ from ..dataset.cluster import leave_together
 from ..methods import DEFAULT
 from ..relevance.answers import as_shown
 from ..vla.driving import DrivingVLA, Output, random_model
+from ..vla.fingerprint import fingerprint
 from ..model import load
 from ..maps.paths import calibrate, centred_map, in_units
 from ..errors import ExplainError
@@ -453,14 +452,6 @@ def place(
     better = sum(v > figure(rows, method, target, metric) for v in all_)
     ending = "th" if better in (10, 11, 12) else {0: "st", 1: "nd", 2: "rd"}.get(better % 10, "th")
     return f"{better + 1}{ending} of {len(all_)}"
-
-# %% ../../nbs/11_truth/06_scores.ipynb #3ee395e6
-def fingerprint(model: DrivingVLA) -> str:  # sha256 of all weights
-    "A name for exactly these weights."
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 # %% ../../nbs/11_truth/06_scores.ipynb #7d786d24
 def save_results(
