@@ -51,6 +51,8 @@ def _check_figures(figure, **options):
 # %% ../nbs/09_commands/03_ours.ipynb #cb967211
 def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
     "Figures of every method, on the scale of its pictures; what fails is added to the summary."
+    if figure is None:
+        return
     from functools import partial
     from experiment.relevance.answers import relevance_of
     from experiment.relevance.drawing import run_scales
@@ -64,6 +66,37 @@ def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
         drawn = partial(relevance_of, name=method, how=drawing.show)
         found = draw_figures(records, drawn, drawing.folder(Path(out), name), how, gaze)
         summary.failed |= {f"figure of {tag}": reason for tag, reason in found.failed.items()}
+
+# %% ../nbs/09_commands/03_ours.ipynb #c76922d5
+def _check_html(html, rule_options):
+    "Refuse a page that is none, and one that would show other maps than the pictures."
+    if html is None:
+        return
+    if Path(html).suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--html {html}: end the name in .html, such as why.html")
+    if any(rule_options):
+        raise RunError(f"--html {html}: shows the rules without options; leave either --html or the rules' options out")
+
+# %% ../nbs/09_commands/03_ours.ipynb #98656039
+def _write_page(payloads, names, html):
+    "The explorer of these records as one file, where one was asked; it says how large that is."
+    if html is None:
+        return
+    from experiment.files import human
+    from experiment.report.bundle import Bundle, add_records, finished
+    from experiment.report.html import write_html
+
+    bundle = Bundle(str(payloads))
+    add_records(bundle, payloads, names)
+    path = write_html(html, finished(bundle))
+    frames = f"{len(bundle.frames)} of {len(bundle.frames) + len(bundle.left_out)} frames"
+    print(f"explorer with {frames} in {path}, {human(path.stat().st_size)}")
+
+# %% ../nbs/09_commands/03_ours.ipynb #0081ce2a
+def _given(residual_alpha, temperature, layers):
+    "Which options of attention rules were given, by name."
+    named = zip(("language_layers", "vision_layers"), (found is not None for found in layers))
+    return dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1) | dict(named)
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
 def _draw_objects(records, out, summary):
@@ -82,8 +115,9 @@ def _draw_objects(records, out, summary):
     return summary
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
-def _check_options(method, normalisation, clamp, scale, **of_rules):
+def _check_options(method, normalisation, clamp, scale, html, **of_rules):
     "Refuse options that change nothing in what is drawn."
+    _check_html(html, of_rules.values())
     if not set(method) & set(RULE_WORDS):
         refuse(f"with an attention rule: --method {' or '.join(RULE_WORDS)}", **of_rules)
     if normalisation != "percentile":
@@ -121,6 +155,7 @@ def ours(
     clamp: float = CLAMP,  # percentile shown as full colour
     contrast: float = 1.0,  # temperature of the display values: above 1 lifts small values
     propagation_mode: str = PROPAGATION[0],  # direction; no other exists
+    html: str | None = None,  # also the explorer as one file that needs no Python, such as why.html
     figure: str | None = None,  # also figures for print: column, page, or inches wide; PNG, SVG and PDF in figure/
     smooth: bool = False,  # of figures: interpolated between patches
     gaze: str | None = None,  # of figures: folder of gaze maps, named as the frames
@@ -128,11 +163,10 @@ def ours(
     "Turn records into heatmaps at frame size. Arrays are never normalised; pictures are, by the options named here."
     _direction(propagation_mode)
     _check_figures(figure, smooth=smooth, gaze=gaze)
-    layers = _layers(language_layers, "--language-layers"), _layers(vision_layers, "--vision-layers")
+    layers = [_layers(v, f"--{k}-layers") for k, v in (("language", language_layers), ("vision", vision_layers))]
     names = [facts_of(name).name for name in method]
-    given = dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1)
-    given |= dict(language_layers=language_layers is not None, vision_layers=vision_layers is not None)
-    _check_options(names, normalisation, clamp, scale, **given)
+    given = _given(residual_alpha, temperature, layers)
+    _check_options(names, normalisation, clamp, scale, html, **given)
     from experiment.record.files import find_records  # with torch: not before the words are understood
     from experiment.relevance.drawing import draw_records, with_options
 
@@ -140,8 +174,8 @@ def ours(
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
     summary = _draw_objects(records, out, draw_records(records, drawing, out, payloads, force))
-    if figure is not None:
-        _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
+    _write_page(payloads, names, html)
+    _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
     return summary
 

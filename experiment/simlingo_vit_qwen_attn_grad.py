@@ -11,7 +11,7 @@ from .command import Summary, command
 from .errors import RunError
 from .methods import DEFAULT, facts_of
 from .objects.of_frames import check_source
-from .words.options import DETAILS, PROMPTS, spoken_speed
+from .words.options import DETAILS, FRAME_FOLDERS, GAZE_FOLDERS, PROMPTS, RATE, SPEED_FOLDERS, spoken_speed
 from .words.targets import describe, expand, parse
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #aa0b310b
@@ -45,21 +45,18 @@ def check_words(
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
-    frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
+    frames: str,  # a picture, a folder of pictures, a scene, a tree of scenes (see --frame-folder), or a video
     model: str = "demo",
     mode: str | None = None,  # what is explained when no target is named: action or text
     target: tuple = (),  # one or more, see below; when not given -forward_speed, with --mode text max
-    # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
-    # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
     detail: str | None = None,
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
-    # measure what hiding the most relevant pixels of the first map does; 82 more forwards a target, one with backward
     certify: bool = False,
     objects: str | None = None,
     out: str = "runs/payloads",
     force: bool = False,
-    speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
+    speed: float | None = None,
     images: int = 1,
     rows: str = "uniform",
     limit: int | None = None,
@@ -67,13 +64,12 @@ def simlingo_vit_qwen_attn_grad(
     prompt: str | None = None,
     command: str | None = None,
     target_points: tuple = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    revision: str | None = None,
-    tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
-    add_thumbnail: bool | None = None,
+    frame_folder: tuple = FRAME_FOLDERS,
+    speed_folder: tuple = SPEED_FOLDERS,
+    gaze_folder: tuple = GAZE_FOLDERS,
+    rate: float = RATE,
+    dtype: str = "float32", device: str = "cpu", revision: str | None = None, tokenizer: str | None = None,
+    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
 ) -> Summary:
     """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
     of both towers, outputs.

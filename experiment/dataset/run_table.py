@@ -77,10 +77,11 @@ def rows_of(
 def write_csv(
     path: Path,  # to be replaced
     rows: Iterable[dict],  # of `rows_of`
+    columns: Iterable[str] = COLUMNS,  # their names, in order
 ) -> Path:  # the same path
     "A table with a head; what is not known is empty."
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, list(columns), lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     return write_atomic(path, lambda file: file.write(text.getvalue().encode()))

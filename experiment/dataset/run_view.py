@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'WIDE', 'HIGH', 'BARS', 'FEW', 'SHOWN_FRAMES', 'gaze_table', 'linked', 'told', 'time_plot', 'question_card',
-           'objects_part', 'frames_part', 'write_page']
+           'objects_part', 'frames_part', 'changes_part', 'write_page']
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #61df7a61
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +16,9 @@ from .agreement import read_scores, shown, table
 from .drawing import unit_of
 from .gaze import EPS, METRICS, WIDTH
 from .presentation import spaced
+from .run_bundle import EXPLORER
 from .run_table import rows_of
+from .run_under_change import CHANGE_HEAD, PAIR_HEAD, change_table, pair_table
 from .video import FORMATS, STREAMED
 from ..files import write_atomic
 from ..frame.scale import Scale
@@ -261,6 +263,27 @@ def _by_scene(rows):
         found.setdefault(row["scene"], []).append(row)
     return found
 
+# %% ../../nbs/10_dataset/05_run_view.ipynb #d60d2113
+def _explorers(names, out):
+    "What leads to the explorer of every scene that has one."
+    paths = {name: Path("scenes") / name / EXPLORER for name in names}
+    links = [f'<a href="{quote(str(p))}">{html.escape(n)}</a>' for n, p in paths.items() if (out / p).is_file()]
+    return f"<p>Look around, play, compare: {' · '.join(links)}</p>" if links else ""
+
+# %% ../../nbs/10_dataset/05_run_view.ipynb #1fa43fff
+def changes_part(
+    changes: Mapping[str, Sequence[dict]],  # of `experiment.dataset.run_under_change.write_changes`
+) -> list[str]:  # HTML; empty when nothing was asked under change
+    "How firm plans and maps are, and what another model makes of the same frames."
+    parts = []
+    if changes.get("steps"):
+        more = "amounts in the target's unit; one row a frame in <a href=perturb.csv>perturb.csv</a>"
+        parts += [f"<h2>How firm</h2><p class=soft>{more}", _rows(CHANGE_HEAD, change_table(changes["steps"]))]
+    if changes.get("pairs"):
+        more = "amounts in the target's unit; one row a frame in <a href=against.csv>against.csv</a>"
+        parts += [f"<h2>Another model</h2><p class=soft>{more}", _rows(PAIR_HEAD, pair_table(changes["pairs"]))]
+    return parts
+
 # %% ../../nbs/10_dataset/05_run_view.ipynb #4d8655c5
 def write_page(
     out: Path,  # a run's folder
@@ -268,6 +291,7 @@ def write_page(
     settings: dict,  # as asked
     scales: dict[tuple[str, str], Scale | None],  # by target and method
     notes: Sequence[str] = (),  # what a reader has to know of all pictures
+    changes: Mapping[str, Sequence[dict]] = {},  # of `experiment.dataset.run_under_change.write_changes`
 ) -> Path:  # the page's file
     "`index.html`."
     names = [n for n in summary["scenes"] if (out / "scenes" / n).is_dir()]
@@ -281,6 +305,7 @@ def write_page(
         f"<p class=soft>{html.escape(about)} · <a href=table.csv>table.csv</a></p>",
         *(f"<p class=bad>{html.escape(note)}</p>" for note in notes),
         _tiles(summary, rows),
+        _explorers(names, out),
         *(question_card(*key, rows=found, scale=scales.get(key)) for key, found in questions.items()),
         "<h2>How much decides, over time</h2>",
     ]
@@ -293,5 +318,6 @@ def write_page(
         parts.append(f"<h2>Frames: {html.escape(target)} <span class=soft>by {html.escape(method)}</span></h2>")
         for scene, own in _by_scene(found).items():
             parts.append(f"<h3>{html.escape(scene)}</h3>{frames_part(out / 'scenes' / scene, out, own)}")
+    parts += changes_part(changes)
     parts += _below(out, summary, settings, names)
     return write_atomic(out / "index.html", lambda file: file.write("\n".join(parts).encode()))

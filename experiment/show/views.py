@@ -9,6 +9,7 @@ __all__ = ['VIEWS', 'KEPT', 'SMALL_MODEL', 'WIDTH', 'PAD', 'BELOW', 'COLOURS', '
 
 # %% ../../nbs/12_explorer/02_views.ipynb #00000002
 import textwrap
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np
@@ -20,6 +21,7 @@ from .canvas import Canvas, nearest
 from ..methods import DEFAULT, kept_as
 from ..maps.catalogue import METHODS
 from ..relevance.answers import answering, relevance_of
+from ..asking import Wording, question_of
 from ..explain import record_frame
 from ..relevance.pictures import record_title
 from ..relevance.shown import decision, frame_scale, scale_words
@@ -35,8 +37,7 @@ from ..record.files import find_records, record_frames
 from ..record.payload import load_record
 from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..command import OWN_ERRORS, reason_of
-from ..errors import RunError
-from ..frame.files import find_frames, read_speed
+from ..frame.files import find_frames
 from ..jobs.scenes import torch_threads
 from ..targets import ACTIONS
 from ..frame.tiles import patch_boxes, read_frame
@@ -210,20 +211,14 @@ class _Pictures:
         self,
         frame: int,  # of `names`
         twin_kind: str = "",  # of `experiment.truth.render.TWINS`; "": the frame itself
-    ) -> tuple[Image.Image, float]:  # RGB, and m/s
-        """What the model gets to see.
-
-        Raises RunError for a frame without a speed, MethodError for a twin of a frame that was not rendered.
-        """
+    ) -> Image.Image:  # RGB
+        "What the model gets to see. Raises MethodError for a twin of a frame that was not rendered."
         if self.scenes:
             scene = twin(self.scenes[frame], twin_kind) if twin_kind else self.scenes[frame]
-            return Image.fromarray(render(scene)[0]), scene.speed if self.speed is None else self.speed
+            return Image.fromarray(render(scene)[0])
         if twin_kind:
             raise MethodError("only the bundled drives have twins: their scenes can be rendered again")
-        file = self.files[frame]
-        if self.speed is None and file.speed_path is None:
-            raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
-        return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
+        return read_frame(self.files[frame].path)
 
     def twins(
         self,
@@ -242,6 +237,15 @@ class _Answering(_Pictures):
         super().__init__(frames, speed)
         small = sum(p.numel() for p in model.parameters()) <= SMALL_MODEL
         self.threads = 1 if small else None  # of torch while it answers; None: torch's own choice
+
+    def question(
+        self,
+        frame: int,  # of `names`
+    ) -> tuple[float | None, dict]:  # speed in m/s, and what else is said
+        "What a frame is asked with, see `experiment.asking.question_of`."
+        if self.scenes:
+            return self.scenes[frame].speed if self.speed is None else self.speed, {}
+        return question_of(self.model, Wording(), self.files[frame], self.speed)
 
     def targets(
         self,
@@ -298,13 +302,13 @@ class Live(_Answering):
 
     def _answer(self, frame, target, method, twin):
         "For an attention rule in this source's detail, for another method with its map and the smallest trace."
-        picture, speed = self.picture(frame, twin)
+        picture, (speed, told) = self.picture(frame, twin), self.question(frame)
         asks = (
             dict(detail=self.detail, rule="ours", maps=())
             if method in RULES
             else dict(detail="trace", rule="interleaver", maps=(method,))
         )
-        return record_frame(self.model, picture, speed, target, tag=self.names[frame], **asks)[0]
+        return record_frame(self.model, picture, speed, target, tag=self.names[frame], **told, **asks)[0]
 
 # %% ../../nbs/12_explorer/02_views.ipynb #00000012
 @dataclass
@@ -340,7 +344,8 @@ def _refused(source, state, record, name, error):
     if record:
         frame = record_frames(record)[state.image]
     elif isinstance(source, Live):
-        frame = source.picture(state.frame)[0]
+        with suppress(*OWN_ERRORS):  # it may be the frame that cannot be read
+            frame = source.picture(state.frame)
     empty = np.zeros((frame.height, frame.width))
     return Panel(f"{name} · {state.method} · refused", frame, empty, record, None, reason_of(error))
 
