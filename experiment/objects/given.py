@@ -5,13 +5,15 @@
 # %% auto #0
 __all__ = ['regions_of', 'measured', 'objects_part', 'frame_objects']
 
-# %% ../../nbs/07_objects/09_given.ipynb #593ed221
+# %% ../../nbs/07_objects/09_given.ipynb #eb7e8843
 from pathlib import Path
 from typing import Any
 import numpy as np
 import torch
 from ..errors import ExplainError, NoObject
+from ..frame.actors import read_actors
 from ..frame.camera import SIMLINGO_CAMERA, Camera
+from ..frame.files import FrameFile
 from ..frame.tiles import Layout, as_rgb
 from ..maps.certificate import question_of
 from ..methods import DEFAULT
@@ -19,7 +21,7 @@ from .actors import Actor, regions_of_actors
 from .found import found_regions
 from .id_pictures import read_ids, region_of_box, regions_of_ids
 from .measure import measure_objects
-from .of_frames import AUTO, read_json, source_for
+from .of_frames import ACTORS, AUTO, read_json, source_for
 from .regions import Region
 from .table import Objects
 from ..record.payload import MOST_OBJECTS
@@ -159,19 +161,30 @@ def objects_part(
         return {}
     return dict(objects=measured(model, record, frames, objects, camera, **options).plain())
 
+# %% ../../nbs/07_objects/09_given.ipynb #2f1629c3
+def _of_frame(source, frame):
+    "What a frame's objects are read from; with `actors` the boxes that the data set keeps beside it."
+    if source != ACTORS:
+        return source_for(source, frame.path.stem, frame.scene)
+    if frame.actors_path is None:
+        raise ExplainError(f"{frame.path}: no boxes of actors beside it, as --objects {ACTORS} needs them")
+    boxes = read_actors(frame.actors_path)
+    if not boxes:
+        raise NoObject(f"{frame.actors_path}: no actor in this frame")
+    return boxes
+
 # %% ../../nbs/07_objects/09_given.ipynb #94727e46
 def frame_objects(
     model: DrivingVLA,
     record: dict,  # with the default map
     frames,  # the frames it was made from
     source: str | None,  # as a command line gives it, see `experiment.objects.of_frames`; None: nothing is measured
-    name: str,  # of the first frame's file, without its ending
-    scene: str = "",  # the scene's path
+    frame: FrameFile,  # the prompt's first
 ) -> tuple[dict, str]:  # the record's `objects` or nothing, and why there is no object
-    "Objects of one frame of a run. Raises ExplainError where they are missing or cannot be read."
+    "Objects of one frame of a run. Raises ExplainError or RunError where they are missing or cannot be read."
     if source is None:
         return {}, ""
     try:
-        return objects_part(model, record, frames, source_for(source, name, scene)), ""
+        return objects_part(model, record, frames, _of_frame(source, frame)), ""
     except NoObject as error:
         return {}, str(error)
