@@ -51,7 +51,7 @@ def _looks(picture, i):
 def _simlingo(top, pictures):
     "A route with measurements and boxes in the ego frame."
     top = top / "Town12_route3"
-    car = {"class": "car", "position": [10.0, 2.0, 0.5], "extent": [2.0, 1.0, 0.75], "yaw": 0.0, "id": 17}
+    car = {"class": "car", "position": [10.0, 2.0, 0.0], "extent": [2.0, 1.0, 0.75], "yaw": 0.0, "id": 17}
     own = {"class": "ego_car", "position": [0.0, 0.0, 0.0], "extent": [2.4, 1.0, 0.7], "yaw": 0.0, "id": 3}
     for i, picture in enumerate(pictures):
         _picture(top / "rgb" / f"{i:04d}.jpg", picture)
@@ -67,7 +67,7 @@ def _bench2drive(top, pictures):
         _picture(top / "camera" / "rgb_front" / f"{i:05d}.jpg", picture)
         x, size = 100.0 + i, [2.4, 1.0, 0.7]
         own = {"class": "ego_vehicle", "location": [x, 50.0, 0.0], "rotation": [0.0, 0.0, 0.0], "extent": size}
-        car = own | {"class": "vehicle", "center": [x + 10, 52.0, 0.5], "id": "17"}
+        car = own | {"class": "vehicle", "extent": [2.0, 1.0, 0.75], "center": [x + 10, 52.0, 0.75], "id": "17"}
         told = dict(speed=_speed(i), x=x, y=50.0, theta=math.pi / 2, command_near=4, command_far=4, next_command=4)
         near, far = (x + 20, 50.0), (x + 40, 50.0)
         points = dict(x_command_near=near[0], y_command_near=near[1], x_command_far=far[0], y_command_far=far[1])

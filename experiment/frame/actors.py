@@ -8,7 +8,7 @@ __all__ = ['OWN', 'ActorBox', 'read_actors']
 # %% ../../nbs/02_frame/03_other_actors.ipynb #322a0ede
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -24,7 +24,7 @@ class ActorBox:
     "A box around somebody or something, as a simulator knows it."
 
     kind: str  # the file's own class: car, walker, traffic_light, vehicle …
-    position: tuple[float, float, float]  # its middle, m: x forward, y right, z up, from the own car
+    position: tuple[float, float, float]  # middle of its lower face, m: x forward, y right, z up, from the own car
     extent: tuple[float, float, float]  # half of its length, width and height, m
     yaw: float | None = None  # rad, clockwise from above, 0: headed like the own car; None where the file has none
     id: str | None = None  # the same in all frames of a scene; None where the file has none
@@ -63,11 +63,14 @@ def _in_world(boxes, where):
         raise RunError(f"{where}: no box of the own car ({' or '.join(OWN)}), from which the others are seen")
     matrix, heading = _matrix(own, where), _yaw(own, where)
     for box in boxes:
-        at = box.get("center", box.get("location"))
-        if box is own or at is None:
+        middle, below = box.get("center"), box.get("location")  # of the box, and of its lower face
+        if box is own or middle is None and below is None:
             continue
         yaw = None if heading is None or (turned := _yaw(box, where)) is None else _wrapped(turned - heading)
-        yield _box(box, (matrix @ [*numbers(at, 3, f"{where}: center"), 1.0])[:3].tolist(), yaw, where)
+        at = numbers(below if middle is None else middle, 3, f"{where}: {'location' if middle is None else 'center'}")
+        x, y, z = (matrix @ [*at, 1.0])[:3].tolist()
+        found = _box(box, (x, y, z), yaw, where)
+        yield found if middle is None else replace(found, position=(x, y, z - found.extent[2]))
 
 # %% ../../nbs/02_frame/03_other_actors.ipynb #321c54bf
 def _in_ego(boxes, where):
