@@ -32,7 +32,7 @@ from ..relevance.rules import RULES, Relevance, Rule, layouts
 from ..errors import MethodError
 from ..vla.driving import DrivingVLA
 from ..record.files import find_records, record_frames
-from ..record.payload import load_record
+from ..relevance.check import load_sound
 from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..command import OWN_ERRORS, reason_of
 from ..errors import RunError
@@ -134,9 +134,9 @@ class _Files:
         method: str = DEFAULT,  # for a live model
         twin: str = "",  # for a live model
     ) -> dict:  # see `experiment.record.payload`
-        "The record of one file. Raises MethodError for a target or a twin, which need the model."
+        "The record of one file. Raises PayloadError for what contradicts itself, MethodError for what needs the model."
         if frame not in self.kept:
-            self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_record(self.files[frame].path)}
+            self.kept = dict(list(self.kept.items())[-1:]) | {frame: load_sound(self.files[frame].path)[0]}
         found = self.kept[frame]
         own = found["target_info"]["target"]
         if target not in ("", own):
