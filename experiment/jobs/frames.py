@@ -318,7 +318,7 @@ def warn_about(
 def _with_objects(run, record, frame, pictures):
     "A record with its frame's objects where they are asked; where there are none the log says why."
     run.life("objects")
-    kept, why = frame_objects(run.model, record, pictures, run.objects, frame.path.stem, frame.scene)
+    kept, why = frame_objects(run.model, record, pictures, run.objects, frame)
     if why:
         run.log.info("%s: %s", record["tag"], why)
     if (kept.get("objects") or {}).get("contradiction"):

@@ -414,7 +414,7 @@ def measure_all(
         target = record["target_info"]["target"]
         if target not in known:
             try:
-                known[target] = frame_objects(model, record, frames, objects, frame.path.stem, frame.scene)
+                known[target] = frame_objects(model, record, frames, objects, frame)
             except ValueError as error:
                 known[target], faults[f"{target}/objects"] = ({}, ""), reason_of(error)
         kept, why = known[target]
