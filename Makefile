@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup house attack mutants demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
+.PHONY: help setup house attack mutants demo test test-slow test-fused truth truth-full bench bench-gpu train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -41,6 +41,9 @@ bench: setup ## time and memory of every way to a map: table, bench/results.json
 	$(PY) -m experiment.lab bench --tiles 7 13 --variants sdpa streaming cheap --repeats 2
 	$(PY) -m experiment.lab bench --tiles 2 --text 512 2048 --dtypes float32 --repeats 3
 	$(PY) -m experiment.lab bench --tiles 13 --layers 24 --dtypes bfloat16 --variants streaming cheap --repeats 1
+
+bench-gpu: setup ## the same on a CUDA card at full depth, within eight minutes: bench/gpu.json
+	$(PY) -m experiment.lab bench-gpu
 
 train-demo: setup ## train the bundled model from its seed, then make the bundled payload with it
 	$(PY) -m experiment.lab train-demo

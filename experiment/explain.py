@@ -47,7 +47,7 @@ from .vla.driving import DrivingVLA, Inputs, Output, quiet
 from .words.targets import expand
 
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
-from .frame.camera import SIMLINGO_CAMERA, Camera
+from .frame.camera import Camera
 from .objects.given import objects_part
 from .objects.picture import save_objects
 from .objects.table import Objects, objects_of
@@ -542,7 +542,7 @@ def explain(
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
     objects: Any = None,  # what each of them does is measured; "auto", masks, boxes: see `experiment.objects.given`
-    camera: Camera = SIMLINGO_CAMERA,  # that saw objects given in metres
+    camera: Camera | None = None,  # that saw objects given in metres; the model's own when None
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,

@@ -9,6 +9,7 @@ __all__ = ['EPILOG', 'main', 'scenes']
 from dataclasses import fields
 from .command import Summary, command
 from .methods import DEFAULT, describe as describe_methods, facts_of
+from .objects.of_frames import check_source
 from .words.options import ANIMATIONS, CORRUPTIONS, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
 from .words.options import frames_at_once, spoken_speed
 from .words.targets import check_name, describe
@@ -23,6 +24,7 @@ def _run(options):
     if options["speed"] is not None:
         spoken_speed(options["speed"])
     frames_at_once(options["batch"], options["device"])
+    check_source(options["objects"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
@@ -45,6 +47,7 @@ def scenes(
     show: str = "auto", thumbnail: str = "apart",
     speed: float | None = None,
     images: int = 1,
+    objects: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs
     perturb: tuple = (),  # explain every frame again, made worse in three steps each; see perturb.csv

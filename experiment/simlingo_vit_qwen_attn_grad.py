@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from .command import Summary, command
 from .errors import RunError
 from .methods import DEFAULT, facts_of
+from .objects.of_frames import check_source
 from .words.options import DETAILS, FRAME_FOLDERS, GAZE_FOLDERS, PROMPTS, RATE, SPEED_FOLDERS, spoken_speed
 from .words.targets import describe, expand, parse
 
@@ -31,6 +32,7 @@ def check_words(
     detail: str | None,  # of the records
     bf16: bool,  # halve A and ∂A
     speed: float | None,  # m/s for every frame
+    objects: str | None = None,  # see `experiment.objects.of_frames`
 ) -> None:
     "Raise MethodError for an unknown method, RunError for what cannot be meant or has no effect."
     for name in method:
@@ -39,6 +41,7 @@ def check_words(
         raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail or 'not given'}")
     if speed is not None:
         spoken_speed(speed)
+    check_source(objects)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
@@ -50,6 +53,7 @@ def simlingo_vit_qwen_attn_grad(
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
     certify: bool = False,
+    objects: str | None = None,
     out: str = "runs/payloads",
     force: bool = False,
     speed: float | None = None,
@@ -65,18 +69,13 @@ def simlingo_vit_qwen_attn_grad(
     gaze_folder: tuple = GAZE_FOLDERS,
     rate: float = RATE,
     rates: tuple = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    revision: str | None = None,
-    tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
-    add_thumbnail: bool | None = None,
+    dtype: str = "float32", device: str = "cpu", revision: str | None = None, tokenizer: str | None = None,
+    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
 ) -> Summary:
     "Run a driving model over frames, and write a record a frame and target: relevance of both towers, outputs."
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
-    check_words(method, detail, bf16, speed)
+    check_words(method, detail, bf16, speed, objects)
     from experiment.jobs.frames import record_frames  # with torch: not before the words are understood
 
     return record_frames(given)
@@ -94,6 +93,7 @@ examples:
   simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
   simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c
+  simlingo_vit_qwen_attn_grad scene/ --objects auto --out runs/f      what the map's regions do, measured
 then: ours runs/a/pt --out runs/a/ours
 
 Exit status: 0 when every frame was done, 1 when some failed, 2 when it could not start."""

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'WIDE', 'HIGH', 'BARS', 'FEW', 'SHOWN_FRAMES', 'gaze_table', 'linked', 'told', 'time_plot', 'question_card',
-           'frames_part', 'changes_part', 'write_page']
+           'objects_part', 'frames_part', 'changes_part', 'write_page']
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #61df7a61
 import html
@@ -89,6 +89,8 @@ def told(
     "A frame in words."
     amount = f"{row['shown']:.2g} {unit_of(row['unit'], row['method'])}"
     verdict = " · nothing here decides" if row["undecided"] else ""
+    if row.get("object"):
+        verdict += f" · {row['object']} {row['object_effect']:+.2g} {row['unit']}"
     return f"{row['frame']} · shown {amount} · {row['target']} = {row['value']:.3g} {row['unit']}{verdict}"
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #1001f94c
@@ -174,6 +176,28 @@ def _tiles(summary, rows):
         (failed, f"<a{bad} href=#failures>failures</a>" if failed else "failures"),
     ]
     return "<div class=tiles>" + "".join(f"<div class=tile><b>{n}</b>{text}</div>" for n, text in tiles) + "</div>"
+
+# %% ../../nbs/10_dataset/05_run_view.ipynb #589a7b33
+def objects_part(
+    rows: Sequence[dict],  # of one scene, target and method, in order
+) -> str:  # HTML; empty where no objects were measured
+    "Which object was the strongest in how many frames, and where the model contradicts the map."
+    named: dict[str, list[dict]] = {}
+    for row in rows:
+        if row.get("object"):
+            named.setdefault(row["object"], []).append(row)
+    if not named:
+        return ""
+    unit, target = rows[0]["unit"], rows[0]["target"]
+    lines = []
+    for name, own in sorted(named.items(), key=lambda item: -len(item[1])):
+        effects = [r["object_effect"] for r in own]
+        top = max(own, key=lambda r: abs(r["object_effect"]))
+        most = f"{top['object_effect']:+.3g} in {top['frame']}"
+        lines.append([name, len(own), f"{sum(effects) / len(effects):+.3g}", most])
+    head = ["strongest object", "frames", f"mean effect on {target}, {unit}", "largest"]
+    doubts = [f"{r['frame']}: {r['contradiction']}" for r in rows if r["contradiction"]]
+    return _rows(head, lines) + "".join(f"<p class=bad>{html.escape(said)}</p>" for said in doubts)
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #fa85cb0c
 SHOWN_FRAMES = 48  # of a scene and map, evenly chosen when there are more
@@ -289,7 +313,7 @@ def write_page(
         top, unit = max(r["shown"] for r in found), unit_of(found[0]["unit"], method)
         for scene, own in _by_scene(found).items():
             head = html.escape(f"{scene} · {target} · {method}: sum shown, {unit}")
-            parts.append(f"<h3>{head}</h3>{time_plot(own, top, unit)}")
+            parts.append(f"<h3>{head}</h3>{time_plot(own, top, unit)}{objects_part(own)}")
     for (target, method), found in questions.items():
         parts.append(f"<h2>Frames: {html.escape(target)} <span class=soft>by {html.escape(method)}</span></h2>")
         for scene, own in _by_scene(found).items():

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
-           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words',
-           'note_record', 'say_found', 'record_frames']
+           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'made_by', 'check_room',
+           'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'say_found', 'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
-import hashlib
 import logging
 import resource
 import sys
@@ -41,10 +40,15 @@ from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
 from ..relevance.check import check
 from ..relevance.rules import RULES
+from ..vla.fingerprint import fingerprint, model_files, words_of
 from ..vla.prompt import speaks_speed
 from ..words.options import DETAILS, NO_SPEED
 from ..words.targets import expand
 from ..vla.driving import DrivingVLA
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #0a597eaa
+from ..objects.given import frame_objects
+from ..objects.picture import save_objects
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6b6d3929
 @dataclass(frozen=True)
@@ -218,20 +222,9 @@ def detail_for(
     return detail
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #8c181ea8
-def sources(prompt: Prompt) -> list:  # [path, bytes] each
-    "Files that a prompt is made from, with their sizes; those that are gone have None."
-    paths = [p for f in prompt.frames for p in f.files]
-    return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
-
-# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #5fb693a6
-def fingerprint(
-    model: torch.nn.Module,  # with its weights
-) -> str:  # 16 hex digits
-    "Names, shapes and first numbers of all weights."
-    h = hashlib.sha256()
-    for name, w in model.state_dict().items():
-        h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
-    return h.hexdigest()[:16]
+def sources(prompt: Prompt) -> list[Path]:
+    "Files that a prompt is made from."
+    return [p for f in prompt.frames for p in f.files]
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #98514ea8
 def made_by(
@@ -248,6 +241,7 @@ def made_by(
         model=model.config.name,
         random=model.config.random,
         weights=fingerprint(model),
+        words=words_of(model),
         code=code_hash(),
         camera=model.camera.to_dict(),
         versions=versions,
@@ -320,6 +314,17 @@ def warn_about(
             model.config.name,
         )
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #eacbee4f
+def _with_objects(run, record, frame, pictures):
+    "A record with its frame's objects where they are asked; where there are none the log says why."
+    run.life("objects")
+    kept, why = frame_objects(run.model, record, pictures, run.objects, frame)
+    if why:
+        run.log.info("%s: %s", record["tag"], why)
+    if (kept.get("objects") or {}).get("contradiction"):
+        run.log.warning("%s: %s", record["tag"], kept["objects"]["contradiction"])
+    return record | kept
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
 @dataclass
 class _Run:
@@ -335,6 +340,7 @@ class _Run:
     speed: float | None  # for every frame
     certify: bool  # measure the map of the first method
     bf16: bool  # halve A and ∂A
+    objects: str | None  # that are measured, see `experiment.objects.of_frames`
     log: logging.Logger  # of the run
     verified: Verification  # of the run
     life: Life = field(default_factory=Life)  # is told the stages
@@ -342,7 +348,7 @@ class _Run:
     def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
         "What the model answers."
         shown = self.method[0]
-        kept = maps_beside(beside(self.method), shown, self.certify)
+        kept = maps_beside(beside(self.method), shown, self.certify, self.objects is not None)
         speed, told = question_of(self.model, self.words, prompt.frames[-1], self.speed)
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(told, maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
@@ -352,7 +358,7 @@ class _Run:
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield record
+            yield _with_objects(self, record, prompt.frames[0], pictures)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(
@@ -387,7 +393,8 @@ class Capture(_Run):
             beside = save_outputs(record | {"tag": prompt.tag}, pictures, self.model, self.out) if i == 0 else []
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
-            files, found = {"record": [path], "beside": beside}, decisions_of(self.log, record)
+            files = {"record": [path], "beside": beside + save_objects(record, pictures[0], self.out)}
+            found = decisions_of(self.log, record)
             self.verified.add(record["tag"], record, findings, files, decisions=found)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f1ba71ef
@@ -444,7 +451,7 @@ def _log_start(given: SimpleNamespace, vla: DrivingVLA, prompts: list[Prompt], l
     check_room(vla, prompts, target, given.detail, itemsize, maps, longest, given.out, log)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6c5722fe
-RESULTS = ("pt", "pred_route", "pred_speed_wps", "route_overlay", "speed_overlay", "text_output")
+RESULTS = ("pt", "pred_route", "pred_speed_wps", "route_overlay", "speed_overlay", "text_output", "objects")
 
 
 def _settings(given):
@@ -482,7 +489,8 @@ def record_frames(
     beside = (given.frame_folder, given.speed_folder, given.gaze_folder)
     found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate, given.rates)
     prompts = group(found.frames, given.images)[: given.limit]
-    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force) as run:
+    model = model_files(given.model, given.revision, given.tokenizer)
+    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
         bad = say_found(found, given.speed, run.log)
         todo = run.begin(prompts, sources)
         run.verified.summary.failed |= bad
@@ -502,6 +510,6 @@ def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict
     _log_start(given, vla, todo, run.log)
     check_speeds(wording(vla, words), todo, given.speed)
     warn_about(vla, todo, words, run.log)
-    options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16")}
+    options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16", "objects")}
     work = Capture(vla, run.out, asked=asked, words=words, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)

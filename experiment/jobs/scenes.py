@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name', 'save_records',
            'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes', 'frame_mark',
-           'Answers', 'Ahead', 'Answered', 'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean',
-           'read_mean', 'Finish', 'finished', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify',
-           'Run', 'settings_of', 'run_scenes', 'finish', 'gaze_rows']
+           'Answers', 'Ahead', 'measure_all', 'Answered', 'object_pictures', 'FrameWork', 'Done', 'done_before',
+           'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw', 'finished', 'only_these',
+           'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of', 'run_scenes',
+           'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -16,11 +17,12 @@ import math
 import re
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +35,7 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import Asked, explain, one_by_one, record_batch, record_targets
+from ..explain import Asked, explain, maps_beside, one_by_one, record_batch, record_targets
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
@@ -49,22 +51,43 @@ from ..files import human, require_space, write_atomic
 from ..record.payload import save_record
 from ..frame.files import find_scenes, scene_of
 from ..errors import FrameError, RunError
+from ..vla.fingerprint import fingerprint, model_files
 from ..command import Summary, goes_on, pipeline_log, reason_of
-from .frames import Prompt, beside, check_speeds, fingerprint, group, made_by, note_unused, plan
+from .frames import Prompt, beside, check_speeds, group, made_by, note_unused, plan
 from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..vla.batch_size import MOST, BatchSize, CudaMemory
-from ..words.options import ANIMATIONS, FRAME_FOLDERS, PICTURE_FORMATS, SPEED_FOLDERS, frames_at_once
+from ..words.options import ANIMATIONS, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
+from ..words.options import frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
-from ..record.run import code_hash, hash_of, holds, keep_settings, only_run
+from ..record.contents import Contents, content_of, content_of_all, remember
+from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
 from ..record.run import read_json, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #68d0d1f3
+from PIL import Image
+from ..frame.files import FrameFile
+from ..objects.given import frame_objects
+from ..objects.picture import save_objects
+from ..objects.table import objects_mark, objects_note
+from ..relevance.shown import measured_effect
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #24337839
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    "What is measured beside the maps."
+
+    objects: str | None = None
+    answers: str | None = None
+    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
+    against: str | None = None  # another model that is asked the same
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a42f57bb
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +96,13 @@ class _Sources:
 
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
     speed_folder: tuple[str, ...] = SPEED_FOLDERS
+    gaze_folder: tuple[str, ...] = GAZE_FOLDERS
+    rate: float = RATE
     rates: tuple[str, ...] = ()
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
-class Settings(_Sources):
+class Settings(_Sources, _Beside):
     "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
@@ -100,10 +125,8 @@ class Settings(_Sources):
     show: str = "auto"
     thumbnail: str = "apart"
     records: bool = False
-    answers: str | None = None
-    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
-    against: str | None = None  # another model that is asked the same
     threads: int = 1
+    model_files: str = ""  # a hash of the model's weights, configuration and tokenizer as they lie on the disk
     code: str = field(default_factory=code_hash)
 
     @property
@@ -150,15 +173,17 @@ def ask(
     speed: float | None,  # m/s
     targets: Sequence[str],  # see `experiment.targets.describe`
     methods: Sequence[str],  # of the catalogue
+    objects: bool = False,  # the default map is kept for them
     **options,  # of `record_targets`; among them `plan`
 ) -> tuple[
     list[tuple[dict, Sequence[str]]], dict[str, str]
 ]:  # records, each with the methods it serves; reasons by target/method
     "One forward for all; what cannot be answered is split off."
+    maps = maps_beside(beside(methods), "", False, objects)
     try:
         return [
             (record, methods)
-            for record, _ in record_targets(model, frames, speed, targets, maps=beside(methods), **options)
+            for record, _ in record_targets(model, frames, speed, targets, maps=maps, **options)
         ], {}
     except ValueError as error:
         parts = (
@@ -170,7 +195,7 @@ def ask(
         )
         if not parts:
             return [], {f"{targets[0]}/{methods[0]}": reason_of(error)}
-    found, faults = zip(*(ask(model, frames, speed, *part, **options) for part in parts))
+    found, faults = zip(*(ask(model, frames, speed, *part, objects=objects, **options) for part in parts))
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #95a5891b
@@ -206,6 +231,7 @@ def notes_of(
     "What a reader of a picture has to know beside the map."
     notes = ["RANDOM WEIGHTS: the method at work, not a driver"] if record["model"]["random"] else []
     notes += [message for name, message in record["target_info"]["findings"] if name == "no_navigation"]
+    notes += [objects_note(record)] if record.get("objects") else []
     return notes + ([record["certificate"]["sentence"]] if record["certificate"] else [])
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #093b5dd5
@@ -223,6 +249,7 @@ def summary_of(
         findings=info["findings"],
         notes=notes_of(record),
         maps={},
+        objects=objects_mark(record),
         held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
     )
 
@@ -232,12 +259,13 @@ def map_numbers(
     relevance: Relevance,  # of all images of the prompt
     info: dict,  # `target_info` of the record
     method: str,  # that made the map
+    effect: float | None = None,  # that was measured in the model, in the target's unit
 ) -> dict:  # plain values
     "What a mark keeps of a map: sums, the largest patch and its box in the frame, and whether anything decides."
     shown = found.patches[: math.prod(found.layout.grid)]
     place = np.unravel_index(shown.argmax(), shown.shape)
     unit, total = unit_of(info["unit"], method), sum(p.sum().item() for p in relevance.patches)
-    decision = decision_of(info["target"], unit, total)
+    decision = decision_of(info["target"], unit, total, effect)
     sides = {side: relevance.stages.get(side) for side in ("for", "against")}
     if found.signed is not None:
         sides = {"for": float(found.signed.clip(0).sum()), "against": float(-found.signed.clip(max=0).sum())}
@@ -267,7 +295,8 @@ def write_map(
         save_arrays(path, map_arrays(record, relevance, i, settings.thumbnail))
         signed = None if relevance.signed is None else relevance.signed[i].numpy()
         found = PatchMap(relevance.patches[i].numpy(), layout, settings.thumbnail, signed)
-        kept.append(map_numbers(found, relevance, info, method) | dict(file=str(path.relative_to(folder))))
+        numbers = map_numbers(found, relevance, info, method, measured_effect(record))
+        kept.append(numbers | dict(file=str(path.relative_to(folder))))
     return kept
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #1b054cc3
@@ -293,23 +322,22 @@ def write_targets(
     return files, told, faults
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3a171c8e
-def frame_hashes(prompt: Prompt) -> list[str]:  # 16 hex digits each
+def frame_hashes(prompt: Prompt) -> list[str]:  # 32 hex digits each
     "Contents of what the model sees of a prompt: its frames, and what was measured at the last."
     now = prompt.frames[-1]
     paths = [f.path for f in prompt.frames] + list({p: 0 for p in (now.speed_path, now.navigation_path) if p})
-    return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
+    return [content_of(path) for path in paths]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a4647264
 def frame_mark(
     prompt: Prompt,
     settings: Settings,
     frames: list,  # its RGB images
-    **found,  # files, speed, said, targets, faults
+    **found,  # sources, contents, sizes of files, speed, said, targets, faults
 ) -> dict:  # plain values
     "What says that a frame is done, and what came out."
     return dict(
         settings=settings.hash,
-        sources=sources(prompt),
         frames=frame_hashes(prompt),
         pictures=[str(f.path) for f in prompt.frames],
         sizes=[[f.height, f.width] for f in frames],
@@ -369,14 +397,38 @@ class Ahead:
     def __call__(
         self,
         prompt: Prompt,
-    ) -> list:  # RGB images
+    ) -> tuple[list, list]:  # sources with their hashes; RGB images
         "Raises FrameError for a frame that cannot be read."
         found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt)
         return found.result()
 
 
 def _read(prompt):
-    return [read_frame(f.path) for f in prompt.frames]
+    "Hashes first: what is changed between the two is another source by the next run."
+    return Contents().of(sources(prompt)), [read_frame(f.path) for f in prompt.frames]
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #b560d55d
+def measure_all(
+    model,  # with driving heads or without
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`; gets objects
+    frames: list,  # RGB images of the prompt
+    objects: str | None,  # of the settings
+    frame: FrameFile,  # the prompt's first
+) -> dict[str, str]:  # reasons by target/objects
+    "Objects of every target, measured once; a frame without any gets a note."
+    known, faults = {}, {}
+    for record, _ in found:
+        target = record["target_info"]["target"]
+        if target not in known:
+            try:
+                known[target] = frame_objects(model, record, frames, objects, frame)
+            except ValueError as error:
+                known[target], faults[f"{target}/objects"] = ({}, ""), reason_of(error)
+        kept, why = known[target]
+        record |= kept
+        if why:
+            record["target_info"]["findings"].append(["no_object", why])
+    return faults
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #693a4c81
 class Answered(NamedTuple):
@@ -398,6 +450,7 @@ class _Explaining:
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
         self.settings, self.out, self.ahead = settings, Path(out), Ahead()
+        self.made_from: dict[str, list] = {}  # sources of prompts that were read, with their hashes
         self.model = settings.choice.load(device or settings.device)
         against = ModelChoice(settings.against, settings.dtype) if settings.against else None
         self.other = against and against.load(device or settings.device)
@@ -416,7 +469,8 @@ class _Explaining:
 
     def asked(self, prompt: Prompt) -> Asked:
         "What a prompt asks. Raises FrameError or RunError for one that cannot be asked."
-        paths, frames, (speed, words) = [str(f.path) for f in prompt.frames], self.ahead(prompt), self.question(prompt)
+        (self.made_from[prompt.tag], frames), (speed, words) = self.ahead(prompt), self.question(prompt)
+        paths = [str(f.path) for f in prompt.frames]
         return Asked(frames, speed, prompt.tag, paths, self.answers(prompt) if self.answers else None, words)
 
     def alone(self, asked: Asked) -> Answered:
@@ -425,8 +479,20 @@ class _Explaining:
         about: dict[str, Any] = self.options | asked.words | dict(tag=asked.tag, paths=asked.paths)
         if asked.answer is not None:
             about["answer"] = asked.answer
-        found, faults = ask(self.model, list(asked.frames), asked.speed, s.target, s.method, **about)
+        objects, frames = s.objects is not None, list(asked.frames)
+        found, faults = ask(self.model, frames, asked.speed, s.target, s.method, objects, **about)
         return Answered(asked, found, faults, time.perf_counter() - start)
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #60b8951a
+def object_pictures(
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`
+    name: str,  # of the frame
+    frame: Image.Image,  # the prompt's first, RGB
+    folder: Path,  # the scene's
+) -> list[Path]:  # one a target whose objects were measured
+    "Outlines with names and effects."
+    by_target = {record["target_info"]["target"]: record | {"tag": name} for record, _ in found}
+    return [p for t, record in by_target.items() for p in save_objects(record, frame, folder / folder_of(t))]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #fce790dd
 def _kind(asked):
@@ -572,18 +638,21 @@ class FrameWork(_Comparing):
         "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
         asked, found, faults, spent = self.answered(prompt, ahead)
-        frames, speed = list(asked.frames), asked.speed
+        frames, speed, made_from = list(asked.frames), asked.speed, self.made_from.pop(prompt.tag)
+        faults |= measure_all(self.model, found, frames, s.objects, prompt.frames[0])
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, kept, refused = write_targets(found, name, folder, s)
         faults |= refused | self._compared(found, kept, asked)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
+        files += object_pictures(found, name, frames[0], folder)
         if s.records:
             files += save_records(found, name, folder)
-        sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
+        sizes, look = {str(p.relative_to(folder)): p.stat().st_size for p in files}, Contents()
+        contents = {name: look(folder / name, own=True) for name in sizes}
         text = found[0][0]["text_outputs"]
-        words = dict(said=text["decoded_text"], answer=text["token_ids"])
+        words = dict(said=text["decoded_text"], answer=text["token_ids"], sources=made_from, contents=contents)
         mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=kept, faults=faults, **words)
         write_json(folder / "done" / f"{name}.json", mark)
         return dict(
@@ -592,6 +661,7 @@ class FrameWork(_Comparing):
             explaining=spent,
             faults=faults,
             said=self.told(),
+            contents=look.fresh,
             warnings=[m for e in kept.values() for _, m in e["findings"]],
             stamps=[i["stamp"] for e in kept.values() for m in e["maps"].values() for i in m if i["stamp"]],
         )
@@ -615,25 +685,28 @@ def done_before(
     settings: Settings,
     out: Path,  # the run's folder
 ) -> dict[str, Done]:  # by tag
-    "The prompts that are done."
-    found, scenes = {}, {}
+    "The prompts that are done: settings, sources and files are what they were."
+    found: dict[str, Done] = {}
+    scenes: dict[Path, Contents] = {}
     for prompt in prompts:
-        folder = out / "scenes" / scene_name(prompt, settings.source)
+        folder = out.resolve() / "scenes" / scene_name(prompt, settings.source)
         if folder not in scenes:
-            scenes[folder] = survey(folder)
-        mark = f"done/{prompt.frames[0].name}.json"
-        known = read_json(folder / mark)
-        if holds(known, settings.hash, sources(prompt), scenes[folder]):
-            maps = sum(len(images) for t in known["targets"].values() for images in t["maps"].values())
-            found[prompt.tag] = Done(
-                sum(known["files"].values()),
-                maps,
-                known["faults"],
-                hashlib.sha256((folder / mark).read_bytes()).hexdigest(),
-                len(known["files"]),
-                *_told(known["targets"]),
-            )
+            survey(folder)
+            scenes[folder] = Contents(folder / ".contents")
+        mark = folder / "done" / f"{prompt.frames[0].name}.json"
+        known = read_json(mark)
+        if holds(known, settings.hash, sources(prompt), folder, scenes[folder]):
+            found[prompt.tag] = _done(known, mark)
+    for contents in scenes.values():
+        contents.save()
     return found
+
+
+def _done(known, mark):
+    "What is kept in memory of a mark."
+    maps = sum(len(images) for t in known["targets"].values() for images in t["maps"].values())
+    digest, told = hashlib.sha256(mark.read_bytes()).hexdigest(), _told(known["targets"])
+    return Done(sum(known["files"].values()), maps, known["faults"], digest, len(known["files"]), *told)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8b93983c
 def _told(targets):
@@ -692,11 +765,14 @@ class GazeMean:
 def read_mean(
     folder: Path,  # the scene's
 ) -> tuple[np.ndarray | None, str]:  # (h, w), and what it was made from
-    "A scene's mean gaze; None without readable gaze."
+    "A scene's mean gaze; None without readable gaze, and nothing of a file that is damaged."
     if not (folder / "gaze_mean.npz").exists():
         return None, ""
-    with np.load(folder / "gaze_mean.npz") as found:
-        return found["mean"] if found["mean"].size else None, str(found["made_from"])
+    try:
+        with np.load(folder / "gaze_mean.npz") as found:
+            return found["mean"] if found["mean"].size else None, str(found["made_from"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None, ""
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #94b59db0
 class Finish:
@@ -719,14 +795,23 @@ class Finish:
     def __call__(self, item: SceneItem) -> None:
         "Write `gaze.csv` and pictures in place of those of before, then `finished.json`."
         folder = self.out / "scenes" / item.tag
-        for path in read_json(folder / "finished.json").get("pictures", {}):
-            (folder / path).unlink(missing_ok=True)
+        undraw(folder)
         faults = score_scene(folder, self.means, item.tag) if item.tag in self.means else {}
         present_scene(folder, self.camera, self.style, self.scales)
         if self.style.pictures != "none":
             write_explorer(folder, self.out, self.camera, self.scales)
-        pictures = {path: size for path, size in survey(folder).items() if Path(path).suffix[1:] in DRAWN}
-        write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, pictures=pictures))
+        made = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        contents = {path: content_of(folder / path) for path in made}
+        write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, contents=contents))
+
+
+def undraw(
+    folder: Path,  # a scene's
+) -> None:
+    "Remove its pictures and scores."
+    for path in named(read_json(folder / "finished.json").get("contents")):
+        (folder / path).unlink(missing_ok=True)
+    (folder / "finished.json").unlink(missing_ok=True)
 
 
 DRAWN = {*PICTURE_FORMATS, *ANIMATIONS, "html"}  # endings of pictures and of the explorer
@@ -736,11 +821,30 @@ def finished(
     folder: Path,  # a scene's
     item: SceneItem,
 ) -> bool:
-    "Whether a scene's scores and pictures are up to date and there."
-    known = read_json(folder / "finished.json")
-    if known.get("made_from") != item.made_from:
+    "Whether a scene's scores and pictures are up to date, and hold what was written."
+    known, contents = read_json(folder / "finished.json"), Contents(folder / ".contents")
+    if known.get("made_from") != item.made_from or not isinstance(known.get("contents"), dict):
         return False
-    return all((p := folder / path).exists() and p.stat().st_size == size for path, size in known["pictures"].items())
+    same = all(contents(folder / path) == content for path, content in known["contents"].items())
+    contents.save()
+    return same
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #5e771b9e
+def only_these(
+    root: Path,  # the run's folder
+    prompts: list[Prompt],
+    source: str,  # what the command was given
+) -> int:  # frames and scenes that were set aside
+    "Set aside what is no longer asked for, bring back what is asked for again."
+    asked: dict[str, list[str]] = {}
+    for p in prompts:
+        asked.setdefault(scene_name(p, source), []).append(p.frames[0].name)
+    here, there, gone = root / "scenes", root / "aside", 0
+    for scene in sorted(p.name for p in here.glob("*") if p.is_dir() and p.name not in asked):
+        keep_to(here / scene, there / scene, [])
+        undraw(here / scene)
+        gone += 1
+    return gone + sum(keep_to(here / scene, there / scene, names) for scene, names in asked.items())
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #4b0e9e7f
 @contextmanager
@@ -864,9 +968,9 @@ def _found(asked, run):
         asked.source,  # a whole path: workers may stand elsewhere
         asked.frame_folders,
         asked.speed_folder,
-        run.gaze_folder,
+        asked.gaze_folder,
         run.root.resolve() / "frames",
-        run.rate,
+        asked.rate,
         asked.rates,
     )
     return found, group(found.frames, asked.images)[: run.limit]
@@ -887,8 +991,6 @@ class Run:
     animation: str
     pictures: tuple[str, ...]
     scale: str
-    rate: float
-    gaze_folder: tuple[str, ...]
 
     @property
     def root(self) -> Path:  # the run's folder
@@ -920,8 +1022,8 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points", "perturb", "speed_folder", "rates")}
-    return Settings(**kept | changed | several)
+    several = ("target", "method", "target_points", "perturb", "speed_folder", "gaze_folder", "rates")
+    return Settings(**kept | changed | {k: tuple(options[k]) for k in several})
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
 def _announce(log, todo, before, dataset, asked):
@@ -965,17 +1067,29 @@ def _scales(done, prompts, asked, run, log):
             log.info("%s by %s: nothing decides in %d of %d frames", target, method, n, len(done))
     return scales
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #7caf80ba
+def _left(prompts, asked, root, log):
+    "What is done, and what is to do; of the latter nothing stays from before."
+    if gone := only_these(root, prompts, asked.source):
+        said = f"{gone} frames or scenes of before are not asked for now (gone, or beyond --limit): set aside in "
+        print(f"{said}{root / 'aside'}", flush=True)
+        log.info("%s%s", said, root / "aside")
+    before = done_before(prompts, asked, root)
+    todo = [p for p in prompts if p.tag not in before]
+    for p in todo:
+        folder = root / "scenes" / scene_name(p, asked.source)
+        forget(folder / "done" / f"{p.frames[0].name}.json", folder)
+    return before, todo
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #bffdb324
 def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     "Frames, then scenes, then what is said about the run. What was done and what was not, and the run's totals."
-    root = run.root
-    before = done_before(prompts, asked, root)
-    todo = [p for p in prompts if p.tag not in before]
+    root, before, todo = run.root, *_left(prompts, asked, run.root, log)
     _announce(log, todo, before, dataset, asked)
     explaining = Tool(FrameWork, (asked, str(root.resolve()), run.most), run.own)
     verified.summary = Summary(list(before))
-    accept, note = partial(_accept, root, log, asked, prompts), _Notes(root, len(todo), log, verified)
-    batch = run.most or MOST
+    accept = partial(_accept, root, log, asked, prompts)
+    note, batch = _Notes(root, asked.source, len(todo), log, verified), run.most or MOST
     options = dict(accept=accept, note=note, ahead=2 * batch - 1, timeout=run.timeout and batch * run.timeout)
     with goes_on(verified.summary, len(prompts)):
         failed = bad | spread_over(explaining, todo, what="frames", **options)
@@ -1013,7 +1127,7 @@ def run_scenes(
         pipeline_log(run.out) as log,
         only_run(run.root),
         torch_threads(asked.threads),
-        _verified(run.root, asked, run.force, log) as verified,
+        _verified(run.root, asked, run.force, log) as (asked, verified),
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
         bad = say_found(found, asked.speed, log)
@@ -1026,10 +1140,14 @@ def run_scenes(
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a46d8bd9
 @contextmanager
 def _verified(root, asked, force, log):
-    "`verification.json` of a run whose settings fit; a refused one leaves the old file."
-    keep_settings(root, asdict(asked), ("scenes",), force)
+    "The settings with the model's files, and `verification.json` of a run that they fit; a refused one leaves the old."
+    contents = Contents(root / ".contents")
+    files = model_files(asked.model, asked.revision, asked.tokenizer)
+    asked = replace(asked, model_files=content_of_all(files, contents))
+    keep_settings(root, asdict(asked), ("scenes", "aside"), force)
+    contents.save()
     with verification("scenes", root, log) as verified:
-        yield verified
+        yield asked, verified
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #89d3a4b7
 def finish(
@@ -1045,6 +1163,8 @@ def finish(
     "Scores and pictures of all scenes that are not up to date."
     here, folder = str(root.resolve()), root / "scenes"
     known = scene_items(done, prompts, source)
+    for scene in {scene_name(p, source) for p in prompts} - {i.tag for i in known}:
+        undraw(folder / scene)
     gazed = [i for i, gaze in known.items() if gaze]
     failed |= spread_over(
         Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes"
@@ -1093,11 +1213,13 @@ def _accept(root, log, asked, prompts, about):
 class _Notes:
     "Logs what workers say of a frame, and warns once when the disk will not hold the rest."
 
-    def __init__(self, root, total, log, verified):
+    def __init__(self, root, source, total, log, verified):
+        self.source = source
         self.root, self.total, self.log, self.verified, self.seen, self.bytes = root, total, log, verified, 0, 0
 
     def __call__(self, prompt, note):
         self.seen += 1
+        remember(self.root / "scenes" / scene_name(prompt, self.source) / ".contents", note["contents"])
         self.verified.summary.done.append(prompt.tag)
         self.verified.keep_up()
         self.bytes += note["bytes"]

@@ -6,12 +6,12 @@
 __all__ = ['SPOKEN', 'TEN', 'VARIANTS', 'FLOORS', 'Case', 'Setup', 'set_up', 'run_sdpa', 'run_dense_vector', 'run_dense_matrix',
            'run_streaming', 'run_streaming_2', 'run_cheap', 'run_captum_ig8', 'run_sdpa_spoken', 'run_spoken',
            'run_explain', 'measured', 'dense_gib', 'plain_gib', 'slowness', 'available_gib', 'products_of', 'peaks',
-           'summarise', 'bench', 'table', 'plot', 'save_results']
+           'summarise', 'timed_rounds', 'bench', 'table', 'plot', 'measured_on', 'save_results']
 
 # %% ../../nbs/13_lab/01_bench.ipynb #1e9bb1b3
 import ctypes, gc, importlib.util, json, os, platform, re, subprocess, sys, time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -78,6 +78,14 @@ class Setup:
         "One pass and the sideways position of the last route point."
         out = self.model(self.pixels, self.ids)
         return out, out.route[0, -1, 1]
+
+    def to(
+        self,
+        device: str,  # cpu or cuda
+    ) -> "Setup":
+        "The same case there; the model moves, it is not copied."
+        moved = dict(model=self.model.to(device), pixels=self.pixels.to(device), ids=self.ids.to(device))
+        return replace(self, **moved)
 
     @property
     def row(self) -> int:  # where that point is read
@@ -180,9 +188,10 @@ def run_dense_matrix(
 # %% ../../nbs/13_lab/01_bench.ipynb #74a319dc
 def run_streaming(
     s: Setup,
+    fused: bool | None = None,  # Triton's kernels; None: on CUDA, where they can
 ) -> tuple[torch.Tensor, int]:  # patches (T, side, side), bytes kept
     "Nothing stored."
-    with stream(s.model) as context:
+    with stream(s.model, fused=fused) as context:
         out, y = s.forward()
         (found,) = context.backward(y, out, [Seed([s.row], [len(s.pixels)])])
     return torch.cat(found.patches), _bytes(v for v in trace_of(found, {}).values() if torch.is_tensor(v))
@@ -265,9 +274,11 @@ def run_explain(
     s: Setup,
     targets: tuple[str, ...] = ("lateral",),
     detail: str = "map",  # of the record
+    answer: Sequence[int] | None = None,  # ids put in the model's mouth; None: it speaks
 ) -> tuple[torch.Tensor, int]:  # patches (targets·T, side, side), bytes kept
     "All that `experiment.explain.explain` does."
-    found: Any = explain(s.model, s.frame, 8.0, list(targets), detail=detail, max_new_tokens=SPOKEN)
+    options: Any = dict(detail=detail, max_new_tokens=SPOKEN, answer=answer)
+    found: Any = explain(s.model, s.frame, 8.0, list(targets), **options)
     parts = [part for e in found for part in (*e.record["maps"].values(), e.record["trace"] or {})]
     return torch.cat([e.patches for e in found]), _bytes(v for p in parts for v in p.values() if torch.is_tensor(v))
 
@@ -349,14 +360,13 @@ def plain_gib(
 def slowness(
     dtype: str,  # a name in torch
     device: str = "cpu",  # where the product runs
-    size: int = 256,  # of the square matrices
 ) -> float:  # time of a matrix product ÷ that of float32
     """Processors without instructions for a dtype multiply it in software, tens of times slower; ratios of such runs
     say nothing about the method.
     """
 
     def seconds(kind):
-        a, times = torch.ones(size, size, dtype=kind, device=device), []
+        a, times = torch.ones(256, 256, dtype=kind, device=device), []
         for _ in range(3):
             start = time.perf_counter()
             (a @ a).sum().item()
@@ -473,23 +483,31 @@ def _fitting(case, variants, say):
     return [v for v in names if v not in own]
 
 # %% ../../nbs/13_lab/01_bench.ipynb #75eb722c
-def _round(case, s, names, device, apart):
+def _round(case, s, names, device, apart, ways):
     "All variants once, in this order: time, peak and size of each."
     done = {}
     for name in names:
         with products_of(case):
-            (_, size), seconds, mib = measured(lambda: VARIANTS[name](s), device)
+            (_, size), seconds, mib = measured(lambda: ways[name](s), device)
         done[name] = dict(time_s=seconds, memory_above_weights_mib=apart.get(name, mib), payload_mib=size / 2**20)
     return done
 
 # %% ../../nbs/13_lab/01_bench.ipynb #6eca985d
-def _rounds(case, s, names, repeats, device, apart):
+def timed_rounds(
+    case: Case,
+    s: Setup,  # of the case, on the device
+    names: list[str],  # of ways
+    repeats: int,  # timed rounds; 1: without one to warm up; 0: memory only
+    device: str = "cpu",  # where the model is
+    apart: Mapping[str, float | None] = {},  # peaks that were measured elsewhere, MiB by way
+    ways: Mapping[str, Callable[[Setup], tuple]] = VARIANTS,  # by name
+) -> list[dict[str, dict]]:  # for `summarise`
     "Timed rounds, each starting with another variant; the one before them warms up."
     if repeats == 0:
         return [{name: dict(memory_above_weights_mib=apart[name]) for name in names}]
     rounds = []
     for k in range(-1 if repeats > 1 else 0, repeats):  # −1 is the warm-up
-        done = _round(case, s, names[k % len(names) :] + names[: k % len(names)], device, apart)
+        done = _round(case, s, names[k % len(names) :] + names[: k % len(names)], device, apart, ways)
         if k >= 0:
             rounds.append({name: done[name] for name in names})
     return rounds
@@ -510,11 +528,9 @@ def bench(
     case = _multiplied(case, device, say, slowest)
     if case is None or not (names := _fitting(case, variants, say)):
         return []
-    s = set_up(case)
-    if device != "cpu":
-        s = replace(s, model=s.model.to(device), pixels=s.pixels.to(device), ids=s.ids.to(device))
+    s = set_up(case).to(device)
     apart = peaks(case, names) if device == "cpu" and repeats != 1 else {}
-    rounds = _rounds(case, s, names, repeats, device, apart)
+    rounds = timed_rounds(case, s, names, repeats, device, apart)
     highest = [r[n]["memory_above_weights_mib"] for r in rounds for n in names]
     if None not in highest:
         weights = _bytes(s.model.parameters()) / 2**20
@@ -590,6 +606,19 @@ def plot(
         axes[0].legend(fontsize=7)
     return fig
 
+# %% ../../nbs/13_lab/01_bench.ipynb #9504179a
+def measured_on() -> dict[str, dict]:  # `machine` and `versions` of a result file
+    "The machine, and what it ran."
+    machine = dict(
+        processor=_processor(),
+        cpus=torch.get_num_threads(),
+        threads=torch.get_num_threads(),
+        memory_gib=round(available_gib(), 1),
+        system=platform.platform(),
+        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    )
+    return dict(machine=machine, versions={m: __import__(m).__version__ for m in ("torch", "transformers", "numpy")})
+
 # %% ../../nbs/13_lab/01_bench.ipynb #b06370a2
 def save_results(
     rows: list[dict],  # of `summarise`
@@ -608,16 +637,7 @@ def save_results(
         [r for r in old if name(r) not in new] + rows,
         key=lambda r: (r["model"], r["layers"], r["text"], r["tiles"], r["dtype"]),
     )
-    machine = dict(
-        processor=_processor(),
-        cpus=torch.get_num_threads(),
-        threads=torch.get_num_threads(),
-        memory_gib=round(available_gib(), 1),
-        system=platform.platform(),
-        cuda=torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    )
-    versions = {m: __import__(m).__version__ for m in ("torch", "transformers", "numpy")}
-    kept = json.dumps(dict(rows=rows, machine=machine, versions=versions), indent=1).encode()
+    kept = json.dumps(dict(rows=rows) | measured_on(), indent=1).encode()
     write_atomic(path, lambda file: file.write(kept))
     fig = plot(rows, *Counter((r["dtype"], r["layers"]) for r in rows).most_common(1)[0][0])
     write_atomic(folder / "results.png", lambda file: fig.savefig(file, format="png", metadata={"Software": None}))

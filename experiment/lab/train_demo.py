@@ -290,12 +290,11 @@ def learner(
 
 # %% ../../nbs/13_lab/03_train_demo.ipynb #6cf18ca8
 def train(
-    recipe: Recipe = Recipe(),
-    seed: int = 0,  # of weights, scenes and everything else
-    out: Path | None = None,  # weights and curves are written there, every 1000 steps and at the end
-) -> tuple[DrivingVLA, list[dict]]:  # the model, and its curves: one dict every 20 steps
+    out: Path,  # weights and curves are written there, every 1000 steps and at the end
+) -> None:
     "Train the demo model from nothing. Deterministic for a given machine."
     torch.set_num_threads(1)  # the renderer is a process of its own
+    recipe, seed = Recipe(), 0  # of weights, scenes and everything else
     torch.manual_seed(seed)
     model, curves, start = learner(seed), [], time.perf_counter()
     questions = torch.nn.Linear(model.config.vlm["text_config"]["hidden_size"], QUESTIONS)
@@ -309,7 +308,6 @@ def train(
                 + "  ".join(f"{k} {v:.3f}" for k, v in log.items()),
                 flush=True,
             )
-        if out and (step % 1000 == 0 or step == recipe.steps):
+        if step % 1000 == 0 or step == recipe.steps:
             model.save(out, dtype=torch.float16)
-            (Path(out) / "curves.json").write_text(json.dumps(curves))
-    return model.half().float().eval().requires_grad_(False), curves
+            (out / "curves.json").write_text(json.dumps(curves))

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['REGIONS', 'FAINT', 'hills', 'found_regions']
 
-# %% ../../nbs/07_objects/04_found.ipynb #fd0e35e3
+# %% ../../nbs/07_objects/04_found.ipynb #f0eeedb1
 import numpy as np
 import torch
 from scipy import ndimage
-from ..errors import ExplainError
+from ..errors import NoObject
 from ..frame.tiles import Layout, mosaic, patch_boxes, tiles_of
 from .regions import Region
 
@@ -61,12 +61,12 @@ def found_regions(
 ) -> list[Region]:
     """Regions of a map on its frame, the highest first, each with half a patch around it.
 
-    Raises ExplainError for a map that is empty.
+    Raises NoObject for a map that is empty.
     """
     tiles = contributions.double().cpu().abs().numpy()[: layout.grid[0] * layout.grid[1]]
     per_tile = tiles_of(hills(mosaic(tiles, layout.grid), most), layout.grid)
     if not per_tile.any():
-        raise ExplainError("the map is empty, so no region can be found in it: give objects as masks or boxes")
+        raise NoObject("the map is empty, so no region can be found in it: give objects as masks or boxes")
     boxes, labels = patch_boxes(layout)[: len(per_tile)], np.zeros(layout.frame, int)
     for (x0, y0, x1, y1), label in zip(boxes.reshape(-1, 4).round().astype(int), per_tile.ravel()):
         labels[y0:y1, x0:x1] = label

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['CLAIMED', 'WORKS', 'Contest', 'contest', 'measure_objects']
 
-# %% ../../nbs/07_objects/08_measure.ipynb #397c2c77
+# %% ../../nbs/07_objects/08_measure.ipynb #444d21ba
 from collections.abc import Sequence
 from dataclasses import dataclass
 import numpy as np
 import torch
-from ..errors import ExplainError
+from ..errors import NoObject
 from ..frame.tiles import patch_boxes
 from ..maps.question import Question
 from .effects import PLAYERS, Asked, floor_of, interactions
@@ -36,7 +36,7 @@ def _seen(regions, layout):
     kept = [(r, s) for r, s in zip(regions, shares) if s.any()]
     left = [r.name for r, s in zip(regions, shares) if not s.any()]
     if not kept:
-        raise ExplainError(
+        raise NoObject(
             f"the model sees none of the {len(regions)} objects: they lie in the part of the frame that is cut off"
         )
     notes = [f"{len(left)} of {len(regions)} objects lie where the model sees nothing: {', '.join(left[:5])}"]
@@ -121,7 +121,7 @@ def measure_objects(
     size: int = 8,  # variants in a forward
     notes: Sequence[str] = (),  # on what was left out before
 ) -> Objects:
-    "Raises ExplainError for what is no object, and for objects of which the model sees nothing."
+    "Raises ExplainError for what is no object, NoObject for none, and for objects of which the model sees nothing."
     layout = question.inputs.layouts[0]
     regions, shares, unseen = _seen(checked(regions, layout.frame), layout)
     asked, names = Asked(question, frame, regions, size), [r.name for r in regions]

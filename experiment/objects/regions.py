@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['outline', 'Region', 'cover', 'amounts', 'numbered', 'checked']
 
-# %% ../../nbs/07_objects/01_regions.ipynb #18b05297
+# %% ../../nbs/07_objects/01_regions.ipynb #a8261375
 from collections.abc import Sequence
 from dataclasses import dataclass
 import contourpy
 import numpy as np
 import torch
-from ..errors import ExplainError
+from ..errors import ExplainError, NoObject
 from ..frame.tiles import Layout, _overlaps, tiles_of
 from ..record.payload import MOST_OBJECTS, MOST_POINTS, MOST_POLYGONS
 
@@ -104,7 +104,7 @@ def checked(
 ) -> list[Region]:  # the same, with names that differ
     "Raises ExplainError for no objects, too many, two that are the same pixels, and what `_refuse` names."
     if not regions:
-        raise ExplainError("there is no object in this frame: give masks or boxes, or ask for objects 'auto'")
+        raise NoObject("there is no object in this frame: give masks or boxes, or ask for objects 'auto'")
     if len(regions) > MOST_OBJECTS:
         raise ExplainError(f"{len(regions)} objects in one frame, at most {MOST_OBJECTS} are measured: give fewer")
     _refuse(regions, frame)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WIDE', 'QUALITY', 'LIMIT', 'packed', 'unpacked', 'data_url', 'picture_of', 'spoken', 'seen_points', 'Asked', 'Bundle',
            'layout_number', 'number_of', 'frame_entry', 'left_out_words', 'finished', 'methods_of', 'record_answers',
-           'add_record', 'add_old_record', 'add_records', 'frame_number', 'question_number']
+           'record_entries', 'add_record', 'add_old_record', 'add_records', 'frame_number', 'question_number']
 
 # %% ../../nbs/04_report/04_bundle.ipynb #0327cc75
 import base64
@@ -30,7 +30,7 @@ from ..record.payload import CONVERTED, load_record, read_record
 from ..relevance.answers import OF_ATTENTION, answer, answering, relevance_of
 from ..relevance.interleaver import image_positions
 from ..relevance.pictures import cautions
-from ..relevance.rules import RULES, layouts
+from ..relevance.rules import RULES, Rule, layouts
 from ..relevance.shown import decision
 from .look import look
 
@@ -265,14 +265,14 @@ def methods_of(
 
 # %% ../../nbs/04_report/04_bundle.ipynb #e11b4d7a
 def _values(record, name):
-    "A map with its sign; both signs, for: how it is shown first; a reason where it is refused."
-    try:
+    "A map with its sign, and its relevance; where it is refused the reason in place of the relevance."
+    if isinstance(name, Rule):
         relevance = relevance_of(record, name)
+        return relevance, torch.cat(relevance.patches), ""
+    try:
+        return relevance_of(record, name), answer(record, name), ""
     except MethodError as error:
         return None, answer(record, name), str(error)
-    if name in RULES:
-        return relevance, torch.cat(relevance.patches), ""
-    return relevance, answer(record, name), ""
 
 # %% ../../nbs/04_report/04_bundle.ipynb #d59b5990
 def _chosen(info):
@@ -284,15 +284,15 @@ def _chosen(info):
 def record_answers(
     bundle: Bundle,
     record: dict,  # see `experiment.record.payload`
-    methods: Sequence[str],  # that the record answers
+    methods: dict[str, str | Rule],  # that the record answers, by the name that is shown
 ) -> list[list[dict]]:  # by image, by method
     "What a record says, as the page needs it. Raises MethodError for a method that it cannot answer."
     info, found = record["target_info"], [[] for _ in record["tiles"]]
-    for name in methods:
-        relevance, values, refused = _values(record, name)
+    for name, method in methods.items():
+        relevance, values, refused = _values(record, method)
         both = relevance is not None and relevance.signed is not None
         unit = info["unit"] if relevance is None else relevance.unit
-        asked = Asked(info["target"], name, info["unit"], unit, "both" if both else "for", name not in RULES)
+        asked = Asked(info["target"], name, info["unit"], unit, "both" if both else "for", not isinstance(method, Rule))
         for i, own in enumerate(values.split(list(record["interleaver"]["num_patches_list"]))):
             number = bundle.question(asked, own[own.isfinite()].abs().max().item() if own.isfinite().any() else 0.0)
             notes = [*cautions(record), *(relevance.notes if relevance else []), *(m for _, m in info["findings"])]
@@ -305,18 +305,19 @@ def record_answers(
     return found
 
 # %% ../../nbs/04_report/04_bundle.ipynb #7ff0a8b8
-def add_record(
+def record_entries(
     bundle: Bundle,
     record: dict,  # see `experiment.record.payload`
-    methods: Sequence[str] = (),  # all of `methods_of` when none is named
+    methods: dict[str, str | Rule],  # that the record answers, by the name that is shown
     camera: Camera | None = None,  # for way-points
     run: str = "",  # its name
+    scene: str = "",  # its name
     twins: Sequence[str] = (),  # that a live model can be asked for
-) -> None:
-    "Every image of a record with all of its maps."
+) -> list[dict]:  # of `frame_entry`, with answers
+    "Every image of a record with these maps."
     inter, mask, several = record["interleaver"], record["interleaver"]["selected_mask"], len(record["tiles"]) > 1
     pictures = record_frames(record) or [None] * len(record["tiles"])
-    answers = record_answers(bundle, record, list(methods) or methods_of(record))
+    answers, entries = record_answers(bundle, record, methods), []
     n = inter["tokens_per_patch"]
     places = None if mask is None else image_positions(mask[0], inter["num_patches_list"], n)
     for i, layout in enumerate(layouts(record)):
@@ -329,7 +330,21 @@ def add_record(
         entry = frame_entry(
             bundle, record["tag"] + (f"_img{i}" if several else ""), number, pictures[i], "", run, **about
         )
-        bundle.add(entry | dict(answers=answers[i]))
+        entries.append(entry | dict(answers=answers[i]))
+    return entries
+
+# %% ../../nbs/04_report/04_bundle.ipynb #2ca42ec1
+def add_record(
+    bundle: Bundle,
+    record: dict,  # see `experiment.record.payload`
+    methods: Sequence[str] = (),  # all of `methods_of` when none is named
+    camera: Camera | None = None,  # for way-points
+    run: str = "",  # its name
+) -> None:
+    "Every image of a record with its maps."
+    names = {name: RULES[name][0] if name in RULES else name for name in list(methods) or methods_of(record)}
+    for entry in record_entries(bundle, record, names, camera, run):
+        bundle.add(entry)
 
 # %% ../../nbs/04_report/04_bundle.ipynb #cf1bf981
 def add_old_record(

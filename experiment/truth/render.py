@@ -677,10 +677,10 @@ def drive(
 def gaze(
     scene: Scene,
     ids: np.ndarray,  # its id mask
-    blur: float = 7.0,  # standard deviation, px
 ) -> np.ndarray:  # (H, W) uint8, 255 at its maximum
     "A gaze-like map: the cause of the speed where there is one, else the borders of the road, blurred."
     target = {"lead": "brake_lead", "light": "brake_light", "free": "curve"}[labels(scene).cause]
+    blur = 7.0  # standard deviation, px
     reach = int(3 * blur)
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * blur**2))
     m = np.pad(cause_mask(scene, ids, target).astype(float), reach)

@@ -6,12 +6,10 @@
 __all__ = ['MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'figure', 'place', 'fingerprint', 'save_results', 'decisions',
-           'score_methods']
+           'evaluate', 'table', 'headline', 'figure', 'place', 'save_results', 'decisions', 'score_methods']
 
 # %% ../../nbs/11_truth/06_scores.ipynb #962a0bae
 import copy
-import hashlib
 import json
 import multiprocessing
 import time
@@ -26,6 +24,7 @@ from ..dataset.cluster import leave_together
 from ..methods import DEFAULT
 from ..relevance.answers import as_shown
 from ..vla.driving import DrivingVLA, Output, random_model
+from ..vla.fingerprint import fingerprint
 from ..model import load
 from ..maps.paths import calibrate, centred_map, in_units
 from ..errors import ExplainError
@@ -34,6 +33,7 @@ from ..targets import Target
 from .ablations import SCORED, live_map
 from .cases import TARGETS, TWIN_OF, Case, decide, find_cases
 from .counterfactuals import counterfactual, patch_truth, truth_quality
+from .objects import OBJECTS, QUESTIONS, object_rows, objects_table
 from .undecided import NULL, decision_rows, free_cases
 from experiment.truth.metrics import (
     cosine,
@@ -62,9 +62,9 @@ def discrimination(
     map_of: MapOf,  # of the method
     model: DrivingVLA,
     cases: list[Case],  # of the curve
-    bend: float = 0.012,  # 1/m, the curvature's threshold
 ) -> list[float]:  # one a case
     "Share of the lead car in the curve map, for lead cars that decide the speed on curves."
+    bend = 0.012  # 1/m
     curved = [c for c in cases if c.target == "brake_lead" and abs(c.scene.curvature) >= bend]
     return [share(join(map_of(model, c, "curve")), c.mask) for c in curved]
 
@@ -106,15 +106,14 @@ def scale_change(
     map_of: MapOf,  # of the method
     model: DrivingVLA,
     cases: list[Case],  # of one target
-    factor: float = 100.0,  # of the scalar
 ) -> list[float]:  # one a case
-    "Share of the map that moves when the scalar is multiplied."
+    "Share of the map that moves when the scalar is multiplied by 100."
 
     def shares(m):
         return m / max(m.sum(), 1e-300)
 
     return [
-        float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, factor))).sum() / 2)
+        float(np.abs(shares(map_of(model, c, c.target)) - shares(map_of(model, c, c.target, 100.0))).sum() / 2)
         for c in cases
     ]
 
@@ -225,10 +224,9 @@ def completeness(
 def dataset_map(
     model: DrivingVLA,
     frames: int = 64,  # to be averaged
-    seed: int = 555,  # of the scenes
 ) -> MapOf:  # the same map for every case
     "The centred rule against the mean of other scenes, place by place, instead of the frame's own surroundings."
-    rng, asked = np.random.default_rng(seed), []
+    rng, asked = np.random.default_rng(555), []
     for _ in range(frames):
         scene = sample(rng)
         asked.append(
@@ -343,10 +341,9 @@ def evaluate(
     n: int = 200,  # cases of each target
     seed: int = 0,  # of the scenes
     targets: Sequence[str] = TARGETS,  # of TARGETS
-    few: int = 40,  # cases for a method in COSTLY
     say: Callable = lambda text: None,  # told about progress
 ) -> list[dict]:  # rows of the result file: method, target, metric, mean, lo, hi, n
-    "Every method on the same fresh cases."
+    "Every method on the same fresh cases, those in COSTLY on the first 40."
     rows, others = [], {part: randomised(model, part) for part in PARTS}
     for target in targets:
         cases = find_cases(model, target, n, seed)
@@ -360,7 +357,7 @@ def evaluate(
                 score_maps(model, cases[: len(truths)], mean_truth_of_others(cases, truths), truths),
             )
         for name, found in ({"random": random_map} | methods).items():
-            start, part = time.perf_counter(), cases[:few] if name in COSTLY else cases
+            start, part = time.perf_counter(), cases[:40] if name in COSTLY else cases
             scores = score_method(model, found, part, truths, {} if name in COSTLY else others)
             rows += _rows(
                 name, target, scores | fixed | (dict(completeness=completeness(model, part)) if name == "units" else {})
@@ -398,7 +395,7 @@ def table(
             f"{target} · n = {of('share')['n']} · " + " · ".join(beside),
             f"{'':24s}" + "".join(f"{s:>9s}" for s in short.values()),
         ]
-        for method in dict.fromkeys(r["method"] for r in rows if r["target"] == target):
+        for method in dict.fromkeys(r["method"] for r in rows if (r["target"], r["metric"]) == (target, "share")):
             cells = [value.get((target, method, metric)) for metric in METRICS]
             lines.append(
                 f"{method:24s}" + "".join(f"{c['mean']:9.3f}" if c and c["n"] else f"{'–':>9s}" for c in cells)
@@ -409,9 +406,9 @@ def table(
 # %% ../../nbs/11_truth/06_scores.ipynb #4fb0a42e
 def headline(
     rows: list[dict],  # of the result file
-    metrics: tuple = ("pointing", "share", "eshare", "auc"),  # columns
 ) -> str:  # Markdown
     "One line a method, one column a target: its main scores; the costly methods' n is smaller, see the result file."
+    metrics = ("pointing", "share", "eshare", "auc")
     value = {(r["method"], r["target"], r["metric"]): r["mean"] for r in rows}
     targets = list(dict.fromkeys(r["target"] for r in rows if r["target"] != NULL))
 
@@ -426,7 +423,7 @@ def headline(
         lines
         + [
             f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |"
-            for m in dict.fromkeys(r["method"] for r in rows)
+            for m in dict.fromkeys(r["method"] for r in rows if r["method"] != OBJECTS)
         ]
     )
 
@@ -455,14 +452,6 @@ def place(
     better = sum(v > figure(rows, method, target, metric) for v in all_)
     ending = "th" if better in (10, 11, 12) else {0: "st", 1: "nd", 2: "rd"}.get(better % 10, "th")
     return f"{better + 1}{ending} of {len(all_)}"
-
-# %% ../../nbs/11_truth/06_scores.ipynb #3ee395e6
-def fingerprint(model: DrivingVLA) -> str:  # sha256 of all weights
-    "A name for exactly these weights."
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode() + value.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 # %% ../../nbs/11_truth/06_scores.ipynb #7d786d24
 def save_results(
@@ -521,11 +510,10 @@ UNFIT = {"token_activation": ("brake_lead", "brake_light", "curve")}  # question
 def decisions(
     model: DrivingVLA,
     target: str,  # of TARGETS, or NULL
-    n: int = 200,  # cases
     seed: int = 0,  # of the scenes
 ) -> list[dict]:  # rows of the result file
     "How often the default map's frames are called undecided."
-    cases = free_cases(model, n, seed) if target == NULL else find_cases(model, target, n, seed)
+    cases = free_cases(model, 200, seed) if target == NULL else find_cases(model, target, 200, seed)
     return decision_rows(target, [question_of(model, case, target) for case in cases])
 
 # %% ../../nbs/11_truth/06_scores.ipynb #1bb8285d
@@ -537,6 +525,7 @@ def _one_target(job):  # in a worker: the rows of one target
         asked["centred_dataset"] = dataset_map(model)
     said = partial(print, flush=True)
     rows = [] if target == NULL else evaluate(model, asked, seed=seed, targets=[target], say=said)
+    rows += object_rows(model, target, seed=seed) if target in QUESTIONS else []
     return rows + decisions(model, target, seed=seed)
 
 # %% ../../nbs/11_truth/06_scores.ipynb #279eb8d9
@@ -551,4 +540,5 @@ def score_methods(
     with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
         rows = [row for part in pool.map(_one_target, jobs) for row in part]
     print(table(rows))
+    print(objects_table(rows))
     print(save_results(rows, out, load("demo"), DEFAULT, seed))

@@ -93,6 +93,10 @@ _ASKED = {  # what is asked, and of which frames
     "max_new_tokens": Option("longest answer; the model's own when not given, 0 for silence"),
     "prompt": Option("wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below"),
     "command": Option('navigation command in the prompt, such as "turn left"; SimLingo was trained with one'),
+    "objects": Option(
+        "measure what objects do: auto (regions of the map), actors (boxes of the data set), a folder of id pictures "
+        "(PNG) or boxes (.json) named as the frames, or a .json of all frames' boxes; up to 66 forwards a target"
+    ),
     "target_points": Option("or two points of the route ahead, x,y x,y in metres (x forward, y right)"),
 }
 

@@ -833,37 +833,50 @@ class Explorer {
   /** What only a live model answers. */
   asking() {
     const { live } = this.bundle
-    const pick = (name, words, label) => {
+    const before = this.asked || this.bundle.questions[this.state.question]?.ask || {}
+    const line = (name, hint) => el("input", { name, placeholder: hint, value: before[name] || "" })
+    const choice = (name, words) => {
       const control = el(
         "select",
-        { name },
-        words.map((w) => el("option", { value: w }, w || "–")),
+        { name, onchange: () => this.showOptions(controls) },
+        words.map((word) => el("option", { value: word }, word || "–")),
       )
-      return [control, this.row(label, control)]
+      control.value = words.includes(before[name]) ? before[name] : words[0]
+      return control
     }
     const frame = this.bundle.frames[this.state.frame]
-    const target = el("input", {
-      name: "target",
-      list: "vx-targets",
-      value: this.asked?.target || live.targets[0] || "",
-    })
+    const target = line("target", live.targets[0])
     target.setAttribute("list", "vx-targets")
     const known = el(
       "datalist",
       { id: "vx-targets" },
-      live.targets.map((t) => el("option", { value: t })),
+      live.targets.map((word) => el("option", { value: word })),
     )
-    const [method, methodRow] = pick("method", live.methods, "method")
-    method.value = this.asked?.method || live.methods[0]
-    const twins = ["", ...((frame && frame.twins) || [])]
-    const [twin, twinRow] = pick("twin", twins, "twin")
-    const speech = el("input", { name: "answer", placeholder: "its own words", value: this.asked?.answer || "" })
-    const ask = () => this.ask({ target: target.value, method: method.value, twin: twin.value, answer: speech.value })
-    const button = el("button", { type: "button", name: "ask", onclick: ask }, "ask the model")
-    const rows = [this.row("target", target), known, methodRow]
-    if (twins.length > 1) rows.push(twinRow)
-    if (live.speaks) rows.push(this.row("let it say", speech))
-    return [...rows, button]
+    const controls = {
+      target,
+      method: choice("method", live.methods),
+      layers: line("layers", "all, or 2: or 0:3"),
+      vision_layers: line("vision_layers", "all, or 2: or 0:3"),
+      head: line("head", "mean of all"),
+      twin: choice("twin", ["", ...((frame && frame.twins) || [])]),
+      answer: line("answer", "its own words"),
+    }
+    const names = { vision_layers: "ViT layers", answer: "let it say" }
+    this.askRows = Object.fromEntries(Object.entries(controls).map(([key, c]) => [key, this.row(names[key] || key, c)]))
+    const ask = () => this.ask(Object.fromEntries(Object.entries(controls).map(([key, c]) => [key, c.value])))
+    this.showOptions(controls)
+    const button = el("button", { type: "button", name: "ask", className: "vx-ask", onclick: ask }, "ask the model")
+    return [...Object.values(this.askRows), known, button]
+  }
+
+  /** Layers and heads belong to the attention rules, twins to rendered scenes. */
+  showOptions({ method, layers, vision_layers: vision, head, twin }) {
+    const rule = this.bundle.live.rules.includes(method.value)
+    for (const control of [layers, vision, head]) {
+      control.closest("label").hidden = !rule
+      if (!rule) control.value = ""
+    }
+    twin.closest("label").hidden = twin.options.length < 2
   }
 
   look() {
@@ -1107,8 +1120,8 @@ class Explorer {
   }
 
   askAgain() {
-    const { target, method } = this.bundle.questions[this.state.question] || {}
-    if (target) this.ask({ twin: "", answer: "", ...this.asked, target, method })
+    const { ask } = this.bundle.questions[this.state.question] || {}
+    if (ask) this.ask(ask)
   }
 
   sayWait() {
@@ -1116,18 +1129,26 @@ class Explorer {
     this.wait.textContent = this.waiting ? `asking the model … ${seconds.toFixed(1)} s` : ""
   }
 
-  /** What the kernel said: a bundle with one more answer, or a reason. */
-  answered(bundle, state = {}, fault = "") {
-    clearInterval(this.ticker)
-    this.waiting = null
-    this.wait.textContent = fault
-    if (bundle) {
-      this.bundle = bundle
-      this.state = { ...this.state, ...state }
-      this.pictures.clear()
-      this.rebuild()
+  /** What the kernel said: one more answer (new, state), everything that it holds (bundle), or a reason (fault). */
+  answered({ bundle, new: news, state = {}, fault = "" }) {
+    if (bundle) this.bundle = JSON.parse(bundle)
+    if (!bundle) {
+      clearInterval(this.ticker)
+      this.waiting = null
+      this.wait.textContent = fault
     }
-    if (this.wish) this.ask(this.wish)
+    if (news) this.take(JSON.parse(news), state)
+    if (bundle || news) this.rebuild()
+    if (!bundle && this.wish) this.ask(this.wish)
+  }
+
+  /** The one frame that is new, and the questions with their full colours. */
+  take({ number, frame, ...rest }, state) {
+    Object.assign(this.bundle, rest)
+    this.bundle.frames[number] = frame
+    const other = state.question !== undefined && state.question !== this.state.question
+    if (other) this.state.sign = this.bundle.questions[state.question].sign
+    this.state = { ...this.state, ...state }
   }
 
   // ---- drawing
@@ -1248,8 +1269,8 @@ class Explorer {
     const answers = this.bundle.frames[this.state.frame].answers
     const own = answers.find((a) => (a.words || []).length === 1 && a.words[0] === word.index)
     if (own) return this.choose(own.question)
-    const method = this.bundle.questions[this.state.question]?.method
-    if (this.bundle.live) return this.ask({ ...this.asked, target: `index:${word.index}`, method })
+    const before = this.bundle.questions[this.state.question]?.ask
+    if (this.bundle.live) return this.ask({ ...before, target: `index:${word.index}` })
     this.tell(`no map of “${word.text.trim()}” was computed: ask with target="index:${word.index}"`, false)
   }
 
@@ -1301,7 +1322,7 @@ class Explorer {
     const least = both ? `−${top} against` : "0"
     this.ends.replaceChildren(
       el("span", {}, least),
-      el("span", {}, `${top} ${unit} per patch${both ? " for" : ""}`),
+      el("span", {}, `${top} ${unit}${both ? " for" : ""}, per patch`),
       el(
         "span",
         { className: "vx-shown" },
@@ -1328,8 +1349,9 @@ class Explorer {
     pen.font = "11px system-ui, sans-serif"
     const other = besideOf(bundle, state)
     const asked = [state.question, ...(other && other.question !== state.question ? [other.question] : [])]
-    this.curveBox = [46, width - 12]
-    const x = (k) => 46 + ((width - 58) * k) / Math.max(1, scene.length - 1)
+    const end = width - (asked.length > 1 ? 62 : 12)
+    this.curveBox = [46, end]
+    const x = (k) => 46 + ((end - 46) * k) / Math.max(1, scene.length - 1)
     asked.forEach((question, i) =>
       curveLine(
         pen,
@@ -1352,7 +1374,7 @@ class Explorer {
     pen.textAlign = "left"
     pen.fillText(bundle.frames[scene[0]].name, 46, height - 2)
     pen.textAlign = "right"
-    pen.fillText(bundle.frames[scene.at(-1)].name, width - 12, height - 2)
+    pen.fillText(bundle.frames[scene.at(-1)].name, end, height - 2)
   }
 
   seek(event) {
@@ -1530,7 +1552,7 @@ function curveLine(pen, bundle, scene, question, x, height, colour, css, second,
   pen.fillText(said(least), at, height - 18)
   const { target, unit } = bundle.questions[question]
   pen.textAlign = second ? "right" : "center"
-  pen.fillText(`${target}, ${unit}`, second ? width - 70 : width / 2, height - 2)
+  pen.fillText(`${target}, ${unit}`, second ? end - 60 : width / 2, height - 2)
 }
 
 /** Draw a bundle into an element. `home`: hash(), keep(text), address() of a page; ask(question) of a live model. */
@@ -1571,21 +1593,17 @@ export function page(root, bundle) {
 /** Of anywidget: the bundle is a trait, questions and answers are messages. */
 function render({ model, el: place }) {
   const root = document.createElement("div")
+  root.className = "vx-widget"
   place.append(root)
-  const style = Object.assign(document.createElement("style"), { textContent: model.get("look") })
-  place.append(style)
-  const dark = document.body.dataset.jpThemeLight === "false"
   const bundle = JSON.parse(model.get("bundle"))
-  if (dark) bundle.start = { theme: "dark", ...bundle.start }
-  root.classList.add("vx-widget")
-  const ask = (question) => model.send({ ask: question })
-  const keep = (text) => model.send({ state: text })
-  const found = mount(root, bundle, { ask, keep })
-  const heard = (message) => {
-    if (!found || message.to !== "explorer") return
-    found.answered(message.bundle ? JSON.parse(message.bundle) : null, message.state, message.fault)
+  if (document.body.dataset.jpThemeLight) {
+    const theme = document.body.dataset.jpThemeLight === "false" ? "dark" : "light"
+    bundle.start = { theme, ...bundle.start }
   }
+  const found = mount(root, bundle, { ask: (question) => model.send({ ask: question }) })
+  const heard = (message) => found && message.to === "explorer" && found.answered(message)
   model.on("msg:custom", heard)
+  model.send({ hello: true }) // another view may have asked before
   return () => {
     model.off("msg:custom", heard)
     if (found) found.destroy()
