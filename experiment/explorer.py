@@ -284,4 +284,4 @@ def explore(
     if not 1 <= len(both) <= 2:
         raise RunError(f"{len(both)} sources: one can be looked at, or two side by side")
     given = [str(s) for s in both]
-    return Recorded(recorded(*both, camera=camera), repr(given[0]) if len(given) == 1 else repr(given), **start)
+    return Recorded(recorded(both[0], both[1] if len(both) == 2 else None, camera), repr(given[0]) if len(given) == 1 else repr(given), **start)

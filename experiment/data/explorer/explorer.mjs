@@ -735,6 +735,7 @@ class Explorer {
 
   /** Everything in the column on the right; made again when what there is to choose from changes. */
   rebuild() {
+    this.curveKey = null
     const parts = [this.what(), this.look(), this.beside(), this.picked(), this.objects(), this.sources(), this.out()]
     this.side.replaceChildren(...parts.filter(Boolean))
     this.root.dataset.theme = this.state.theme
@@ -1341,7 +1342,9 @@ class Explorer {
     const dots = window.devicePixelRatio || 1,
       width = this.curve.clientWidth,
       height = this.curve.clientHeight
-    if (!width) return
+    const key = [width, height, dots, state.frame, state.question, state.beside, bundle.frames[state.frame]].join()
+    if (!width || key === this.curveKey) return // a look at the map changes no curve
+    this.curveKey = key
     Object.assign(this.curve, { width: Math.round(width * dots), height: Math.round(height * dots) })
     const pen = this.curve.getContext("2d"),
       css = getComputedStyle(this.root)
@@ -1552,7 +1555,7 @@ function curveLine(pen, bundle, scene, question, x, height, colour, css, second,
   pen.fillText(said(least), at, height - 18)
   const { target, unit } = bundle.questions[question]
   pen.textAlign = second ? "right" : "center"
-  pen.fillText(`${target}, ${unit}`, second ? end - 60 : width / 2, height - 2)
+  pen.fillText(`${target}, ${unit}`, second ? x(scene.length - 1) - 60 : width / 2, height - 2)
 }
 
 /** Draw a bundle into an element. `home`: hash(), keep(text), address() of a page; ask(question) of a live model. */
