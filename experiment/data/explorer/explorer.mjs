@@ -278,6 +278,8 @@ export function writeState(state, first) {
   return out.toString()
 }
 
+const inRange = (value, count) => Number.isInteger(value) && value >= 0 && value < count
+
 /** Of the end of a link: values of the right kind, within the bundle; all else is left as it was. */
 export function readState(text, first, bundle) {
   const state = { ...first }
@@ -293,7 +295,7 @@ export function readState(text, first, bundle) {
     }
   }
   const whole = (key, count) => {
-    if (!(Number.isInteger(state[key]) && state[key] >= 0 && state[key] < count)) state[key] = first[key]
+    if (!inRange(state[key], count)) state[key] = first[key]
   }
   whole("frame", bundle.frames.length)
   whole("question", bundle.questions.length)
@@ -309,7 +311,12 @@ export function readState(text, first, bundle) {
   one("scale", ["run", "frame", "value"])
   one("sign", ["for", "against", "both"])
   one("kind", ["patch", "token"])
-  state.picks = state.picks.filter((p) => Array.isArray(p) && p.length === 3 && p.slice(1).every(Number.isInteger))
+  const layout = bundle.layouts[bundle.frames[state.frame]?.layout]
+  const exists = ([kind, tile, index]) => {
+    const count = layout.side ** 2 / (kind === "token" ? 4 : 1)
+    return ["patch", "token"].includes(kind) && inRange(tile, layout.tiles) && inRange(index, count)
+  }
+  state.picks = layout ? state.picks.filter((pick) => Array.isArray(pick) && exists(pick)) : []
   return state
 }
 
@@ -1323,7 +1330,7 @@ class Explorer {
     const least = both ? `−${top} against` : "0"
     this.ends.replaceChildren(
       el("span", {}, least),
-      el("span", {}, `${top} ${unit}${both ? " for" : ""}, per patch`),
+      el("span", {}, `${top} ${unit} per patch${both ? ", for" : ""}`),
       el(
         "span",
         { className: "vx-shown" },
