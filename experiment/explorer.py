@@ -280,8 +280,8 @@ def explore(
         return Explorer(Live(source, frames, speed, detail), Ask(**words), **start)
     if frames is not None:
         raise RunError("frames belong to a live model; for two runs side by side give a list of both")
-    both = [source] if isinstance(source, (str, Path)) else list(source)
-    if not 1 <= len(both) <= 2:
-        raise RunError(f"{len(both)} sources: one can be looked at, or two side by side")
-    given = [str(s) for s in both]
-    return Recorded(recorded(both[0], both[1] if len(both) == 2 else None, camera), repr(given[0]) if len(given) == 1 else repr(given), **start)
+    given = [str(source)] if isinstance(source, (str, Path)) else [str(s) for s in source]
+    if not 1 <= len(given) <= 2:
+        raise RunError(f"{len(given)} sources: one can be looked at, or two side by side")
+    bundle = recorded(given[0], given[1] if len(given) == 2 else None, camera)
+    return Recorded(bundle, repr(given[0]) if len(given) == 1 else repr(given), **start)

@@ -179,7 +179,7 @@ def write_explorer(
     scales: dict[tuple[str, str], Scale | None],  # by target and method, of the run's pictures
 ) -> Path:  # the file
     "The page of a scene beside its maps, on the scale of the run's pictures."
-    bundle = Bundle(str(Path(root.resolve().name) / folder.relative_to(root)))
-    add_scene(bundle, folder, camera, root.resolve().name)
+    bundle = Bundle(str(folder.relative_to(root)))  # not the run's own name: equal runs have equal files
+    add_scene(bundle, folder, camera)
     full = {key: scale.full for key, scale in scales.items() if scale}
     return write_html(folder / EXPLORER, finished(bundle, full))

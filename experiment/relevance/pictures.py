@@ -54,6 +54,8 @@ def record_title(
     title = " · ".join([title, *cautions(record)])
     if record["certificate"]:
         title += f"\n{record['certificate']['sentence']}"
+    doubt = (record.get("objects") or {}).get("contradiction")
+    title += f"\n{doubt}" if doubt else ""
     return title
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #8f2f3949
