@@ -254,6 +254,39 @@ def everything(shown: Shown) -> None:
     assert not shown.root.get_by_text("im_end").count()
 
 
+def saved(shown: Shown, folder: Path) -> None:
+    "The picture as PNG at print size and as SVG, the state as a link and as a line of Python."
+    from PIL import Image
+
+    for name in ("PNG", "SVG"):
+        with shown.root.page.expect_download() as found:
+            shown.root.get_by_role("button", name=name, exact=True).click()
+        path = folder / f"saved.{name.lower()}"
+        found.value.save_as(path)
+        if name == "PNG":
+            with Image.open(path) as picture:
+                assert picture.width == 3000 and picture.convert("L").getextrema()[0] < 60, picture.size
+        else:
+            assert path.read_text().count("<rect ") > 10 and "<script" not in path.read_text()
+    told = shown.root.locator(".vx-told")
+    shown.root.get_by_role("button", name="link", exact=True).click()
+    assert "#frame=" in told.input_value(), told.input_value()
+    shown.root.get_by_role("button", name="Python", exact=True).click()
+    assert told.input_value().startswith('explore("scene", frame="00'), told.input_value()
+    print(f"  {shown.what}: PNG, SVG, link, Python", flush=True)
+
+
+def nothing(chromium, folder: Path) -> None:
+    "A bundle without frames is a sentence."
+    from experiment.report.bundle import Bundle, finished
+    from experiment.report.html import write_html
+
+    page = chromium.new_page()
+    page.goto(write_html(folder / "nothing.html", finished(Bundle("nothing"))).as_uri())
+    page.get_by_text("there are no frames to show").wait_for()
+    page.close()
+
+
 def from_disk(chromium, folder: Path, shots: Path) -> None:
     "The page as a file: every control, the time of a slider, sizes, light and dark. Raises AssertionError."
     faults: list[str] = []
@@ -268,11 +301,13 @@ def from_disk(chromium, folder: Path, shots: Path) -> None:
         print(f"  {tiles} tiles at 1920×1080: slider to picture {took[15]:.1f} ms in the median, {took[-2]:.1f} ms at most (one of 30 left out)")
         assert took[15] <= LIMIT_MS, took
         everything(shown)
+        saved(shown, folder)
         page.reload()  # the address has the state
         Shown(page.locator("#explorer"), f"{tiles} tiles")
         assert page.locator("select[name=beside]").input_value() == "q0"
         page.screenshot(path=str(shots / f"disk_{tiles}.png"))
         context.close()
+    nothing(chromium, folder)
     for width, height in SIZES:
         for theme in ("light", "dark"):
             context = chromium.new_context(viewport=dict(width=width, height=height), color_scheme=theme)
