@@ -298,7 +298,8 @@ def record_answers(
             notes = [*cautions(record), *(relevance.notes if relevance else []), *(m for _, m in info["findings"])]
             said = dict(question=number, value=_plain(info["value"]), refused=refused, notes=notes, words=_chosen(info))
             said |= dict(stamp=decision(record, relevance).stamp if relevance else "")
-            said |= {key: _plain(record[key]) for key in ("objects", "sources") if record.get(key)}
+            if i == 0:  # their places are those of the first frame
+                said |= {key: _plain(record[key]) for key in ("objects", "sources") if record.get(key)}
             if record["certificate"]:
                 said["certificate"] = record["certificate"]["sentence"]
             found[i].append(said | packed(own))
