@@ -129,9 +129,9 @@ def _warned(log, tag, findings):
             log.warning("%s: %s", tag, finding)
 
 # %% ../../nbs/04_relevance/10_drawing.ipynb #b900b4b3
-def _stamp(item):
-    "What a record file was when it was drawn: captured again, it may have the same size."
-    return [[str(item.path.resolve()), item.path.stat().st_size, item.path.stat().st_mtime_ns]]
+def _sources(item):
+    "The file that a picture is drawn from."
+    return [item.path.resolve()]
 
 
 def _settings(drawing, source, scales):
@@ -181,5 +181,5 @@ def draw_records(
             stages = {name: dict(relevance.stages) for name, (relevance, _) in drawn.items()}
             run.verified.add(item.tag, record, findings, outputs, stages=stages, decisions=decisions)
 
-        run.begin(records, _stamp, "records")
+        run.begin(records, _sources, "records")
         return run.go(work, "records")
