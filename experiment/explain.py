@@ -371,7 +371,7 @@ def record_targets(
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
         targets, scalars = _scalars(model, p, targets, score)
-        common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
+        common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, inputs.speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
             with alone(model):
