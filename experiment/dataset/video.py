@@ -8,6 +8,7 @@ __all__ = ['VIDEOS', 'MOVING', 'BT709', 'LIMITED', 'FORMATS', 'STREAMED', 'codec
 
 # %% ../../nbs/10_dataset/04_video.ipynb #09635732
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
@@ -18,6 +19,7 @@ from ..frame.heatmap import save_png
 from ..frame.caption import lettering, letters_of
 from ..frame.plate import broken
 from ..files import write_atomic
+from ..record.contents import Contents
 from ..errors import RunError
 from ..words.options import RATE
 
@@ -86,22 +88,37 @@ def unpack(
     out: Path,  # gets <video's name>/images/
     rate: float = RATE,  # frames a second
 ) -> Path:  # the scene
-    "Frames of a video as pictures. Raises RunError for a file that is no video, or has no frames."
-    scene = out / video.stem
-    note, now = scene / "unpacked.json", dict(video=str(video.resolve()), bytes=video.stat().st_size, rate=rate)
-    if note.exists() and json.loads(note.read_text()) == now:
+    "Frames of a video as pictures, again when video, rate or a frame changed. Raises RunError for what is no video."
+    scene, contents = out / video.stem, Contents(out / ".contents")
+    note, now = scene / "unpacked.json", dict(video=str(video.resolve()), content=contents(video), rate=rate)
+    if _unpacked(scene, note, now, contents):
+        contents.save()
         return scene
-    (scene / "images").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scene / "images", ignore_errors=True)
+    (scene / "images").mkdir(parents=True)
     tick = 0
     for at, picture in shown(video):
         if at * rate < tick - 1e-6:
             continue
-        save_png(scene / "images" / f"{tick + 1:06d}.png", picture)
+        contents(save_png(scene / "images" / f"{tick + 1:06d}.png", picture), own=True)
         tick = int(at * rate + 1e-6) + 1
     if not tick:
         raise RunError(f"{video}: no frames in it")
-    write_atomic(note, lambda file: file.write(json.dumps(now).encode()))
+    frames = {path.name: contents(path) for path in sorted((scene / "images").iterdir())}
+    write_atomic(note, lambda file: file.write(json.dumps(now | dict(frames=frames)).encode()))
+    contents.save()
     return scene
+
+
+def _unpacked(scene, note, now, contents):
+    "Whether the frames are those of this video at this rate."
+    try:
+        known = json.loads(note.read_text())
+        same = known == now | dict(frames=known["frames"])
+        here = {path.name: contents(path) for path in (scene / "images").iterdir()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return same and here == known["frames"]
 
 # %% ../../nbs/10_dataset/04_video.ipynb #887cc417
 def captioned(
