@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_hash', 'read_json', 'write_json', 'hash_of', 'keep_settings', 'same_makers', 'only_run', 'survey', 'holds',
-           'named', 'forget', 'keep_to', 'RunFolder', 'one_run']
+           'named', 'read_mark', 'forget', 'keep_to', 'RunFolder', 'one_run']
 
 # %% ../../nbs/03_record/06_run.ipynb #ff483e32
 import fcntl
@@ -166,20 +166,28 @@ def named(
     paths = [Path(name) for name in files] if isinstance(files, dict) else []
     return [p for p in paths if not p.is_absolute() and ".." not in p.parts]
 
+# %% ../../nbs/03_record/06_run.ipynb #7ca6b136
+def read_mark(
+    path: Path,  # need not exist
+) -> dict:  # {} when there is none, or it is another item's
+    "A mark that says of itself what its file is called."
+    mark = read_json(path)
+    return mark if mark.get("tag") == path.stem else {}
+
 # %% ../../nbs/03_record/06_run.ipynb #054b2161
 def forget(
     mark: Path,  # of an item that is to be made again
     folder: Path,  # where its files lie
 ) -> None:
     "Remove what an item left: a new answer may have fewer words, and so fewer files."
-    for path in named(read_json(mark).get("contents")):
+    for path in named(read_mark(mark).get("contents")):
         (folder / path).unlink(missing_ok=True)
     mark.unlink(missing_ok=True)
 
 # %% ../../nbs/03_record/06_run.ipynb #a4a83130
 def _moved(mark, here, there):
     "The files of a mark, then the mark, from one folder to another; killed in between, it is done again."
-    for path in [*named(read_json(mark).get("contents")), mark.relative_to(here)]:
+    for path in [*named(read_mark(mark).get("contents")), mark.relative_to(here)]:
         if (here / path).is_file():
             (there / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(here / path, there / path)
@@ -236,7 +244,7 @@ class _Folder:
             survey(self.out / name)
         if gone := keep_to(self.out, aside, [item.tag for item in items]):
             self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}")
-        marks = {item.tag: read_json(self.mark_of(item.tag)) for item in items}
+        marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
         self.contents.save()
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
@@ -277,7 +285,7 @@ class RunFolder(_Folder):
         "Write down that an item is done."
         files = [p for facts in made.values() for part in facts["outputs"].values() for p in part]
         kept = {path: self.contents(self.out / path, own=True) for path in files}
-        mark = dict(settings=self.digest, sources=made_from, contents=kept, records=finite(made))
+        mark = dict(tag=item.tag, settings=self.digest, sources=made_from, contents=kept, records=finite(made))
         write_json(self.mark_of(item.tag), mark)
         self.contents.save()
 
