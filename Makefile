@@ -5,7 +5,7 @@ OUT ?= runs/demo
 export TOKENIZERS_PARALLELISM = false
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help setup house attack mutants demo test test-slow test-fused truth truth-full bench train-demo payload notebooks browser docs readme clean
+.PHONY: help setup house attack mutants demo test test-slow test-fused truth truth-full bench bench-gpu train-demo payload notebooks browser docs readme clean
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
@@ -27,23 +27,26 @@ test-slow: setup ## as test, with the slow cells
 	$(PY) tools/run_tests.py --flags slow
 
 truth: setup ## score the maps on fresh scenes with known causes: table and truth/results.json
-	$(PY) -m experiment.truth.scores
+	$(PY) -m experiment.truth scores
 
 truth-full: setup ## as truth, with every method of the catalogue: an hour and more
-	$(PY) -m experiment.truth.scores --full --out truth/full.json
+	$(PY) -m experiment.truth scores --full --out truth/full.json
 
 test-fused: setup ## the Triton kernels in Triton's interpreter, on a processor without CUDA
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[triton]'
 	TRITON_INTERPRET=1 $(PY) tools/run_tests.py 06_capture/04_fused 06_capture/06_streaming
 
 bench: setup ## time and memory of every way to a map: table, bench/results.json, bench/results.png
-	$(PY) -m experiment.lab.bench --tiles 1 2
-	$(PY) -m experiment.lab.bench --tiles 7 13 --variants sdpa streaming cheap --repeats 2
-	$(PY) -m experiment.lab.bench --tiles 2 --text 512 2048 --dtypes float32 --repeats 3
-	$(PY) -m experiment.lab.bench --tiles 13 --layers 24 --dtypes bfloat16 --variants streaming cheap --repeats 1
+	$(PY) -m experiment.lab bench --tiles 1 2
+	$(PY) -m experiment.lab bench --tiles 7 13 --variants sdpa streaming cheap --repeats 2
+	$(PY) -m experiment.lab bench --tiles 2 --text 512 2048 --dtypes float32 --repeats 3
+	$(PY) -m experiment.lab bench --tiles 13 --layers 24 --dtypes bfloat16 --variants streaming cheap --repeats 1
+
+bench-gpu: setup ## the same on a CUDA card at full depth, within eight minutes: bench/gpu.json
+	$(PY) -m experiment.lab bench-gpu
 
 train-demo: setup ## train the bundled model from its seed, then make the bundled payload with it
-	$(PY) -m experiment.lab.train_demo
+	$(PY) -m experiment.lab train-demo
 	$(MAKE) payload
 
 payload: setup ## make the bundled payload with the bundled model
@@ -70,7 +73,7 @@ house: setup ## measure cells, lines, names and imports, and name every offence 
 	$(PY) tools/house.py --check
 
 attack: setup ## 20 000 broken and hostile records from a seed: what became of every kind, about ten minutes
-	$(PY) -m experiment.lab.fuzz --count 20000 --workers 2
+	$(PY) -m experiment.lab fuzz --count 20000 --workers 2
 
 mutants: setup ## deliberate faults over every module, and the faults that no test notices: runs/mutants.json
 	$(PY) tools/mutants.py

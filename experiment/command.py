@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OWN_ERRORS', 'FULL', 'DASH', 'pipeline_log', 'Summary', 'reason_of', 'Life', 'goes_on', 'RunStopped', 'full_disk',
-           'each', 'one_line_errors', 'refuse', 'parser_of', 'command']
+           'each', 'one_line_errors', 'refuse', 'parser_of', 'command', 'several']
 
 # %% ../nbs/01_shared/04_command.ipynb #3bb9d90b
 import argparse
@@ -362,5 +362,28 @@ def command(
         with one_line_errors():
             ended = function(**given)
         return ended if isinstance(ended, int) else ended.code
+
+    main.__doc__ = inspect.getdoc(function)
+    return main
+
+# %% ../nbs/01_shared/04_command.ipynb #791b61d9
+def several(
+    name: str,  # of the program
+    commands: dict[str, Callable],  # first word → what `command` made
+) -> Callable:  # main(argv=None) -> exit code
+    "A program of several commands."
+
+    def main(argv: list[str] | None = None) -> int:
+        words = list(sys.argv[1:] if argv is None else argv)
+        if words[:1] in (["--help"], ["-h"]):
+            for word, one in commands.items():
+                print(f"{name} {word} …\n  {' '.join((one.__doc__ or '').split())}")
+            print(f"{name} COMMAND --help says more")
+            return 0
+        if words and words[0] in commands:
+            return commands[words[0]](words[1:])
+        hint = did_you_mean(words[0], commands) if words else ""
+        print(f"error: {hint}{name} takes {' or '.join(commands)} ({name} --help says more)", file=sys.stderr)
+        raise SystemExit(2)
 
     return main

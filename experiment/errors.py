@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OVERFLOW', 'SEVERITIES', 'RunError', 'FrameError', 'PayloadError', 'ModelError', 'CaptureError', 'ReadoutError',
-           'MethodError', 'ExplainError', 'CaptumError', 'did_you_mean', 'Finding', 'worst']
+           'MethodError', 'ExplainError', 'NoObject', 'CaptumError', 'did_you_mean', 'Finding', 'worst']
 
 # %% ../nbs/01_shared/01_errors.ipynb #db5b5fab
 from collections.abc import Iterable
@@ -50,6 +50,10 @@ class MethodError(ValueError):
 # %% ../nbs/01_shared/01_errors.ipynb #85033930
 class ExplainError(ValueError):
     "This model or frame cannot be explained for this target; the message says why and what to try."
+
+# %% ../nbs/01_shared/01_errors.ipynb #1c482582
+class NoObject(ExplainError):
+    "A frame in which no object is; the rest of what is asked of it can be answered."
 
 # %% ../nbs/01_shared/01_errors.ipynb #90656c8f
 class CaptumError(ValueError):

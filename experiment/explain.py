@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Explained', 'Explanation', 'maps_beside', 'certified',
-           'explain']
+           'explain', 'Asked', 'one_by_one', 'record_batch', 'explain_frames']
 
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 import numpy as np
@@ -20,8 +21,8 @@ import torch
 import transformers
 from PIL import Image
 from . import __version__
-from .capture.attention import capture, towers
-from .capture.hold import Choice
+from .capture.attention import alone, capture, towers
+from .capture.hold import Choice, reached
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
 from .frame.plate import Plate
@@ -39,9 +40,17 @@ from .relevance.figure import Print, record_figure
 from .relevance.pictures import record_title, save_maps
 from .relevance.shown import decision
 from .relevance.rules import RULES, Relevance, Rule, frame_maps, trace_of
-from .targets import diagnose, row_weights
-from .vla.driving import DrivingVLA, Output, quiet
+from .targets import Target, diagnose, row_weights
+from .vla.batch import answers_and_forwards, together_refused
+from .vla.batch_size import BatchSize
+from .vla.driving import DrivingVLA, Inputs, Output, quiet
 from .words.targets import expand
+
+# %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
+from .frame.camera import Camera
+from .objects.given import objects_part
+from .objects.picture import save_objects
+from .objects.table import Objects, objects_of
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 def _jpeg(image):
@@ -97,7 +106,8 @@ def _mlp1(model, seen):
 def _words(model, out, answer):
     ids = answer[0].tolist()
     rows = torch.arange(len(ids)) + out.spans["answer"].start - 1
-    scores = model.logits(out.hidden.detach()[0, rows])
+    with alone(model):
+        scores = model.logits(out.hidden.detach()[0, rows])
     scores = scores.gather(-1, answer[0][:, None].to(scores.device))[:, 0]
     return dict(
         token_ids=ids,
@@ -136,8 +146,9 @@ def _streamed(context, model, inputs, out, scalar, weights, keep):
 def _captured(seen, model, inputs, out, scalar, weights, keep):
     "Backward with the matrices of every layer; the norm of the gradient at the pixels."
     seen.forget()
-    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep)
+    (at_pixels,) = torch.autograd.grad(scalar.value, [inputs.pixel_values], retain_graph=keep, allow_unused=True)
     seen.check()
+    reached(at_pixels, "the pixels", nowhere=True)
     return dict(
         attention=_attention(seen), trace=None, interleaver=_counts(model, out, inputs) | _mlp1(model, seen)
     ), at_pixels.double().norm().item()
@@ -242,16 +253,21 @@ class _Pass:
         self,
         y: torch.Tensor,  # scalar
         keep: bool,  # the graph, for another backward
-    ) -> torch.Tensor:  # ∂y/∂pixels
+    ) -> torch.Tensor:  # ∂y/∂pixels, see `reached`
         "A backward that holds what the pass was told to hold."
         if isinstance(self.recorder, stream):
-            return self.recorder.gradient(y, self.leaf, keep)
-        return torch.autograd.grad(y, self.leaf, retain_graph=keep)[0]
+            grad = self.recorder.gradient(y, self.leaf, keep)
+        else:
+            (grad,) = torch.autograd.grad(y, self.leaf, retain_graph=keep, allow_unused=True)
+        return reached(grad, "the pixels", nowhere=True)
 
 # %% ../nbs/08_explain/01_explain.ipynb #66516994
 @contextmanager
 def _pass(model, inputs, answer, detail, rule, held, options):
-    "Run the forward, with gradients held where a map is read from it, and with what the detail records."
+    """Run the forward, with gradients held where a map is read from it, and with what the detail records.
+
+    Nothing hangs in the model any more when the block begins: whoever waits inside it leaves the model to others.
+    """
     leaf = inputs.pixel_values.detach().requires_grad_()
     asked, choice = replace(inputs, pixel_values=leaf), Choice(both=detail != "map")
     evidence, recorder = None, None
@@ -260,12 +276,21 @@ def _pass(model, inputs, answer, detail, rule, held, options):
     elif detail != "map":
         evidence, recorder = _captured, capture(model, detail)
     with ExitStack() as stack:
-        if held:
-            stack.enter_context(holding_all(model, "lrp", choice))
-        if recorder is not None:
-            stack.enter_context(recorder)
-        out, answer = model.answer_and_forward(asked, answer=answer, **options)
+        with alone(model), ExitStack() as hung:
+            if held:
+                hung.enter_context(holding_all(model, "lrp", choice))
+            if recorder is not None:
+                stack.enter_context(recorder)
+                hung.callback(recorder.let_go)
+            out, answer = model.answer_and_forward(asked, answer=answer, **options)
         yield _Pass(out, answer, leaf, choice, recorder, evidence and partial(evidence, recorder, model, asked, out))
+
+# %% ../nbs/08_explain/01_explain.ipynb #6f3690b4
+def _stored_map(model, pixels, grad, inputs, scalar):
+    "The default map's entry, from a held gradient at the pixels of one prompt."
+    side = model.config.tile // model.config.patch
+    signed = torch.cat(read_at_pixels(pixels, grad, inputs.layouts, side).signed)
+    return map_entry(STORED, signed, str(scalar.spec), scalar.score or "logit")
 
 # %% ../nbs/08_explain/01_explain.ipynb #e823a59b
 def _backwards(p: _Pass, model, inputs, scalar, weights, names, keep):
@@ -275,9 +300,7 @@ def _backwards(p: _Pass, model, inputs, scalar, weights, names, keep):
         grad = p.gradient(scalar.value, keep or p.evidence is not None)
         norm = grad.double().norm().item()
     if STORED in names:
-        side = model.config.tile // model.config.patch
-        signed = torch.cat(read_at_pixels(p.leaf, grad, inputs.layouts, side).signed)
-        entries[STORED] = map_entry(STORED, signed, str(scalar.spec), scalar.score or "logit")
+        entries[STORED] = _stored_map(model, p.leaf, grad, inputs, scalar)
     if p.evidence is not None:
         with p.choice.plain():
             parts, norm = p.evidence(scalar, weights, keep)
@@ -305,6 +328,13 @@ def _spoken_targets(targets, spoken):
     if not found:
         raise ExplainError("tokens were asked, but the model said nothing: choose an action target")
     return found
+
+# %% ../nbs/08_explain/01_explain.ipynb #cf3de0d4
+def _scalars(model, p, targets, score):
+    "Targets written out, and their scalars with their graphs."
+    targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
+    with alone(model):
+        return targets, answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
 
 # %% ../nbs/08_explain/01_explain.ipynb #5bdbff31
 def _points(inputs):
@@ -334,19 +364,19 @@ def record_targets(
     "Generate, run one forward with gradients and one backward a target, and pack a record each."
     _check_detail(detail, maps)
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
-    inputs = model.prepare(frames, speed, text, target_points, command)
-    names = list(dict.fromkeys(map(kept_as, maps)))
-    options = dict(max_new_tokens=max_new_tokens, progress=progress)
-    spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
+    names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
+    with alone(model):
+        inputs = model.prepare(frames, speed, text, target_points, command)
+        spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
-        targets = _spoken_targets(targets, len(spoken_ids(model, p.answer)))
-        scalars = answerable([read_target(model, p.out, p.answer, t, score) for t in targets])
+        targets, scalars = _scalars(model, p, targets, score)
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
-            weights = _weights(rows, scalar, p.out)
-            parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
+            with alone(model):
+                weights = _weights(rows, scalar, p.out)
+                parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
             findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
@@ -400,6 +430,10 @@ class Explained:
         return self.record["text_outputs"]["decoded_text"]
 
     @property
+    def objects(self) -> Objects | None:  # what parts of the frame do, where `explain` was given objects
+        return objects_of(self.record) if self.record.get("objects") else None
+
+    @property
     def payload(self) -> dict:  # the record
         return self.record
 
@@ -426,7 +460,8 @@ class Explanation(Explained):
     ) -> list[Path]:  # files
         "Payload and pictures as the commands lay them out."
         path = save_record(self.record, Path(out) / "pt" / f"{self.record['tag']}.pt")
-        return [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        written = [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
+        return written + save_objects(self.record, self.frames[0], Path(out))
 
     def _repr_png_(self):
         return self.figure(width="page", dpi=100)._repr_png_()
@@ -440,10 +475,12 @@ def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,  # that is certified
     certify: bool = True,  # a certificate is made
+    objects: bool = False,  # objects are measured
 ) -> tuple[str, ...]:  # names
-    "A certificate of a map read at the interleaver also needs the one below it."
+    "A certificate of a map read at the interleaver also needs the one below it, and objects the default one."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    return tuple(maps) + ((STORED,) if certify and above and STORED not in map(kept_as, maps) else ())
+    needed = certify and above or objects
+    return tuple(maps) + ((STORED,) if needed and STORED not in map(kept_as, maps) else ())
 
 # %% ../nbs/08_explain/01_explain.ipynb #47e5eb8d
 def certified(
@@ -477,6 +514,23 @@ def _needed(method, detail):
     method_of(method)
     return dict(maps=(method,), detail=detail or "map")
 
+# %% ../nbs/08_explain/01_explain.ipynb #3bac1655
+def _opened(frame):
+    "RGB images of one prompt, the paths that they came from, and a tag."
+    given = list(frame) if isinstance(frame, (list, tuple)) else [frame]
+    paths = [str(f) for f in given if isinstance(f, (str, Path))]
+    frames = [read_frame(f) if isinstance(f, (str, Path)) else as_rgb(f) for f in given]
+    return frames, paths, Path(paths[0]).stem if paths else "frame"
+
+# %% ../nbs/08_explain/01_explain.ipynb #c1c0ca08
+def _asked_for(target, found):
+    "A list for a list of targets, else the only one. Raises ExplainError where a name stands for several."
+    if not isinstance(target, str):
+        return found
+    if len(found) != 1:
+        raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")
+    return found[0]
+
 # %% ../nbs/08_explain/01_explain.ipynb #7c55dde1
 def explain(
     model: DrivingVLA,
@@ -487,6 +541,8 @@ def explain(
     method: Rule | str = DEFAULT,  # what is drawn: a name of the catalogue, or a rule with options of your own
     show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
+    objects: Any = None,  # what each of them does is measured; "auto", masks, boxes: see `experiment.objects.given`
+    camera: Camera | None = None,  # that saw objects given in metres; the model's own when None
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
@@ -496,14 +552,11 @@ def explain(
 
     Raises an error that names stage and remedy rather than draw an empty map.
     """
-    given = list(frame) if isinstance(frame, (list, tuple)) else [frame]
-    paths = [str(f) for f in given if isinstance(f, (str, Path))]
-    frames = [read_frame(f) if isinstance(f, (str, Path)) else as_rgb(f) for f in given]
-    several, found = not isinstance(target, str), []
+    frames, paths, tag = _opened(frame)
+    found = []
     options = _needed(method, detail) | options
-    options["maps"] = maps_beside(options["maps"], method, certify)
+    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
     targets = [target] if isinstance(target, str) else list(target)
-    tag = Path(paths[0]).stem if paths else "frame"
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
         if certify:
@@ -511,7 +564,206 @@ def explain(
             if record["certificate"]["unsure"]:
                 said = record["certificate"]["sentence"].splitlines()[-1]
                 findings = [*findings, Finding("warning", "moved", said)]
+        record |= objects_part(model, record, frames, objects, camera)
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
-    if not several and len(found) != 1:
-        raise ExplainError(f"{target} names {len(found)} targets: ask for target=[{target!r}], which gives a list")
-    return found if several else found[0]
+    return _asked_for(target, found)
+
+# %% ../nbs/08_explain/01_explain.ipynb #06df8fd7
+@dataclass
+class Asked:
+    "One prompt among several that are asked together."
+
+    frames: Sequence  # its RGB images
+    speed: float | None = None  # m/s
+    tag: str = "frame"  # names output files
+    paths: Sequence[str] = ()  # where the frames came from, noted in the record
+    answer: Sequence[int] | None = None  # ids that the model is known to say; None: it speaks
+    words: dict = field(default_factory=dict)  # text, target_points, command of its own
+
+# %% ../nbs/08_explain/01_explain.ipynb #c1bf7d89
+def one_by_one(
+    model: DrivingVLA,
+    maps: Sequence[str],  # methods of the catalogue
+    detail: str = "map",  # of the records
+    certify: bool = False,  # a certificate is made
+) -> str:  # why; empty when frames can share a forward
+    "Why frames cannot be explained in one forward."
+    others = [name for name in dict.fromkeys(map(kept_as, maps)) if name != STORED]
+    if certify:
+        return "a certificate is measured frame by frame"
+    if detail != "map":
+        return f"detail {detail} records the attention of one frame"
+    return f"{', '.join(others)} need forwards of their own" if others else together_refused(model)
+
+# %% ../nbs/08_explain/01_explain.ipynb #d8a443ee
+@dataclass
+class _Row:
+    "A prompt of a batch on its way: what it asks, its scalars, what came of it."
+
+    asked: Asked
+    frames: list = field(default_factory=list)  # RGB
+    inputs: Inputs | None = None
+    out: Output | None = None
+    scalars: Sequence[Target] = ()
+    names: Sequence[str] = ()  # tags of its records
+    common: dict = field(default_factory=dict)  # parts of all its records
+    found: list = field(default_factory=list)  # records, with their findings
+    error: ValueError | None = None
+
+    @contextmanager
+    def own(self) -> Iterator[None]:  # a context
+        "An error inside the block is this row's alone, and ends its work."
+        try:
+            yield
+        except ValueError as error:
+            self.error, self.scalars = error, ()
+
+# %% ../nbs/08_explain/01_explain.ipynb #26da4e40
+@dataclass
+class _Batch:
+    "What all rows of a batch are asked."
+
+    model: DrivingVLA
+    targets: Sequence[str]
+    rows: str  # weights of the seed rows
+    score: str  # of text targets
+    wording: dict  # text, target_points, command
+
+    def words(self, row: _Row) -> dict:  # text, target_points, command
+        "Of one prompt."
+        return self.wording | row.asked.words
+
+    def prepare(self, row: _Row) -> None:
+        "Cut the frames, write the prompt."
+        row.frames = [as_rgb(f) for f in row.asked.frames]
+        row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.words(row))
+
+    def read(self, row: _Row, out: Output, answer: torch.Tensor) -> None:
+        "The scalars with their graphs, and what the records share."
+        targets = _spoken_targets(self.targets, len(spoken_ids(self.model, answer)))
+        scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
+        asked, words = row.asked, self.words(row)
+        about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
+        common = _common(self.model, row.frames, row.inputs, out, answer, asked.speed, about, asked.paths)
+        row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
+        row.out, row.scalars, row.names = out, scalars, target_tags(asked.tag, targets)
+
+    def keep(self, row: _Row, i: int, pixels: torch.Tensor, grad: torch.Tensor, weights: torch.Tensor) -> None:
+        "The record of the row's scalar i."
+        scalar, norm = row.scalars[i], grad.double().norm().item()
+        entries = {STORED: _stored_map(self.model, pixels, grad, row.inputs, scalar)}
+        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.words(row)["command"])]
+        own = dict(detail="map", tag=row.names[i], maps=entries)
+        row.found.append((_to_cpu(row.common | _of_target(scalar, norm, findings, weights) | own), findings))
+
+# %% ../nbs/08_explain/01_explain.ipynb #0cbe8a5d
+def _backward_of_sums(batch, going, leaf, progress):
+    "For the first target of all rows one backward of their sum, then for the second …"
+    parts = leaf.detach().split([len(row.inputs.pixel_values) for row in going])
+    most = max((len(row.scalars) for row in going), default=0)
+    for i in range(most):
+        progress("backward")
+        having = [(b, row) for b, row in enumerate(going) if i < len(row.scalars)]
+        if not having:
+            return
+        weights = [_weights(batch.rows, row.scalars[i], row.out) for _, row in having]
+        total = torch.stack([row.scalars[i].value for _, row in having]).sum()
+        (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < most)
+        grads = grad.split([len(p) for p in parts])
+        for (b, row), w in zip(having, weights):
+            with row.own():
+                batch.keep(row, i, parts[b], grads[b], w)
+
+# %% ../nbs/08_explain/01_explain.ipynb #4114ded6
+def record_batch(
+    model: DrivingVLA,
+    asked: Sequence[Asked],  # prompts whose frames are of one size
+    targets: Sequence[str] = ("-forward_speed",),  # see `experiment.targets.describe`; short names are written out
+    rows: str = "uniform",  # weights of the seed rows: "uniform" or "gradient"
+    text: str | None = None,  # wording of the prompt; the model's own when None
+    target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
+    command: str | None = None,  # for prompts with {command}
+    score: str = "logit",  # of text targets: "logit" or "logprob"
+    max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
+    progress: Callable[[str], object] = quiet,  # told what is being done
+) -> list[list[tuple[dict, list[Finding]]] | ValueError]:  # per prompt what `record_targets` gives, or raises
+    """The default map of several prompts: one forward, and one backward a target.
+
+    Raises ExplainError for a model whose prompts cannot share a forward.
+    """
+    if why := one_by_one(model, (STORED,)):
+        raise ExplainError(f"{why}: ask frame by frame")
+    batch = _Batch(model, targets, rows, score, dict(text=text, target_points=target_points, command=command))
+    every = [_Row(a) for a in asked]
+    for row in every:
+        with row.own():
+            batch.prepare(row)
+    if going := [row for row in every if row.error is None]:
+        leaf = torch.cat([row.inputs.pixel_values for row in going]).detach().requires_grad_()
+        known = [a if a is None else torch.tensor([a], device=model.device) for a in (r.asked.answer for r in going)]
+        with holding_all(model, "lrp", Choice()):
+            said = answers_and_forwards(model, [r.inputs for r in going], leaf, max_new_tokens, known, progress)
+            for row, (out, answer) in zip(going, said):
+                with row.own():
+                    batch.read(row, out, answer)
+            _backward_of_sums(batch, going, leaf, progress)
+    return [row.error or row.found for row in every]
+
+# %% ../nbs/08_explain/01_explain.ipynb #3f60e112
+def _records(model, window, size, options):
+    "Frames of a window in their order, with their records; those of one size share forwards."
+    asked: dict[int, Asked] = {}
+    kinds: dict[tuple, list[int]] = {}
+    found: dict[int, list | ValueError] = {}
+    for i, (frame, speed) in enumerate(window):
+        try:
+            images, paths, tag = _opened(frame)
+        except ValueError as error:
+            found[i] = error
+            continue
+        asked[i] = Asked(images, speed, tag, paths)
+        kinds.setdefault(tuple(f.size for f in images), []).append(i)
+    for kind, left in kinds.items():
+        while left:
+            done = size.run(kind, left, lambda part: record_batch(model, [asked[i] for i in part], **options))
+            found.update(zip(left, done))
+            left = left[len(done) :]
+    for i in range(len(window)):
+        if isinstance(found[i], ValueError):
+            raise found[i]
+        yield asked[i], found[i]
+
+# %% ../nbs/08_explain/01_explain.ipynb #1ee6fc73
+def _drawn(record, findings, frames, method, show, thumbnail):
+    "The explanation that a record holds."
+    relevance = relevance_of(record, method, show)
+    return Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings)
+
+# %% ../nbs/08_explain/01_explain.ipynb #08818f33
+def explain_frames(
+    model: DrivingVLA,
+    frames: Iterable,  # each as `explain` takes it
+    speeds: float | None | Sequence[float | None] = None,  # m/s, one for all or one a frame
+    target: str | Sequence[str] = "-forward_speed",  # as in `explain`
+    method: Rule | str = DEFAULT,  # as in `explain`
+    show: str = "auto",  # part of a signed map: positive, negative, magnitude; auto by the target
+    thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
+    certify: bool = False,  # as in `explain`
+    detail: str | None = None,  # as in `explain`
+    batch: int = 8,  # frames that share a forward, at most
+    say: Callable[[str], object] = print,  # told when frames are asked one by one, and when memory halves a batch
+    **options,  # rows, text, target_points, command, score, max_new_tokens, progress: see `record_targets`
+) -> Iterator[Explanation | list[Explanation]]:  # in the order of the frames; lists for a list of targets
+    "`explain` for many frames, several in one forward. Raises a frame's error when its turn comes."
+    drawn: dict[str, Any] = dict(method=method, show=show, thumbnail=thumbnail)
+    needed = _needed(method, detail)
+    pairs = iter(zip(frames, speeds if isinstance(speeds, Sequence) else repeat(speeds)))
+    if why := one_by_one(model, needed["maps"], needed["detail"], certify):
+        say(f"frames are explained one by one: {why}")
+        for frame, speed in pairs:
+            yield explain(model, frame, speed, target, certify=certify, detail=detail, **drawn, **options)
+    size, options = BatchSize(batch, say=say), options | dict(targets=[target] if isinstance(target, str) else target)
+    while window := list(islice(pairs, batch)):
+        for asked, found in _records(model, window, size, options):
+            drawings = [_drawn(record, findings, asked.frames, **drawn) for record, findings in found]
+            yield _asked_for(target, drawings)

@@ -8,9 +8,10 @@ __all__ = ['EPILOG', 'main', 'scenes']
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #4a112903
 from dataclasses import fields
 from .command import Summary, command
-from .frame.files import FRAME_FOLDERS, GAZE_FOLDER, SPEED_FOLDER
 from .methods import DEFAULT, describe as describe_methods, facts_of
-from .words.options import ANIMATIONS, RATE, spoken_speed
+from .objects.of_frames import check_source
+from .words.options import ANIMATIONS, CORRUPTIONS, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
+from .words.options import frames_at_once, spoken_speed
 from .words.targets import check_name, describe
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #d8299f62
@@ -22,13 +23,15 @@ def _run(options):
         facts_of(name)
     if options["speed"] is not None:
         spoken_speed(options["speed"])
+    frames_at_once(options["batch"], options["device"])
+    check_source(options["objects"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
 
     return run_scenes(settings_of(options), Run(**{f.name: options[f.name] for f in fields(Run)}))
 
 # %% ../nbs/10_dataset/06_scenes_command.ipynb #905d11dd
 def scenes(
-    dataset: str,  # a scene (images/ or video_garmin/, speeds and gaze beside it), a tree of scenes, or a video
+    dataset: str,  # a scene, a tree of scenes (see --frame-folder), a folder of pictures, or a video
     out: str = "runs/scenes",
     model: str = "demo",
     target: tuple = ("-forward_speed",),
@@ -36,33 +39,32 @@ def scenes(
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
     device: str = "cpu",  # cpu, cuda (worker i takes GPU i), cuda:1 …
+    batch: str = "auto",  # frames that share a forward: a number; auto: on CUDA what memory holds, else 1
     threads: int = 1,  # of a worker; sums in another order end in other bits
     force: bool = False,
-    timeout: float | None = None,  # seconds a frame may take before its worker is ended (with --workers or --ray)
+    timeout: float | None = None,  # seconds a frame may take, a batch so often, before its worker is ended
     limit: int | None = None,
-    show: str = "auto",
-    thumbnail: str = "apart",
+    show: str = "auto", thumbnail: str = "apart",
     speed: float | None = None,
     images: int = 1,
+    objects: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs
+    perturb: tuple = (),  # explain every frame again, made worse in three steps each; see perturb.csv
+    against: str | None = None,  # another model that is asked the same; see against.csv
     max_new_tokens: int | None = None,
     prompt: str | None = None,
     command: str | None = None,
     target_points: tuple = (),
-    dtype: str = "float32",
-    revision: str | None = None,
-    tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
-    add_thumbnail: bool | None = None,
+    dtype: str = "float32", revision: str | None = None, tokenizer: str | None = None,
+    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
     pictures: tuple = ("overlay", "jpg", "960"),  # none, overlay or all (raw maps, ways too); jpg or png; px at most
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
-    rate: float = RATE,  # frames a second taken from a video
-    frame_folder: tuple = FRAME_FOLDERS,  # names of folders that hold frames
-    speed_folder: str = SPEED_FOLDER,  # beside it: <frame>.txt, m/s
-    gaze_folder: str = GAZE_FOLDER,  # beside it: gaze maps or points
+    rate: float = RATE,
+    frame_folder: tuple = FRAME_FOLDERS,
+    speed_folder: tuple = SPEED_FOLDERS,
+    gaze_folder: tuple = GAZE_FOLDERS,
 ) -> Summary:
     "Explain all frames of a data set; run again, it does what is missing."
     return _run(dict(locals()))
@@ -83,7 +85,7 @@ examples:
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
 2 when it could not start."""
 )
-main = command(scenes, EPILOG, animation=ANIMATIONS)
+main = command(scenes, EPILOG, animation=ANIMATIONS, perturb=CORRUPTIONS)
 
 if __name__ == "__main__" and "__file__" in globals():
     raise SystemExit(main())

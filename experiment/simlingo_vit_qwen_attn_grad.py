@@ -10,7 +10,8 @@ from types import SimpleNamespace
 from .command import Summary, command
 from .errors import RunError
 from .methods import DEFAULT, facts_of
-from .words.options import DETAILS, PROMPTS, spoken_speed
+from .objects.of_frames import check_source
+from .words.options import DETAILS, FRAME_FOLDERS, GAZE_FOLDERS, PROMPTS, RATE, SPEED_FOLDERS, spoken_speed
 from .words.targets import describe, expand, parse
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #aa0b310b
@@ -31,6 +32,7 @@ def check_words(
     detail: str | None,  # of the records
     bf16: bool,  # halve A and ∂A
     speed: float | None,  # m/s for every frame
+    objects: str | None = None,  # see `experiment.objects.of_frames`
 ) -> None:
     "Raise MethodError for an unknown method, RunError for what cannot be meant or has no effect."
     for name in method:
@@ -39,24 +41,22 @@ def check_words(
         raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail or 'not given'}")
     if speed is not None:
         spoken_speed(speed)
+    check_source(objects)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
 def simlingo_vit_qwen_attn_grad(
-    frames: str,  # a picture, a folder of pictures, a scene (images/ or video_garmin/), or a tree of scenes
+    frames: str,  # a picture, a folder of pictures, a scene, a tree of scenes (see --frame-folder), or a video
     model: str = "demo",
     mode: str | None = None,  # what is explained when no target is named: action or text
     target: tuple = (),  # one or more, see below; when not given -forward_speed, with --mode text max
-    # what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention and
-    # gradient, full = + both per head); when not given trace, that of ours too, or cam where the methods need it
     detail: str | None = None,
     bf16: bool = False,  # of detail full: keep A and ∂A in bfloat16, half the size
     method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
-    # measure what hiding the most relevant pixels of the first method's map does; 82 more forwards a target, and one
-    # with a backward
     certify: bool = False,
+    objects: str | None = None,
     out: str = "runs/payloads",
     force: bool = False,
-    speed: float | None = None,  # m/s for every frame, instead of video_garmin_speed/<frame>.txt
+    speed: float | None = None,
     images: int = 1,
     rows: str = "uniform",
     limit: int | None = None,
@@ -64,20 +64,19 @@ def simlingo_vit_qwen_attn_grad(
     prompt: str | None = None,
     command: str | None = None,
     target_points: tuple = (),
-    dtype: str = "float32",
-    device: str = "cpu",
-    revision: str | None = None,
-    tokenizer: str | None = None,
-    tile: int | None = None,
-    crop: bool | None = None,
-    add_thumbnail: bool | None = None,
+    frame_folder: tuple = FRAME_FOLDERS,
+    speed_folder: tuple = SPEED_FOLDERS,
+    gaze_folder: tuple = GAZE_FOLDERS,
+    rate: float = RATE,
+    dtype: str = "float32", device: str = "cpu", revision: str | None = None, tokenizer: str | None = None,
+    tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
 ) -> Summary:
     """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
     of both towers, outputs.
     """
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
-    check_words(method, detail, bf16, speed)
+    check_words(method, detail, bf16, speed, objects)
     from experiment.jobs.frames import record_frames  # with torch: not before the words are understood
 
     return record_frames(given)
@@ -95,6 +94,7 @@ examples:
   simlingo_vit_qwen_attn_grad scene/ --target route speed tokens --out runs/d     one forward, a record each
   simlingo_vit_qwen_attn_grad scene/ --model RenzKa/simlingo --target-points 20,0 40,-1.5 --out runs/e
   simlingo_vit_qwen_attn_grad frames/ --model random:InternVL2-1B --dtype bfloat16 --out runs/c
+  simlingo_vit_qwen_attn_grad scene/ --objects auto --out runs/f      what the map's regions do, measured
 then: ours runs/a/pt --out runs/a/ours
 
 Exit status: 0 when every frame was done, 1 when some failed, 2 when it could not start."""

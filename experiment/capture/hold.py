@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GATES', 'HOLDS', 'constant_output', 'secant_slope', 'Choice', 'held', 'is_norm', 'norm_statistics',
            'frozen_norm_grad', 'norm_grad', 'freeze_norm', 'Leaves', 'cut_vision', 'Hold', 'chosen', 'GeluSecant',
-           'holding', 'finite', 'readout']
+           'holding', 'finite', 'reached', 'gradient_of', 'readout']
 
 # %% ../../nbs/06_capture/05_hold.ipynb #377fd645
 import torch
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from transformers.activations import GELUActivation
+from .alone import refuse_dropout, using
+from .attention import towers
 from ..errors import OVERFLOW, ReadoutError
 from ..vla.driving import DrivingVLA
 
@@ -409,6 +411,8 @@ def holding(
         raise ReadoutError(f"hold {hold!r} is not one of {', '.join(HOLDS)}")
     choice = choice or Choice()
     with ExitStack() as stack:
+        stack.enter_context(using(towers(model).vision[0], "a hold of gradients"))
+        refuse_dropout(model)
         stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see hooks that came later
         for module, hook in _held_parts(model, HOLDS[hold] if isinstance(hold, str) else hold):
             stack.callback(module.register_forward_hook(hook(choice)).remove)
@@ -427,6 +431,33 @@ def finite(
             f"the gradient at {where} is not finite ({bad} of {grad.numel()} values): {OVERFLOW}; or check the scalar"
         )
     return grad
+
+# %% ../../nbs/06_capture/05_hold.ipynb #4f4d2f83
+_CUT = "something on the way cuts it (detach, torch.no_grad, weights that are whole numbers, a dtype that underflows)"
+
+
+def reached(
+    grad: torch.Tensor | None,  # (tiles, …) or None where none came
+    where: str,  # named in the message
+    nowhere: bool = False,  # a gradient that is zero everywhere is let through: it may be the target's own
+) -> torch.Tensor:  # grad
+    "The gradient as it is. Raises ReadoutError when there is none, it is not finite, or exactly zero at some tiles."
+    if grad is None:
+        raise ReadoutError(f"no gradient comes to {where}: {_CUT}")
+    dead = [i for i, part in enumerate(finite(grad, where)) if not part.any()]
+    if dead and not (nowhere and len(dead) == len(grad)):
+        which = f"at tiles {dead} of {len(grad)}" if len(dead) < len(grad) else "everywhere"
+        raise ReadoutError(f"the gradient at {where} is exactly zero {which}: {_CUT}")
+    return grad
+
+# %% ../../nbs/06_capture/05_hold.ipynb #1a93c253
+def gradient_of(
+    y: torch.Tensor,  # scalar
+    x: torch.Tensor,  # (tiles, …) that it depends on
+    where: str,  # what x is
+) -> torch.Tensor:  # ∂y/∂x
+    "Raises ReadoutError where `reached` does."
+    return reached(torch.autograd.grad(y, x, allow_unused=True)[0] if y.requires_grad else None, where)
 
 # %% ../../nbs/06_capture/05_hold.ipynb #261c374b
 class readout:
@@ -455,6 +486,6 @@ class readout:
         y: torch.Tensor,  # scalar, read from a forward inside this context
         retain_graph: bool = False,  # keep the graph for another scalar
     ) -> tuple[torch.Tensor, torch.Tensor]:  # x and ∂y/∂x, (T, n, 4·Dv)
-        "Raises ReadoutError when y depends on no or several forwards, or its gradient is not finite."
+        "Raises ReadoutError when y depends on no or several forwards, or `reached` does."
         x, grad = self._leaves.gradient(y, retain_graph)
-        return x, finite(grad, "mlp1's input")
+        return x, reached(grad, "mlp1's input")

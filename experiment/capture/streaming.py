@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from functools import partial
 import torch
 from torch import nn
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .fused import fusable, fused_backward
-from .attention import towers, watch_own_code
+from .alone import refuse_dropout, using
+from .attention import registered, towers, watch_own_code
 from experiment.relevance.interleaver import (
     image_positions,
     patch_contributions,
@@ -29,7 +29,7 @@ from ..relevance.language import seed, temper, used_layers
 from ..errors import OVERFLOW, MethodError
 from ..relevance.rules import Relevance, Rule, check_stages
 from ..vla.driving import DrivingVLA, Output
-from .hold import Leaves, cut_vision, frozen_norm_grad, norm_grad, norm_statistics
+from .hold import Leaves, cut_vision, frozen_norm_grad, norm_grad, norm_statistics, reached
 from ..targets import row_weights
 from ..relevance.vision import VisionRelevance
 from .wide import factor_dtype
@@ -212,12 +212,7 @@ def attention_function(
 
     Raises StreamingError for a tower that does not take its attention from the registry.
     """
-    before = [host.config._attn_implementation for host in hosts]
-    ALL_ATTENTION_FUNCTIONS[name] = attend
-    AttentionMaskInterface.register(name, sdpa_mask)  # for the class: a mask of one instance is silently skipped
-    try:
-        for host in hosts:
-            host.set_attn_implementation(name)
+    with registered(hosts, attend, name):
         deaf = [type(host).__name__ for host in hosts if host.config._attn_implementation != name]
         if deaf:
             raise StreamingError(
@@ -226,10 +221,6 @@ def attention_function(
                 "(experiment.capture.attention.capture) and gives the same map"
             )
         yield
-    finally:
-        for host, old in zip(hosts, before):
-            host.set_attn_implementation(old)
-        del ALL_ATTENTION_FUNCTIONS[name], AttentionMaskInterface._global_mapping[name]
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #67e84707
 class _Attention(torch.autograd.Function):
@@ -604,6 +595,8 @@ class _Context(_AllHooks):
     def __enter__(self):
         m, leaves = self.model, self._leaves
         with ExitStack() as stack:  # undone when something below raises
+            stack.enter_context(using(self._towers.vision[0]))
+            refuse_dropout(m)
             stack.enter_context(torch.compiler.set_stance("force_eager"))  # compiled code may not see later hooks
             stack.enter_context(attention_function(self._towers.native, self._attend, f"stream_{id(self):x}"))
             if self._cut:
@@ -616,10 +609,6 @@ class _Context(_AllHooks):
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, *error):
-        self._stack.close()
-        self._leaves = Leaves()
-
 # %% ../../nbs/06_capture/06_streaming.ipynb #e01c6dae
 def _weights(y, hidden, b, s: Seed):
     "The weights of one sample's rows; by gradient where the seed asks for that."
@@ -630,20 +619,28 @@ def _weights(y, hidden, b, s: Seed):
 
 # %% ../../nbs/06_capture/06_streaming.ipynb #cea75d27
 class _Silent(_Context):
-    "Backwards that carry no relevance."
+    "Backwards that carry no relevance, and the way out."
+
+    def let_go(self) -> None:
+        "Take the hooks out of the model; backwards of the forward that ran go on."
+        self._stack.close()
+
+    def __exit__(self, *error):
+        self.let_go()
+        self._leaves = Leaves()
 
     def gradient(
         self,
         y: torch.Tensor,  # scalar
         leaf: torch.Tensor,  # where the graph starts
         retain_graph: bool = False,  # keep the graph for another backward
-    ) -> torch.Tensor:  # ∂y/∂leaf
+    ) -> torch.Tensor | None:  # ∂y/∂leaf; None where y does not depend on it
         "A backward without relevance. Raises StreamingError in a context that kept no plain gradients."
         if not self._whole:
             raise StreamingError("this context keeps relevance's own gradients only: open it with whole=True")
         self._silent = True
         try:
-            return torch.autograd.grad(y, leaf, retain_graph=retain_graph)[0]
+            return torch.autograd.grad(y, leaf, retain_graph=retain_graph, allow_unused=True)[0]
         finally:
             self._silent = False
 
@@ -661,12 +658,12 @@ class stream(_Silent):
         seeds: Sequence[Seed],  # one a sample
         retain_graph: bool = False,  # keep the graph for another scalar
         scale: float = 1.0,  # y times this, divided out again: a power of 2 saves float16 gradients from underflow
-        check: bool = True,  # False: a relevance of which nothing is left is returned, not raised
+        check: bool = True,  # False: a gradient or relevance of which nothing is left is returned, not raised
     ) -> list[Relevance]:  # one a sample
         """One backward.
 
         Raises MethodError (StreamingError) with the stage at which relevance is lost, not finite or skips a layer,
-        ReadoutError when y was not read from one forward.
+        ReadoutError when y was not read from one forward or its gradient is cut.
         """
         mask, n = out.selected_mask, self.model.config.tokens_per_tile
         if len(seeds) != len(mask):
@@ -684,4 +681,5 @@ class stream(_Silent):
         found = _results(p, self._order, seeds, positions)
         for relevance in found if check else ():
             check_stages(relevance.stages)
+        reached(grad, "mlp1's input" if self._cut else "the pixels", nowhere=not check)
         return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 from ..files import write_atomic
-from ..frame.files import natural
+from ..frame.pairing import natural
 from ..record.map_files import read_map
 from experiment.dataset.gaze import (
     METRICS,

@@ -31,10 +31,11 @@ class Tool(NamedTuple):
 def attempt(
     work: Callable,  # a worker's tool
     item: Any,  # with a `tag`
+    ahead: tuple = (),  # items that it will be asked next
 ) -> tuple[str, Any]:  # done and a note, or failed and (reason, final, details)
     "Work on one item; an exception becomes a reason."
     try:
-        answer = "done", work(item)
+        answer = "done", work(item, ahead) if ahead else work(item)
     except (Exception, SystemExit) as error:
         final = isinstance(error, OWN_ERRORS)
         return "failed", (reason_of(error), final, "" if final else traceback.format_exc())
@@ -59,8 +60,8 @@ class Worker:
         except (Exception, SystemExit) as error:
             return "refused", reason_of(error)
 
-    def attempt(self, item):
-        return attempt(self.work, item)
+    def attempt(self, item, ahead=()):
+        return attempt(self.work, item, ahead)
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #39eb08e4
 class Pool(Protocol):
@@ -309,11 +310,37 @@ class _Items:
         return True
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #891fc578
+class _Reserved:
+    "Items that a slot will be asked next, so that its worker can prepare them."
+
+    def __init__(self, items, slots, ahead):
+        self.items, self.slots, self.ahead, self.own = items, slots, ahead, {}
+
+    def __bool__(self):
+        return bool(self.items.waiting) or any(self.own.values())
+
+    def next(self, slot):
+        "A slot's next item, and what comes after it; nothing where there is none. What was lost before is asked alone."
+        own, waiting = self.own.setdefault(slot, deque()), self.items.waiting
+        most = 1 + min(self.ahead, len(waiting) // self.slots)  # no slot takes what the others could do meanwhile
+        while waiting and len(own) < most:
+            own.append(waiting.popleft())
+        if not own:
+            return None
+        item = own.popleft()
+        alone = self.items.lost[item.tag]
+        return item, () if alone else tuple(i for i in own if not self.items.lost[i.tag])
+
+    def give_back(self, slot):
+        "A lost worker's items wait again."
+        self.items.waiting.extendleft(reversed(self.own.pop(slot, ())))
+
+# %% ../../nbs/10_dataset/03_cluster.ipynb #9354acdc
 class _Crew:
     "A pool's workers for one tool."
 
-    def __init__(self, pool, tool, items, timeout):
-        self.pool, self.tool, self.items, self.timeout = pool, tool, items, timeout
+    def __init__(self, pool, tool, items, timeout, reserved):
+        self.pool, self.tool, self.items, self.timeout, self.reserved = pool, tool, items, timeout, reserved
         self.asked, self.rest, self.unborn = {}, set(), 0  # future → slot and item, or None while it makes its tool
 
     def start(self, slot):
@@ -322,10 +349,10 @@ class _Crew:
 
     def deal(self):
         "An item for every worker at rest."
-        while self.items.waiting and self.rest:
-            slot, item = min(self.rest), self.items.waiting.popleft()
-            self.rest.remove(slot)
-            self.asked[self.pool.ask(slot, "attempt", item, timeout=self.timeout)] = slot, item
+        for slot in sorted(self.rest):
+            if found := self.reserved.next(slot):
+                self.rest.remove(slot)
+                self.asked[self.pool.ask(slot, "attempt", *found, timeout=self.timeout)] = slot, found[0]
 
     def answers(self):
         "Slot, item, kind and value of all that is answered, when something is."
@@ -344,6 +371,7 @@ class _Crew:
                 "the model?"
             )
         finished = item is not None and self.items.again(item, reason)
+        self.reserved.give_back(slot)
         self.items.log.warning("worker %d: %s%s", slot, reason, "; starting another" if self.items.waiting else "")
         if self.items.waiting:
             self.start(slot)
@@ -376,14 +404,16 @@ def spread(
     timeout: float | None = None,  # seconds an item may take; its worker is then ended, but `Inside`
     accept: Callable[[Any], None] = lambda about: None,  # gets what a worker says about itself; raises to stop the run
     note: Callable[[Any, Any], None] = lambda item, result: None,  # gets an item and its note
+    ahead: int = 0,  # items more that a worker is told of beside the one it is asked, because they will be its next
 ) -> Summary:
     "Work on all items with all workers. Raises RunError when no worker can be had."
     todo = _Items(items, tries, log)
-    crew = _Crew(pool, tool, todo, timeout)
+    reserved = _Reserved(todo, slots, ahead)
+    crew = _Crew(pool, tool, todo, timeout, reserved)
     for slot in range(min(slots, len(todo.waiting))):
         crew.start(slot)
     with progress(len(todo.waiting), what, log) as step:
-        while todo.waiting or any(item for _, item in crew.asked.values()):
+        while reserved or any(item for _, item in crew.asked.values()):
             crew.deal()
             for answer in crew.answers():
                 if _heed(crew, answer, accept, note):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['STYLE', 'WIDE', 'HIGH', 'BARS', 'FEW', 'SHOWN_FRAMES', 'gaze_table', 'linked', 'told', 'time_plot', 'question_card',
-           'frames_part', 'write_page']
+           'objects_part', 'frames_part', 'changes_part', 'write_page']
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #61df7a61
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 from urllib.parse import quote
@@ -16,7 +16,9 @@ from .agreement import read_scores, shown, table
 from .drawing import unit_of
 from .gaze import EPS, METRICS, WIDTH
 from .presentation import spaced
+from .run_bundle import EXPLORER
 from .run_table import rows_of
+from .run_under_change import CHANGE_HEAD, PAIR_HEAD, change_table, pair_table
 from .video import FORMATS, STREAMED
 from ..files import write_atomic
 from ..frame.scale import Scale
@@ -87,6 +89,8 @@ def told(
     "A frame in words."
     amount = f"{row['shown']:.2g} {unit_of(row['unit'], row['method'])}"
     verdict = " · nothing here decides" if row["undecided"] else ""
+    if row.get("object"):
+        verdict += f" · {row['object']} {row['object_effect']:+.2g} {row['unit']}"
     return f"{row['frame']} · shown {amount} · {row['target']} = {row['value']:.3g} {row['unit']}{verdict}"
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #1001f94c
@@ -173,6 +177,28 @@ def _tiles(summary, rows):
     ]
     return "<div class=tiles>" + "".join(f"<div class=tile><b>{n}</b>{text}</div>" for n, text in tiles) + "</div>"
 
+# %% ../../nbs/10_dataset/05_run_view.ipynb #589a7b33
+def objects_part(
+    rows: Sequence[dict],  # of one scene, target and method, in order
+) -> str:  # HTML; empty where no objects were measured
+    "Which object was the strongest in how many frames, and where the model contradicts the map."
+    named: dict[str, list[dict]] = {}
+    for row in rows:
+        if row.get("object"):
+            named.setdefault(row["object"], []).append(row)
+    if not named:
+        return ""
+    unit, target = rows[0]["unit"], rows[0]["target"]
+    lines = []
+    for name, own in sorted(named.items(), key=lambda item: -len(item[1])):
+        effects = [r["object_effect"] for r in own]
+        top = max(own, key=lambda r: abs(r["object_effect"]))
+        most = f"{top['object_effect']:+.3g} in {top['frame']}"
+        lines.append([name, len(own), f"{sum(effects) / len(effects):+.3g}", most])
+    head = ["strongest object", "frames", f"mean effect on {target}, {unit}", "largest"]
+    doubts = [f"{r['frame']}: {r['contradiction']}" for r in rows if r["contradiction"]]
+    return _rows(head, lines) + "".join(f"<p class=bad>{html.escape(said)}</p>" for said in doubts)
+
 # %% ../../nbs/10_dataset/05_run_view.ipynb #fa85cb0c
 SHOWN_FRAMES = 48  # of a scene and map, evenly chosen when there are more
 
@@ -237,6 +263,27 @@ def _by_scene(rows):
         found.setdefault(row["scene"], []).append(row)
     return found
 
+# %% ../../nbs/10_dataset/05_run_view.ipynb #d60d2113
+def _explorers(names, out):
+    "What leads to the explorer of every scene that has one."
+    paths = {name: Path("scenes") / name / EXPLORER for name in names}
+    links = [f'<a href="{quote(str(p))}">{html.escape(n)}</a>' for n, p in paths.items() if (out / p).is_file()]
+    return f"<p>Look around, play, compare: {' · '.join(links)}</p>" if links else ""
+
+# %% ../../nbs/10_dataset/05_run_view.ipynb #1fa43fff
+def changes_part(
+    changes: Mapping[str, Sequence[dict]],  # of `experiment.dataset.run_under_change.write_changes`
+) -> list[str]:  # HTML; empty when nothing was asked under change
+    "How firm plans and maps are, and what another model makes of the same frames."
+    parts = []
+    if changes.get("steps"):
+        more = "amounts in the target's unit; one row a frame in <a href=perturb.csv>perturb.csv</a>"
+        parts += [f"<h2>How firm</h2><p class=soft>{more}", _rows(CHANGE_HEAD, change_table(changes["steps"]))]
+    if changes.get("pairs"):
+        more = "amounts in the target's unit; one row a frame in <a href=against.csv>against.csv</a>"
+        parts += [f"<h2>Another model</h2><p class=soft>{more}", _rows(PAIR_HEAD, pair_table(changes["pairs"]))]
+    return parts
+
 # %% ../../nbs/10_dataset/05_run_view.ipynb #4d8655c5
 def write_page(
     out: Path,  # a run's folder
@@ -244,6 +291,7 @@ def write_page(
     settings: dict,  # as asked
     scales: dict[tuple[str, str], Scale | None],  # by target and method
     notes: Sequence[str] = (),  # what a reader has to know of all pictures
+    changes: Mapping[str, Sequence[dict]] = {},  # of `experiment.dataset.run_under_change.write_changes`
 ) -> Path:  # the page's file
     "`index.html`."
     names = [n for n in summary["scenes"] if (out / "scenes" / n).is_dir()]
@@ -257,6 +305,7 @@ def write_page(
         f"<p class=soft>{html.escape(about)} · <a href=table.csv>table.csv</a></p>",
         *(f"<p class=bad>{html.escape(note)}</p>" for note in notes),
         _tiles(summary, rows),
+        _explorers(names, out),
         *(question_card(*key, rows=found, scale=scales.get(key)) for key, found in questions.items()),
         "<h2>How much decides, over time</h2>",
     ]
@@ -264,10 +313,11 @@ def write_page(
         top, unit = max(r["shown"] for r in found), unit_of(found[0]["unit"], method)
         for scene, own in _by_scene(found).items():
             head = html.escape(f"{scene} · {target} · {method}: sum shown, {unit}")
-            parts.append(f"<h3>{head}</h3>{time_plot(own, top, unit)}")
+            parts.append(f"<h3>{head}</h3>{time_plot(own, top, unit)}{objects_part(own)}")
     for (target, method), found in questions.items():
         parts.append(f"<h2>Frames: {html.escape(target)} <span class=soft>by {html.escape(method)}</span></h2>")
         for scene, own in _by_scene(found).items():
             parts.append(f"<h3>{html.escape(scene)}</h3>{frames_part(out / 'scenes' / scene, out, own)}")
+    parts += changes_part(changes)
     parts += _below(out, summary, settings, names)
     return write_atomic(out / "index.html", lambda file: file.write("\n".join(parts).encode()))

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
-           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'fingerprint', 'made_by',
-           'check_room', 'check_speeds', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
-           'record_frames']
+           'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'made_by', 'check_room',
+           'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
+           'say_found', 'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
-import hashlib
 import logging
 import resource
 import sys
@@ -24,13 +23,13 @@ import torch
 import transformers
 from PIL import Image
 from .. import __version__
-from ..asking import ModelChoice, Wording
+from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..command import Life, Summary
 from ..errors import Finding, RunError
 from ..explain import certified, maps_beside, record_targets
 from ..files import human, require_space, write_atomic
 from ..frame.camera import draw_route, draw_speed
-from ..frame.files import FrameFile, find_frames, read_speed
+from ..frame.files import Found, FrameFile, find_scenes
 from ..frame.heatmap import save_png
 from ..frame.tiles import read_frame
 from ..methods import DEFAULT, STORED
@@ -41,10 +40,15 @@ from ..record.run import RunFolder, code_hash, one_run, same_makers
 from ..record.verification import Verification
 from ..relevance.check import check
 from ..relevance.rules import RULES
+from ..vla.fingerprint import fingerprint, model_files, words_of
 from ..vla.prompt import speaks_speed
-from ..words.options import DETAILS, NO_SPEED, PROMPTS
+from ..words.options import DETAILS, NO_SPEED
 from ..words.targets import expand
 from ..vla.driving import DrivingVLA
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #0a597eaa
+from ..objects.given import frame_objects
+from ..objects.picture import save_objects
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6b6d3929
 @dataclass(frozen=True)
@@ -52,7 +56,6 @@ class Prompt:
     "Frames that go into one prompt."
 
     frames: tuple[FrameFile, ...]  # in order of time
-    after: "Prompt | None" = None  # the one that is likely to be asked next, to be read ahead
 
     @property
     def tag(self) -> str:  # names output files
@@ -219,20 +222,9 @@ def detail_for(
     return detail
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #8c181ea8
-def sources(prompt: Prompt) -> list:  # [path, bytes] each
-    "Files that a prompt is made from, with their sizes; those that are gone have None."
-    paths = [p for f in prompt.frames for p in (f.path, f.speed_path, f.gaze_path) if p]
-    return [[str(p), p.stat().st_size if p.exists() else None] for p in paths]
-
-# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #5fb693a6
-def fingerprint(
-    model: torch.nn.Module,  # with its weights
-) -> str:  # 16 hex digits
-    "Names, shapes and first numbers of all weights."
-    h = hashlib.sha256()
-    for name, w in model.state_dict().items():
-        h.update(f"{name}{tuple(w.shape)}{w.dtype}".encode() + w.flatten()[:256].float().cpu().numpy().tobytes())
-    return h.hexdigest()[:16]
+def sources(prompt: Prompt) -> list[Path]:
+    "Files that a prompt is made from."
+    return [p for f in prompt.frames for p in f.files]
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #98514ea8
 def made_by(
@@ -249,6 +241,7 @@ def made_by(
         model=model.config.name,
         random=model.config.random,
         weights=fingerprint(model),
+        words=words_of(model),
         code=code_hash(),
         camera=model.camera.to_dict(),
         versions=versions,
@@ -279,17 +272,28 @@ def check_room(
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #2589546a
 def check_speeds(
-    model: DrivingVLA,
+    asked: str,  # wording of the run
     prompts: list[Prompt],  # of the run
     speed: float | None,  # for every frame
-    words: Wording,  # of the question
 ) -> None:
     "Raise RunError where the wording speaks the speed and no frame has one. A frame that alone has none fails alone."
-    navigation = "target_points" if words.target_points else "command" if words.command else model.config.prompt
-    wording = words.prompt or navigation
-    silent = [p.tag for p in prompts if p.frames[-1].speed_path is None]
-    if speed is None and len(silent) == len(prompts) and speaks_speed(PROMPTS.get(wording, wording)):
-        raise RunError(f"no speed file for any of {len(silent)} frames (first: {silent[0]}): {NO_SPEED}")
+    silent = [p for p in prompts if p.frames[-1].speed_path is None]
+    if speed is None and prompts and len(silent) == len(prompts) and speaks_speed(asked):
+        why = silent[0].frames[-1].silent
+        raise RunError(why or f"no speed file for any of {len(silent)} frames (first: {silent[0].tag}): {NO_SPEED}")
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #91157527
+def note_unused(
+    known: Sequence[str],  # places of the wording, see `experiment.asking.places`
+    prompts: list[Prompt],  # of the run
+    words: Wording,  # of the question
+    log: logging.Logger,  # of the run
+) -> None:
+    "Say once that navigation of the data is not used."
+    told = words.command is not None or bool(words.target_points)
+    if not known and any(p.frames[-1].navigation_path for p in prompts):
+        why = "those that are given stand for all frames" if told else "the wording has no place for them"
+        log.warning("target points and commands of the data are not used: %s", why)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7872fe0d
 def warn_about(
@@ -301,11 +305,25 @@ def warn_about(
     "What holds for the whole run is said once, at its start."
     if model.config.random:
         log.warning("%s has random weights: maps show the method at work, not a driver", model.config.name)
-    if model.config.target_points and not model.config.random and not (words.command or words.target_points):
+    note_unused(known := places(model, words), prompts, words, log)
+    alone = not known or any(p.frames[-1].navigation_path is None for p in prompts)
+    given = words.command is not None or bool(words.target_points)
+    if alone and model.config.target_points and not model.config.random and not given:
         log.warning(
             "%s is asked without navigation, as it never was in its training: give --target-points or --command",
             model.config.name,
         )
+
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #eacbee4f
+def _with_objects(run, record, frame, pictures):
+    "A record with its frame's objects where they are asked; where there are none the log says why."
+    run.life("objects")
+    kept, why = frame_objects(run.model, record, pictures, run.objects, frame)
+    if why:
+        run.log.info("%s: %s", record["tag"], why)
+    if (kept.get("objects") or {}).get("contradiction"):
+        run.log.warning("%s: %s", record["tag"], kept["objects"]["contradiction"])
+    return record | kept
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
 @dataclass
@@ -317,10 +335,12 @@ class _Run:
     target: tuple[str, ...]  # names
     method: tuple[str, ...]  # that the records serve
     asked: dict  # options of `record_targets`
+    words: Wording  # of the question
     images: int  # frames a prompt
     speed: float | None  # for every frame
     certify: bool  # measure the map of the first method
     bf16: bool  # halve A and ∂A
+    objects: str | None  # that are measured, see `experiment.objects.of_frames`
     log: logging.Logger  # of the run
     verified: Verification  # of the run
     life: Life = field(default_factory=Life)  # is told the stages
@@ -328,17 +348,17 @@ class _Run:
     def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
         "What the model answers."
         shown = self.method[0]
-        kept, now = maps_beside(beside(self.method), shown, self.certify), prompt.frames[-1].speed_path
-        speed = self.speed if self.speed is not None else read_speed(now) if now else None
+        kept = maps_beside(beside(self.method), shown, self.certify, self.objects is not None)
+        speed, told = question_of(self.model, self.words, prompt.frames[-1], self.speed)
         paths = [str(f.path) for f in prompt.frames]
-        about: dict[str, Any] = dict(maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
+        about: dict[str, Any] = dict(told, maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
         for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
             if self.bf16:
                 record = half(record)
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield record
+            yield _with_objects(self, record, prompt.frames[0], pictures)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(
@@ -373,7 +393,8 @@ class Capture(_Run):
             beside = save_outputs(record | {"tag": prompt.tag}, pictures, self.model, self.out) if i == 0 else []
             findings = check(record)
             note_record(self.log, record, findings, path, time.perf_counter() - start, peak_memory(self.model.device))
-            files, found = {"record": [path], "beside": beside}, decisions_of(self.log, record)
+            files = {"record": [path], "beside": beside + save_objects(record, pictures[0], self.out)}
+            found = decisions_of(self.log, record)
             self.verified.add(record["tag"], record, findings, files, decisions=found)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #f1ba71ef
@@ -430,7 +451,7 @@ def _log_start(given: SimpleNamespace, vla: DrivingVLA, prompts: list[Prompt], l
     check_room(vla, prompts, target, given.detail, itemsize, maps, longest, given.out, log)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6c5722fe
-RESULTS = ("pt", "pred_route", "pred_speed_wps", "route_overlay", "speed_overlay", "text_output")
+RESULTS = ("pt", "pred_route", "pred_speed_wps", "route_overlay", "speed_overlay", "text_output", "objects")
 
 
 def _settings(given):
@@ -439,17 +460,41 @@ def _settings(given):
     kept = {k: v for k, v in vars(given).items() if k not in free}
     return kept | dict(frames=str(Path(given.frames).resolve()), device=given.device.split(":")[0])
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #ee7d6949
+def say_found(
+    found: Found,  # below the path that was given
+    speed: float | None,  # m/s, for every frame
+    log: logging.Logger,  # of the run
+) -> dict[str, str]:  # name → reason of everything that cannot be used
+    "A line a scene before work starts; what was not found once, and what cannot be used by name."
+    for scene in found.scenes:
+        log.info("%s", scene)
+        print(scene, flush=True)
+    if lost := found.lost():
+        log.warning("%s", lost)
+    bad = found.unmatched(speed)
+    for why in bad.values():
+        log.error("%s", why)
+    return bad
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #53a307a3
 def record_frames(
     given: SimpleNamespace,  # the options of `simlingo_vit_qwen_attn_grad`, checked
 ) -> Summary:
     "One record a frame and target."
     words = Wording(given.prompt, given.command, tuple(given.target_points))
+    words.options()  # raises for words that cannot be meant
     given.detail = detail_for(given.method, given.detail)
-    asked = words.options() | plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
-    prompts = group(find_frames(given.frames), given.images)[: given.limit]
-    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force) as run:
-        if todo := run.begin(prompts, sources):
+    asked = plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
+    beside = (given.frame_folder, given.speed_folder, given.gaze_folder)
+    found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate)
+    prompts = group(found.frames, given.images)[: given.limit]
+    model = model_files(given.model, given.revision, given.tokenizer)
+    with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
+        bad = say_found(found, given.speed, run.log)
+        todo = run.begin(prompts, sources)
+        run.verified.summary.failed |= bad
+        if todo:
             _ask(given, run, todo, asked, words)
     print(f"{run.verified.summary}\nrecords in {run.out / 'pt'}, log in {run.out / 'pipeline.log'}")
     return run.verified.summary
@@ -463,8 +508,8 @@ def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict
     vla = choice.load(given.device)
     same_makers(run.out, made_by(vla))
     _log_start(given, vla, todo, run.log)
-    check_speeds(vla, todo, given.speed, words)
+    check_speeds(wording(vla, words), todo, given.speed)
     warn_about(vla, todo, words, run.log)
-    options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16")}
-    work = Capture(vla, run.out, asked=asked, log=run.log, verified=run.verified, **options)
+    options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16", "objects")}
+    work = Capture(vla, run.out, asked=asked, words=words, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)

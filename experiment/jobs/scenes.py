@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name', 'save_records',
            'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes', 'frame_mark',
-           'Answers', 'Ahead', 'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean',
-           'Finish', 'finished', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run',
-           'settings_of', 'run_scenes', 'finish', 'gaze_rows']
+           'Answers', 'Ahead', 'measure_all', 'Answered', 'object_pictures', 'FrameWork', 'Done', 'done_before',
+           'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw', 'finished', 'only_these',
+           'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of', 'run_scenes',
+           'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -16,15 +17,15 @@ import math
 import re
 import sys
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import zip_longest
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import numpy as np
 import torch
 
@@ -34,44 +35,63 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import record_targets
+from ..explain import Asked, explain, maps_beside, one_by_one, record_batch, record_targets
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
 from ..record.map_files import PatchMap
 from ..frame.scale import Scale, decision_of, scale_of
-from ..asking import ModelChoice, Wording
+from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..dataset.drawing import Style, region_shares, run_scales, style_of, unit_of
 from ..dataset.presentation import present_scene
+from ..dataset.run_under_change import explained, pair_of, steps_of, write_changes
+from ..dataset.run_bundle import write_explorer
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
 from ..files import human, require_space, write_atomic
 from ..record.payload import save_record
-from experiment.frame.files import (
-    FRAME_FOLDERS,
-    SPEED_FOLDER,
-    collisions,
-    find_frames,
-    frame_folders,
-    read_speed,
-)
-from ..errors import RunError
+from ..frame.files import find_scenes, scene_of
+from ..errors import FrameError, RunError
+from ..vla.fingerprint import fingerprint, model_files
 from ..command import Summary, goes_on, pipeline_log, reason_of
-from .frames import Prompt, beside, fingerprint, group, made_by, plan, save_outputs, sources
+from .frames import Prompt, beside, check_speeds, group, made_by, note_unused, plan
+from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
-from ..words.options import ANIMATIONS, PICTURE_FORMATS
+from ..vla.batch_size import MOST, BatchSize, CudaMemory
+from ..words.options import ANIMATIONS, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
+from ..words.options import frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
-from ..record.run import code_hash, hash_of, holds, keep_settings, only_run
+from ..record.contents import Contents, content_of, content_of_all, remember
+from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
 from ..record.run import read_json, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
-from ..dataset.video import STREAMED, codec, is_video, unpack
+from ..dataset.video import STREAMED
+from ..frame.video import codec
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #68d0d1f3
+from PIL import Image
+from ..frame.files import FrameFile
+from ..objects.given import frame_objects
+from ..objects.picture import save_objects
+from ..objects.table import objects_mark, objects_note
+from ..relevance.shown import measured_effect
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
 OF_MODEL = ("dtype", "revision", "tokenizer", "tile", "crop", "add_thumbnail")  # settings that a `ModelChoice` takes
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #24337839
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    "What is measured beside the maps."
+
+    objects: str | None = None
+    answers: str | None = None
+    perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
+    against: str | None = None  # another model that is asked the same
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
-class Settings:
+class Settings(_Beside):
     "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
@@ -94,10 +114,12 @@ class Settings:
     show: str = "auto"
     thumbnail: str = "apart"
     records: bool = False
-    answers: str | None = None
     frame_folders: tuple[str, ...] = FRAME_FOLDERS
-    speed_folder: str = SPEED_FOLDER
+    speed_folder: tuple[str, ...] = SPEED_FOLDERS
+    gaze_folder: tuple[str, ...] = GAZE_FOLDERS
+    rate: float = RATE
     threads: int = 1
+    model_files: str = ""  # a hash of the model's weights, configuration and tokenizer as they lie on the disk
     code: str = field(default_factory=code_hash)
 
     @property
@@ -144,15 +166,17 @@ def ask(
     speed: float | None,  # m/s
     targets: Sequence[str],  # see `experiment.targets.describe`
     methods: Sequence[str],  # of the catalogue
+    objects: bool = False,  # the default map is kept for them
     **options,  # of `record_targets`; among them `plan`
 ) -> tuple[
     list[tuple[dict, Sequence[str]]], dict[str, str]
 ]:  # records, each with the methods it serves; reasons by target/method
     "One forward for all; what cannot be answered is split off."
+    maps = maps_beside(beside(methods), "", False, objects)
     try:
         return [
             (record, methods)
-            for record, _ in record_targets(model, frames, speed, targets, maps=beside(methods), **options)
+            for record, _ in record_targets(model, frames, speed, targets, maps=maps, **options)
         ], {}
     except ValueError as error:
         parts = (
@@ -164,7 +188,7 @@ def ask(
         )
         if not parts:
             return [], {f"{targets[0]}/{methods[0]}": reason_of(error)}
-    found, faults = zip(*(ask(model, frames, speed, *part, **options) for part in parts))
+    found, faults = zip(*(ask(model, frames, speed, *part, objects=objects, **options) for part in parts))
     return sum(found, []), {k: v for fault in faults for k, v in fault.items()}
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #95a5891b
@@ -176,7 +200,7 @@ def scene_name(
     top = Path(source).resolve()
     if top.is_file():
         top = prompt.frames[0].path.parent  # of a video: where it was unpacked
-    return prompt.frames[0].scene or (top.parent if top.name in FRAME_FOLDERS else top).name or "frames"
+    return prompt.frames[0].scene or scene_of(top).name or "frames"
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f6e0ff05
 def save_records(
@@ -200,6 +224,7 @@ def notes_of(
     "What a reader of a picture has to know beside the map."
     notes = ["RANDOM WEIGHTS: the method at work, not a driver"] if record["model"]["random"] else []
     notes += [message for name, message in record["target_info"]["findings"] if name == "no_navigation"]
+    notes += [objects_note(record)] if record.get("objects") else []
     return notes + ([record["certificate"]["sentence"]] if record["certificate"] else [])
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #093b5dd5
@@ -217,6 +242,7 @@ def summary_of(
         findings=info["findings"],
         notes=notes_of(record),
         maps={},
+        objects=objects_mark(record),
         held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
     )
 
@@ -226,12 +252,13 @@ def map_numbers(
     relevance: Relevance,  # of all images of the prompt
     info: dict,  # `target_info` of the record
     method: str,  # that made the map
+    effect: float | None = None,  # that was measured in the model, in the target's unit
 ) -> dict:  # plain values
     "What a mark keeps of a map: sums, the largest patch and its box in the frame, and whether anything decides."
     shown = found.patches[: math.prod(found.layout.grid)]
     place = np.unravel_index(shown.argmax(), shown.shape)
     unit, total = unit_of(info["unit"], method), sum(p.sum().item() for p in relevance.patches)
-    decision = decision_of(info["target"], unit, total)
+    decision = decision_of(info["target"], unit, total, effect)
     sides = {side: relevance.stages.get(side) for side in ("for", "against")}
     if found.signed is not None:
         sides = {"for": float(found.signed.clip(0).sum()), "against": float(-found.signed.clip(max=0).sum())}
@@ -261,7 +288,8 @@ def write_map(
         save_arrays(path, map_arrays(record, relevance, i, settings.thumbnail))
         signed = None if relevance.signed is None else relevance.signed[i].numpy()
         found = PatchMap(relevance.patches[i].numpy(), layout, settings.thumbnail, signed)
-        kept.append(map_numbers(found, relevance, info, method) | dict(file=str(path.relative_to(folder))))
+        numbers = map_numbers(found, relevance, info, method, measured_effect(record))
+        kept.append(numbers | dict(file=str(path.relative_to(folder))))
     return kept
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #1b054cc3
@@ -287,22 +315,22 @@ def write_targets(
     return files, told, faults
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3a171c8e
-def frame_hashes(prompt: Prompt) -> list[str]:  # 16 hex digits each
-    "Contents of what the model sees of a prompt: its frames and the speed of the last."
-    paths = [f.path for f in prompt.frames] + [p for p in [prompt.frames[-1].speed_path] if p]
-    return [hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in paths]
+def frame_hashes(prompt: Prompt) -> list[str]:  # 32 hex digits each
+    "Contents of what the model sees of a prompt: its frames, and what was measured at the last."
+    now = prompt.frames[-1]
+    paths = [f.path for f in prompt.frames] + list({p: 0 for p in (now.speed_path, now.navigation_path) if p})
+    return [content_of(path) for path in paths]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a4647264
 def frame_mark(
     prompt: Prompt,
     settings: Settings,
     frames: list,  # its RGB images
-    **found,  # files, speed, said, targets, faults
+    **found,  # sources, contents, sizes of files, speed, said, targets, faults
 ) -> dict:  # plain values
     "What says that a frame is done, and what came out."
     return dict(
         settings=settings.hash,
-        sources=sources(prompt),
         frames=frame_hashes(prompt),
         pictures=[str(f.path) for f in prompt.frames],
         sizes=[[f.height, f.width] for f in frames],
@@ -346,22 +374,63 @@ class Answers:
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #3d442aaa
 class Ahead:
-    "Frames of a prompt; those of the next one are read in a thread meanwhile."
+    "Frames of a prompt; those of the next ones are read in a thread meanwhile."
 
     def __init__(self):
         self.thread, self.waiting = ThreadPoolExecutor(1), {}
 
-    def __call__(self, prompt: Prompt) -> list:  # RGB images
-        "Raises FrameError for a frame that cannot be read, when its turn comes."
+    def next(
+        self,
+        prompts: Sequence[Prompt],  # that will be asked, in their order
+    ) -> None:
+        "Begin to read what is not read yet, and forget what will not be asked."
+        kept = {p.tag: self.waiting.get(p.tag) for p in prompts}
+        self.waiting = {p.tag: kept[p.tag] or self.thread.submit(_read, p) for p in prompts}
+
+    def __call__(
+        self,
+        prompt: Prompt,
+    ) -> tuple[list, list]:  # sources with their hashes; RGB images
+        "Raises FrameError for a frame that cannot be read."
         found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt)
-        self.waiting.clear()
-        if prompt.after:
-            self.waiting[prompt.after.tag] = self.thread.submit(_read, prompt.after)
         return found.result()
 
 
 def _read(prompt):
-    return [read_frame(f.path) for f in prompt.frames]
+    "Hashes first: what is changed between the two is another source by the next run."
+    return Contents().of(sources(prompt)), [read_frame(f.path) for f in prompt.frames]
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #b560d55d
+def measure_all(
+    model,  # with driving heads or without
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`; gets objects
+    frames: list,  # RGB images of the prompt
+    objects: str | None,  # of the settings
+    frame: FrameFile,  # the prompt's first
+) -> dict[str, str]:  # reasons by target/objects
+    "Objects of every target, measured once; a frame without any gets a note."
+    known, faults = {}, {}
+    for record, _ in found:
+        target = record["target_info"]["target"]
+        if target not in known:
+            try:
+                known[target] = frame_objects(model, record, frames, objects, frame)
+            except ValueError as error:
+                known[target], faults[f"{target}/objects"] = ({}, ""), reason_of(error)
+        kept, why = known[target]
+        record |= kept
+        if why:
+            record["target_info"]["findings"].append(["no_object", why])
+    return faults
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #693a4c81
+class Answered(NamedTuple):
+    "What a prompt asked, and what came of it."
+
+    asked: Asked
+    found: list[tuple[dict, Sequence[str]]]  # records, each with the methods it serves
+    faults: dict[str, str]  # reasons by target/method
+    seconds: float  # of explaining
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #ac77cb65
 class _Explaining:
@@ -374,64 +443,220 @@ class _Explaining:
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
         self.settings, self.out, self.ahead = settings, Path(out), Ahead()
+        self.made_from: dict[str, list] = {}  # sources of prompts that were read, with their hashes
         self.model = settings.choice.load(device or settings.device)
+        against = ModelChoice(settings.against, settings.dtype) if settings.against else None
+        self.other = against and against.load(device or settings.device)
         self.answers = Answers(settings, fingerprint(self.model)) if settings.answers else None
-        self.options = plan(settings.method) | settings.words.options() | dict(max_new_tokens=settings.max_new_tokens)
+        self.options = plan(settings.method) | dict(max_new_tokens=settings.max_new_tokens)
 
     def about(self) -> dict:
         "What decides the bytes beside the settings."
-        return made_by(self.model)
+        words = self.settings.words
+        asked = dict(wording=wording(self.model, words), places=list(places(self.model, words)))
+        return made_by(self.model) | asked | ({"against": fingerprint(self.other)} if self.other else {})
 
-    def speed(self, prompt: Prompt) -> float | None:  # m/s; None where nobody says it
-        "Of the prompt's last frame. Raises RunError when its scene has speeds, but it has none."
-        now = prompt.frames[-1]
-        if self.settings.speed is not None:
-            return self.settings.speed
-        if now.silent:
-            raise RunError(
-                f"{now.path}: its scene has speeds, but there is none for this frame; add "
-                f"{self.settings.speed_folder}/{now.path.stem}.txt or give --speed"
-            )
-        return read_speed(now.speed_path) if now.speed_path else None
+    def question(self, prompt: Prompt) -> tuple[float | None, dict]:  # speed in m/s, and what else is said
+        "What the prompt's last frame is asked with, see `experiment.asking.question_of`."
+        return question_of(self.model, self.settings.words, prompt.frames[-1], self.settings.speed)
 
-    def _ask(self, prompt, frames, speed):
-        "Records, faults, and the seconds of explaining."
-        s, start, paths = self.settings, time.perf_counter(), [str(f.path) for f in prompt.frames]
-        options = dict(self.options, tag=prompt.tag, paths=paths)
-        if self.answers:
-            options["answer"] = self.answers(prompt)
-        found, faults = ask(self.model, frames, speed, s.target, s.method, **options)
-        return found, faults, time.perf_counter() - start
+    def asked(self, prompt: Prompt) -> Asked:
+        "What a prompt asks. Raises FrameError or RunError for one that cannot be asked."
+        (self.made_from[prompt.tag], frames), (speed, words) = self.ahead(prompt), self.question(prompt)
+        paths = [str(f.path) for f in prompt.frames]
+        return Asked(frames, speed, prompt.tag, paths, self.answers(prompt) if self.answers else None, words)
+
+    def alone(self, asked: Asked) -> Answered:
+        "What one prompt gets, its targets and methods split where they have no answer together."
+        s, start = self.settings, time.perf_counter()
+        about: dict[str, Any] = self.options | asked.words | dict(tag=asked.tag, paths=asked.paths)
+        if asked.answer is not None:
+            about["answer"] = asked.answer
+        objects, frames = s.objects is not None, list(asked.frames)
+        found, faults = ask(self.model, frames, asked.speed, s.target, s.method, objects, **about)
+        return Answered(asked, found, faults, time.perf_counter() - start)
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #60b8951a
+def object_pictures(
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`
+    name: str,  # of the frame
+    frame: Image.Image,  # the prompt's first, RGB
+    folder: Path,  # the scene's
+) -> list[Path]:  # one a target whose objects were measured
+    "Outlines with names and effects."
+    by_target = {record["target_info"]["target"]: record | {"tag": name} for record, _ in found}
+    return [p for t, record in by_target.items() for p in save_objects(record, frame, folder / folder_of(t))]
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #fce790dd
+def _kind(asked):
+    "What the prompts of a batch have in common."
+    return tuple(frame.size for frame in asked.frames)
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #d60be111
+class _Sized(_Explaining):
+    "How many prompts share a forward, what is kept of those that were not asked yet, and what the log has to hear."
+
+    def __init__(
+        self,
+        settings: Settings,
+        out: str,  # the run's folder
+        batch: int | None = 1,  # frames that share a forward, at most; None: as many as fit
+        device: str | None = None,  # cuda:1 …; the settings' when None
+    ):
+        super().__init__(settings, out, device)
+        memory = CudaMemory(self.model.device) if self.model.device.type == "cuda" else None
+        self.said: list[str] = []  # what the log has not heard yet
+        self.size = BatchSize(batch, memory, self.said.append)
+        self.kept: dict[str, tuple[Asked, Answered | None]] = {}  # by tag, what will be asked next
+        why = one_by_one(self.model, beside(settings.method), self.options["detail"]) if self.size.limit > 1 else ""
+        if why:
+            self.said.append(f"frames are explained one by one: {why}")
+            self.size = BatchSize(1)
+
+    def told(self) -> list[str]:
+        "What the log has not heard yet."
+        said, self.said[:] = list(self.said), []
+        return said
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #59e0a25d
+class _Shared(_Sized):
+    "Explains several prompts in one forward."
+
+    def _batch(self, alike):
+        "What prompts get from one forward; None where each is to be asked alone."
+        start = time.perf_counter()
+        try:
+            several = self._split(alike, self.settings.target)
+        except ValueError:  # what stops the forward is the fault of one, and that one will say it
+            return [None] * len(alike)
+        spent = (time.perf_counter() - start) / len(alike)
+        return [Answered(a, found, faults, spent) for a, (found, faults) in zip(alike, several)]
+
+    def _split(self, alike, targets):
+        "Records and faults of all; for those that have no answer to all targets at once target by target, as `ask`."
+        methods, options = self.settings.method, {k: v for k, v in self.options.items() if k != "detail"}
+        several = record_batch(self.model, alike, targets, **options)
+        out = [([(r, methods) for r, _ in found] if isinstance(found, list) else [], {}) for found in several]
+        failed = [i for i, found in enumerate(several) if not isinstance(found, list)]
+        if failed and len(targets) > 1:
+            parts = [self._split([alike[i] for i in failed], [t]) for t in targets]
+            for i, own in zip(failed, zip(*parts)):
+                out[i] = sum((found for found, _ in own), []), {k: v for _, faults in own for k, v in faults.items()}
+            return out
+        for i in failed:
+            out[i][1].update({f"{targets[0]}/{m}": reason_of(several[i]) for m in methods})
+        return out
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #aca50b93
+class _Grouped(_Shared):
+    "Puts prompts of one kind together."
+
+    def alike(
+        self,
+        asked: Asked,
+        ahead: Sequence[Prompt],  # that will be asked next
+    ) -> list[Asked]:  # the first is the given one
+        "The prompt, and those after it that a batch takes with it. One that cannot be asked fails in its own turn."
+        kind, alike = _kind(asked), [asked]
+        for other in ahead:
+            if len(alike) >= self.size.of(kind):
+                break
+            with suppress(FrameError, RunError):
+                alike += [a for a in [self.asked(other)] if _kind(a) == kind]
+        return alike
+
+    def several(
+        self,
+        alike: list[Asked],  # of `alike`
+    ) -> list[tuple[Asked, Answered | None]]:  # of the first ones, at least of one
+        "Every prompt with what it got; None where it is to be asked alone."
+        if len(alike) == 1 and not self.size.memory:
+            return [(alike[0], None)]
+        done = self.size.run(_kind(alike[0]), alike, self._batch)
+        return list(zip(alike, done))
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #f2c9f2b4
+class _Together(_Grouped):
+    "Explains prompts that will be asked next together with the one that is asked."
+
+    def answered(
+        self,
+        prompt: Prompt,
+        ahead: tuple[Prompt, ...] = (),  # that will be asked next
+    ) -> Answered:
+        "What a prompt gets. Raises FrameError or RunError for one that cannot be asked."
+        self.kept = {p.tag: self.kept[p.tag] for p in (prompt, *ahead) if p.tag in self.kept}
+        new = [p for p in (prompt, *ahead) if p.tag not in self.kept]
+        self.ahead.next(new[: 2 * self.size.largest])  # this batch and the next
+        if prompt.tag not in self.kept:
+            asked = self.asked(prompt)
+            alike = self.alike(asked, new[1:])
+            self.kept |= {a.tag: (a, found) for a, found in self.several(alike)}
+        asked, found = self.kept.pop(prompt.tag)
+        return found or self.alone(asked)
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #d3b47aa8
+class _Comparing(_Together):
+    "Asks the same again: of frames that were made worse, and of another model."
+
+    def _question(self, model, asked, target):
+        "The question about other frames, or to another model."
+        s = self.settings
+        options = asked.words | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
+        return lambda frames: explain(model, frames, asked.speed, target, **options)
+
+    def _compared(self, found, kept, asked):
+        "Put rows into what a mark keeps of every target; reasons for what could not be asked."
+        s, faults, frames = self.settings, {}, list(asked.frames)
+        for record, methods in found if s.perturb or self.other else ():
+            target = record["target_info"]["target"]
+            if s.method[0] not in methods or s.method[0] not in kept[target]["maps"]:
+                continue
+            before, entry = explained(record, frames, s.method[0], s.show), kept[target]
+            entry["compared"] = s.method[0]
+            entry["steps"], wrong = steps_of(before, self._question(self.model, asked, target), s.perturb)
+            faults |= {f"{target}/{s.method[0]} {step}": why for step, why in wrong.items()}
+            if self.other:
+                try:
+                    entry["pairs"] = [pair_of(before, self._question(self.other, asked, target)(frames))]
+                except ValueError as error:
+                    faults[f"{target}/{s.method[0]} against {s.against}"] = reason_of(error)
+        return faults
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8cc8678b
-class FrameWork(_Explaining):
+class FrameWork(_Comparing):
     "A worker's tool: explains a prompt and writes everything about it."
 
-    def __call__(self, prompt: Prompt) -> dict:  # bytes, seconds, faults, warnings
+    def __call__(self, prompt: Prompt, ahead: tuple[Prompt, ...] = ()) -> dict:  # bytes, seconds, faults, warnings
         "Explain, write, mark."
         start, s, name = time.perf_counter(), self.settings, prompt.frames[0].name
-        frames, speed = self.ahead(prompt), self.speed(prompt)
-        found, faults, spent = self._ask(prompt, frames, speed)
+        asked, found, faults, spent = self.answered(prompt, ahead)
+        frames, speed, made_from = list(asked.frames), asked.speed, self.made_from.pop(prompt.tag)
+        faults |= measure_all(self.model, found, frames, s.objects, prompt.frames[0])
         folder = self.out / "scenes" / scene_name(prompt, s.source)
-        files, told, refused = write_targets(found, name, folder, s)
-        faults |= refused
+        files, kept, refused = write_targets(found, name, folder, s)
+        faults |= refused | self._compared(found, kept, asked)
         if not files:
             raise RunError("; ".join(f"{k}: {v}" for k, v in faults.items()))
         files += save_outputs(found[0][0] | {"tag": name}, frames, self.model, folder, pictures=False)
+        files += object_pictures(found, name, frames[0], folder)
         if s.records:
             files += save_records(found, name, folder)
-        sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
+        sizes, look = {str(p.relative_to(folder)): p.stat().st_size for p in files}, Contents()
+        contents = {name: look(folder / name, own=True) for name in sizes}
         text = found[0][0]["text_outputs"]
-        words = dict(said=text["decoded_text"], answer=text["token_ids"])
-        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=told, faults=faults, **words)
+        words = dict(said=text["decoded_text"], answer=text["token_ids"], sources=made_from, contents=contents)
+        mark = frame_mark(prompt, s, frames, files=sizes, speed=speed, targets=kept, faults=faults, **words)
         write_json(folder / "done" / f"{name}.json", mark)
         return dict(
             bytes=sum(sizes.values()),
             seconds=time.perf_counter() - start,
             explaining=spent,
             faults=faults,
-            warnings=[m for e in told.values() for _, m in e["findings"]],
-            stamps=[i["stamp"] for e in told.values() for m in e["maps"].values() for i in m if i["stamp"]],
+            said=self.told(),
+            contents=look.fresh,
+            warnings=[m for e in kept.values() for _, m in e["findings"]],
+            stamps=[i["stamp"] for e in kept.values() for m in e["maps"].values() for i in m if i["stamp"]],
         )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #18463b8a
@@ -453,25 +678,28 @@ def done_before(
     settings: Settings,
     out: Path,  # the run's folder
 ) -> dict[str, Done]:  # by tag
-    "The prompts that are done."
-    found, scenes = {}, {}
+    "The prompts that are done: settings, sources and files are what they were."
+    found: dict[str, Done] = {}
+    scenes: dict[Path, Contents] = {}
     for prompt in prompts:
-        folder = out / "scenes" / scene_name(prompt, settings.source)
+        folder = out.resolve() / "scenes" / scene_name(prompt, settings.source)
         if folder not in scenes:
-            scenes[folder] = survey(folder)
-        mark = f"done/{prompt.frames[0].name}.json"
-        known = read_json(folder / mark)
-        if holds(known, settings.hash, sources(prompt), scenes[folder]):
-            maps = sum(len(images) for t in known["targets"].values() for images in t["maps"].values())
-            found[prompt.tag] = Done(
-                sum(known["files"].values()),
-                maps,
-                known["faults"],
-                hashlib.sha256((folder / mark).read_bytes()).hexdigest(),
-                len(known["files"]),
-                *_told(known["targets"]),
-            )
+            survey(folder)
+            scenes[folder] = Contents(folder / ".contents")
+        mark = folder / "done" / f"{prompt.frames[0].name}.json"
+        known = read_json(mark)
+        if holds(known, settings.hash, sources(prompt), folder, scenes[folder]):
+            found[prompt.tag] = _done(known, mark)
+    for contents in scenes.values():
+        contents.save()
     return found
+
+
+def _done(known, mark):
+    "What is kept in memory of a mark."
+    maps = sum(len(images) for t in known["targets"].values() for images in t["maps"].values())
+    digest, told = hashlib.sha256(mark.read_bytes()).hexdigest(), _told(known["targets"])
+    return Done(sum(known["files"].values()), maps, known["faults"], digest, len(known["files"]), *told)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #8b93983c
 def _told(targets):
@@ -530,11 +758,14 @@ class GazeMean:
 def read_mean(
     folder: Path,  # the scene's
 ) -> tuple[np.ndarray | None, str]:  # (h, w), and what it was made from
-    "A scene's mean gaze; None without readable gaze."
+    "A scene's mean gaze; None without readable gaze, and nothing of a file that is damaged."
     if not (folder / "gaze_mean.npz").exists():
         return None, ""
-    with np.load(folder / "gaze_mean.npz") as found:
-        return found["mean"] if found["mean"].size else None, str(found["made_from"])
+    try:
+        with np.load(folder / "gaze_mean.npz") as found:
+            return found["mean"] if found["mean"].size else None, str(found["made_from"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None, ""
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #94b59db0
 class Finish:
@@ -557,26 +788,56 @@ class Finish:
     def __call__(self, item: SceneItem) -> None:
         "Write `gaze.csv` and pictures in place of those of before, then `finished.json`."
         folder = self.out / "scenes" / item.tag
-        for path in read_json(folder / "finished.json").get("pictures", {}):
-            (folder / path).unlink(missing_ok=True)
+        undraw(folder)
         faults = score_scene(folder, self.means, item.tag) if item.tag in self.means else {}
         present_scene(folder, self.camera, self.style, self.scales)
-        pictures = {path: size for path, size in survey(folder).items() if Path(path).suffix[1:] in DRAWN}
-        write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, pictures=pictures))
+        if self.style.pictures != "none":
+            write_explorer(folder, self.out, self.camera, self.scales)
+        made = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        contents = {path: content_of(folder / path) for path in made}
+        write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, contents=contents))
 
 
-DRAWN = {*PICTURE_FORMATS, *ANIMATIONS}  # endings of pictures
+def undraw(
+    folder: Path,  # a scene's
+) -> None:
+    "Remove its pictures and scores."
+    for path in named(read_json(folder / "finished.json").get("contents")):
+        (folder / path).unlink(missing_ok=True)
+    (folder / "finished.json").unlink(missing_ok=True)
+
+
+DRAWN = {*PICTURE_FORMATS, *ANIMATIONS, "html"}  # endings of pictures and of the explorer
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #644058f1
 def finished(
     folder: Path,  # a scene's
     item: SceneItem,
 ) -> bool:
-    "Whether a scene's scores and pictures are up to date and there."
-    known = read_json(folder / "finished.json")
-    if known.get("made_from") != item.made_from:
+    "Whether a scene's scores and pictures are up to date, and hold what was written."
+    known, contents = read_json(folder / "finished.json"), Contents(folder / ".contents")
+    if known.get("made_from") != item.made_from or not isinstance(known.get("contents"), dict):
         return False
-    return all((p := folder / path).exists() and p.stat().st_size == size for path, size in known["pictures"].items())
+    same = all(contents(folder / path) == content for path, content in known["contents"].items())
+    contents.save()
+    return same
+
+# %% ../../nbs/10_dataset/06_scenes.ipynb #5e771b9e
+def only_these(
+    root: Path,  # the run's folder
+    prompts: list[Prompt],
+    source: str,  # what the command was given
+) -> int:  # frames and scenes that were set aside
+    "Set aside what is no longer asked for, bring back what is asked for again."
+    asked: dict[str, list[str]] = {}
+    for p in prompts:
+        asked.setdefault(scene_name(p, source), []).append(p.frames[0].name)
+    here, there, gone = root / "scenes", root / "aside", 0
+    for scene in sorted(p.name for p in here.glob("*") if p.is_dir() and p.name not in asked):
+        keep_to(here / scene, there / scene, [])
+        undraw(here / scene)
+        gone += 1
+    return gone + sum(keep_to(here / scene, there / scene, names) for scene, names in asked.items())
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #4b0e9e7f
 @contextmanager
@@ -694,20 +955,17 @@ def verify(
     )
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #d0201a41
-def _found(dataset, settings, gaze_folder, limit):
-    "The prompts, and items that are none: reasons by name."
-    frames, names = (
-        find_frames(dataset, settings.frame_folders, settings.speed_folder, gaze_folder),
-        settings.frame_folders,
+def _found(asked, run):
+    "What is below the data set, and the prompts."
+    found = find_scenes(
+        asked.source,  # a whole path: workers may stand elsewhere
+        asked.frame_folders,
+        asked.speed_folder,
+        asked.gaze_folder,
+        run.root.resolve() / "frames",
+        asked.rate,
     )
-    late = collisions(frames)
-    used = {f.path.parent for f in frames}
-    empty = {
-        str(folder): f"{folder}: no frames in it"
-        for folder in ([] if Path(dataset).is_file() else frame_folders(dataset, names))
-        if folder not in used
-    }
-    return group([f for f in frames if str(f.path) not in late], settings.images)[:limit], late | empty
+    return found, group(found.frames, asked.images)[: run.limit]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #bd146a18
 @dataclass(frozen=True)
@@ -718,18 +976,21 @@ class Run:
     workers: int
     ray: str | None
     device: str
+    batch: str
     force: bool
     timeout: float | None
     limit: int | None
     animation: str
     pictures: tuple[str, ...]
     scale: str
-    rate: float
-    gaze_folder: str
 
     @property
     def root(self) -> Path:  # the run's folder
         return Path(self.out)
+
+    @property
+    def most(self) -> int | None:  # frames that share a forward, at most; None: as many as fit
+        return frames_at_once(self.batch, self.device)
 
     @property
     def style(self) -> Style:  # of the pictures
@@ -753,8 +1014,8 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = {k: tuple(options[k]) for k in ("target", "method", "target_points")}
-    return Settings(**kept | changed | several)
+    several = ("target", "method", "target_points", "perturb", "speed_folder", "gaze_folder")
+    return Settings(**kept | changed | {k: tuple(options[k]) for k in several})
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
 def _announce(log, todo, before, dataset, asked):
@@ -778,12 +1039,13 @@ def _results(run, told, items, scales, log):
     scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
     if scores:
         write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
+    changes = write_changes(root, names)
     if why := write_table(root, names):
         log.info("%s", why)
     kept = read_json(root / "settings.json")
     random = kept.get("made_by", {}).get("random")
     notes = ["RANDOM WEIGHTS: these maps show the method at work, not a driver"] if random else []
-    write_page(root, told, kept["settings"], scales, notes)
+    write_page(root, told, kept["settings"], scales, notes, changes)
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #359e7520
 def _scales(done, prompts, asked, run, log):
@@ -797,19 +1059,32 @@ def _scales(done, prompts, asked, run, log):
             log.info("%s by %s: nothing decides in %d of %d frames", target, method, n, len(done))
     return scales
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #7caf80ba
+def _left(prompts, asked, root, log):
+    "What is done, and what is to do; of the latter nothing stays from before."
+    if gone := only_these(root, prompts, asked.source):
+        said = f"{gone} frames or scenes of before are not asked for now (gone, or beyond --limit): set aside in "
+        print(f"{said}{root / 'aside'}", flush=True)
+        log.info("%s%s", said, root / "aside")
+    before = done_before(prompts, asked, root)
+    todo = [p for p in prompts if p.tag not in before]
+    for p in todo:
+        folder = root / "scenes" / scene_name(p, asked.source)
+        forget(folder / "done" / f"{p.frames[0].name}.json", folder)
+    return before, todo
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #bffdb324
 def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
     "Frames, then scenes, then what is said about the run. What was done and what was not, and the run's totals."
-    root = run.root
-    before = done_before(prompts, asked, root)
-    todo = [p for p in prompts if p.tag not in before]
+    root, before, todo = run.root, *_left(prompts, asked, run.root, log)
     _announce(log, todo, before, dataset, asked)
-    explaining = Tool(FrameWork, (asked, str(root.resolve())), run.own)
+    explaining = Tool(FrameWork, (asked, str(root.resolve()), run.most), run.own)
     verified.summary = Summary(list(before))
-    accept, note = partial(_accept, root, log), _Notes(root, len(todo), log, verified)
-    queue = [replace(p, after=after) for p, after in zip_longest(todo, todo[max(run.workers, 1) :])]
+    accept = partial(_accept, root, log, asked, prompts)
+    note, batch = _Notes(root, asked.source, len(todo), log, verified), run.most or MOST
+    options = dict(accept=accept, note=note, ahead=2 * batch - 1, timeout=run.timeout and batch * run.timeout)
     with goes_on(verified.summary, len(prompts)):
-        failed = bad | spread_over(explaining, queue, what="frames", accept=accept, note=note)
+        failed = bad | spread_over(explaining, todo, what="frames", **options)
     done = done_before(prompts, asked, root) if todo else before
     scales = _scales(done, prompts, asked, run, log)
     items, faults = finish(spread_over, done, prompts, asked.source, root, run.style, scales, failed)
@@ -823,15 +1098,12 @@ def _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified):
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #dfd331b0
 def _started(asked, run):
-    "Refuse what cannot be done; unpack a video. The frames' folder."
+    "Refuse what cannot be done, before anything is looked for."
     check_settings(asked)
     if run.animation in STREAMED:
         codec()
     scale_of([], "", run.scale)
     _ = run.style
-    if is_video(Path(asked.source)):
-        return str(unpack(Path(asked.source), run.root.resolve() / "frames", run.rate))
-    return asked.source  # a whole path: workers may stand elsewhere
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b2894cbf
 def run_scenes(
@@ -841,19 +1113,18 @@ def run_scenes(
     "Explain all frames of a data set, see `scenes`."
     if run.timeout and not (run.workers or run.ray):
         raise RunError("--timeout ends a worker, this process is none: give --workers 1 as well")
-    dataset = _started(asked, run)
-    prompts, bad = _found(dataset, asked, run.gaze_folder, run.limit)
+    _started(asked, run)
+    found, prompts = _found(asked, run)
     with (
         pipeline_log(run.out) as log,
         only_run(run.root),
         torch_threads(asked.threads),
-        _verified(run.root, asked, run.force, log) as verified,
+        _verified(run.root, asked, run.force, log) as (asked, verified),
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
-        for why in bad.values():
-            log.error("%s", why)
+        bad = say_found(found, asked.speed, log)
         spread_over = partial(over, log=log, timeout=run.timeout)
-        summary, told = _explain_all(spread_over, prompts, bad, asked, run, dataset, log, verified)
+        summary, told = _explain_all(spread_over, prompts, bad, asked, run, asked.source, log, verified)
     size = human(told["bytes"])
     print(f"{summary}\n{told['maps']} maps, {size} in {run.root}; open {run.root / 'index.html'}")
     return summary
@@ -861,10 +1132,14 @@ def run_scenes(
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a46d8bd9
 @contextmanager
 def _verified(root, asked, force, log):
-    "`verification.json` of a run whose settings fit; a refused one leaves the old file."
-    keep_settings(root, asdict(asked), ("scenes",), force)
+    "The settings with the model's files, and `verification.json` of a run that they fit; a refused one leaves the old."
+    contents = Contents(root / ".contents")
+    files = model_files(asked.model, asked.revision, asked.tokenizer)
+    asked = replace(asked, model_files=content_of_all(files, contents))
+    keep_settings(root, asdict(asked), ("scenes", "aside"), force)
+    contents.save()
     with verification("scenes", root, log) as verified:
-        yield verified
+        yield asked, verified
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #89d3a4b7
 def finish(
@@ -880,6 +1155,8 @@ def finish(
     "Scores and pictures of all scenes that are not up to date."
     here, folder = str(root.resolve()), root / "scenes"
     known = scene_items(done, prompts, source)
+    for scene in {scene_name(p, source) for p in prompts} - {i.tag for i in known}:
+        undraw(folder / scene)
     gazed = [i for i, gaze in known.items() if gaze]
     failed |= spread_over(
         Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes"
@@ -917,8 +1194,10 @@ def gaze_rows(
     ]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #77ac435f
-def _accept(root, log, about):
+def _accept(root, log, asked, prompts, about):
+    check_speeds(about["wording"], prompts, asked.speed)
     same_makers(root, about)
+    note_unused(about["places"], prompts, asked.words, log)
     if about["random"]:
         log.warning("%s has random weights: maps show the method at work, not a driver", about["model"])
 
@@ -926,11 +1205,13 @@ def _accept(root, log, about):
 class _Notes:
     "Logs what workers say of a frame, and warns once when the disk will not hold the rest."
 
-    def __init__(self, root, total, log, verified):
+    def __init__(self, root, source, total, log, verified):
+        self.source = source
         self.root, self.total, self.log, self.verified, self.seen, self.bytes = root, total, log, verified, 0, 0
 
     def __call__(self, prompt, note):
         self.seen += 1
+        remember(self.root / "scenes" / scene_name(prompt, self.source) / ".contents", note["contents"])
         self.verified.summary.done.append(prompt.tag)
         self.verified.keep_up()
         self.bytes += note["bytes"]
@@ -941,6 +1222,8 @@ class _Notes:
             note["explaining"],
             human(note["bytes"]),
         )
+        for line in note["said"]:
+            self.log.info("%s", line)
         for what, why in note["faults"].items():
             self.log.error("%s %s: %s", prompt.tag, what, why)
         for stamp in note["stamps"]:

@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -252,16 +251,14 @@ def training(
         yield model, step + 1, smooth
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #101b5dfd
-def train_mixing(
-    out: Path = MIXING,  # gets weights and curve
-) -> list[dict]:  # the curve, every 50 steps
+def train_mixing() -> list[dict]:  # the curve, every 50 steps
     "Train the shipped model again and put it where `load` finds it."
     curve = []
     for model, step, log in training():
         if step % 50 == 0:
             curve.append(dict(step=step) | {k: round(v, 4) for k, v in log.items()})
-    model.save(out, dtype=torch.float16)
-    (Path(out) / "curves.json").write_text(json.dumps(curve))
+    model.save(MIXING, dtype=torch.float16)
+    (MIXING / "curves.json").write_text(json.dumps(curve))
     return curve
 
 # %% ../../nbs/13_lab/04_mixing.ipynb #3be25281

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['QUESTION', 'COMPARISON', 'CASES', 'reference_vision', 'reference_tokens', 'reference_decoder', 'reference_logits',
-           'reference_answer', 'expected', 'unpack', 'pack', 'compare', 'hand_written', 'make_case', 'main']
+           'reference_answer', 'expected', 'unpack', 'pack', 'compare', 'hand_written', 'make_case', 'write_cases']
 
 # %% ../../nbs/13_lab/07_parity.ipynb #948ad4fe
 import math
@@ -298,13 +298,9 @@ def make_case(
     )
 
 # %% ../../nbs/13_lab/07_parity.ipynb #d4b8e552
-def main() -> int:  # exit status
+def write_cases() -> list[str]:  # the files
     "Write the bundled cases again."
     CASES.mkdir(parents=True, exist_ok=True)
     for name in _MADE:
         torch.save(make_case(name), CASES / f"internvl_{name}.pt")
-    return 0
-
-# %% ../../nbs/13_lab/07_parity.ipynb #b41006f3
-if __name__ == "__main__" and "__file__" in globals():
-    raise SystemExit(main())
+    return [str(CASES / f"internvl_{name}.pt") for name in _MADE]

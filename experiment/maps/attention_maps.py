@@ -8,7 +8,7 @@ __all__ = ['attentions_of', 'token_activation', 'transformer_attribution']
 # %% ../../nbs/07_maps/03_attention_maps.ipynb #c99c26bb
 import torch
 from ..capture.attention import capture
-from ..capture.hold import Hold, holding
+from ..capture.hold import Hold, gradient_of, holding
 from ..errors import MethodError
 from .question import Question
 from ..relevance.attention_maps import Attentions, spread
@@ -31,7 +31,7 @@ def attentions_of(
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
     with holding(question.model, hold), capture(question.model, "full") as seen:
         y, out = question.forward(pixels)
-        torch.autograd.grad(y.value, pixels)
+        gradient_of(y.value, pixels, "the pixels")
     mlp1 = question.model.projector_weights()
     grad = mlp1_input_grad(seen.mlp1_input.value, seen.mlp1_output.grad, mlp1, freeze_norm=True)
     image = torch.cat(image_positions(out.selected_mask[0], question.tiles, question.model.config.tokens_per_tile))

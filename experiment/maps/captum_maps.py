@@ -11,7 +11,7 @@ import torch
 from contextlib import contextmanager
 from typing import Any
 from ..errors import CaptumError
-from .perturb import baseline
+from .perturb import baseline, pixel_gradient
 from .question import Question
 
 # %% ../../nbs/07_maps/06_captum_maps.ipynb #d539a9dc
@@ -73,6 +73,8 @@ def captum_map(
 
     if algorithm in PERTURBING:
         options = dict(feature_mask=patch_features(question), perturbations_per_eval=8) | options
+    if algorithm not in PERTURBING:
+        pixel_gradient(question, x[0])  # a gradient that is cut is noticed here
     with _seeded(seed, x.device):
         found = made(y).attribute(x, baselines=baseline(question, start)[None], **options)
     cells = (

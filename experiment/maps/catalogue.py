@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 import torch
+from ..capture.attention import alone
 from ..capture.hold import Hold, holding, readout
 from ..capture.streaming import Seed, stream
 from . import attention_maps as model_maps
@@ -43,9 +44,12 @@ class Method(MethodFacts):
         source: Question | dict,  # a question to a live model, or a record
         target: str | None = None,  # asks another target of the same frame; a record answers its own only
     ) -> torch.Tensor:  # (T, side, side) float64 on the CPU
-        "Raises MethodError when a record cannot answer, naming what it can."
+        """Raises MethodError when a record cannot answer, naming what it can, and ReadoutError or CaptureError for a
+        model whose gradient is cut.
+        """
         if isinstance(source, Question):
-            return self.live(source.about(target) if target else source).detach().double().cpu()
+            with alone(source.model):
+                return self.live(source.about(target) if target else source).detach().double().cpu()
         return answer(source, self.name, target)
 
 # %% ../../nbs/07_maps/07_catalogue.ipynb #fd06f9f6

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from ..capture.attention import alone
 from ..vla.driving import DrivingVLA
 from .pixels import moved
 from .question import Question, infill
@@ -200,7 +201,8 @@ def certify(
     2 + 10·(2 + draws) forwards, in batches.
     """
     unit, kind = _unit_and_kind(question)
-    y, y_filled, curves = _measured(question, m, _orders(m, question.inputs.layouts, draws, seed), size)
+    with alone(question.model):
+        y, y_filled, curves = _measured(question, m, _orders(m, question.inputs.layouts, draws, seed), size)
     effect = np.stack([y - curves[0], curves[1] - y_filled])
     deletion, insertion = (effect if kind == "drop" else np.abs(effect)).tolist()
     return Certificate(
@@ -227,9 +229,10 @@ def question_of(
 ) -> Question:
     "The question that a record answers, with its own spoken answer, for asking on."
     meta = record["meta"]
-    inputs = model.prepare(
-        list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command")
-    )
+    with alone(model):
+        inputs = model.prepare(
+            list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command")
+        )
     score = record["target_info"].get("score") or "logit"
     return Question(
         model,

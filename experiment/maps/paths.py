@@ -13,6 +13,7 @@ import torch
 from ..errors import ExplainError
 from .question import Question
 from ..relevance.centred import AROUND, ROUNDS, Readout, background, centred, patch_vectors
+from ..capture.attention import alone
 from ..capture.hold import Hold, readout
 
 # %% ../../nbs/07_maps/04_paths.ipynb #f341f5d3
@@ -33,11 +34,12 @@ def mlp1_input(question: Question) -> torch.Tensor:  # (T, n, 4·Dv)
     if question.x is not None:
         return question.x
     seen = []
-    handle = question.model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
-    try:
-        question.model.image_features(question.inputs.pixel_values)
-    finally:
-        handle.remove()
+    with alone(question.model):
+        handle = question.model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+        try:
+            question.model.image_features(question.inputs.pixel_values)
+        finally:
+            handle.remove()
     return seen[0]
 
 # %% ../../nbs/07_maps/04_paths.ipynb #ec08693c

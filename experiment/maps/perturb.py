@@ -9,6 +9,7 @@ __all__ = ['BASELINES', 'pixel_gradient', 'gradient_x_input', 'baseline', 'integ
 # %% ../../nbs/07_maps/05_perturb.ipynb #e2b86a0f
 import torch
 import torch.nn.functional as F
+from ..capture.hold import gradient_of
 from ..frame.tiles import IMAGENET_MEAN, IMAGENET_STD
 from .question import Question, infill
 from ..relevance.attention_maps import spread
@@ -24,7 +25,7 @@ def pixel_gradient(
 ) -> torch.Tensor:  # (T, 3, tile, tile) ∂y/∂pixels
     "One forward, one backward through both towers."
     pixels = pixels.detach().clone().requires_grad_()
-    return torch.autograd.grad(question.forward(pixels)[0].value, pixels)[0]
+    return gradient_of(question.forward(pixels)[0].value, pixels, "the pixels")
 
 # %% ../../nbs/07_maps/05_perturb.ipynb #2b56955d
 def gradient_x_input(question: Question) -> torch.Tensor:  # (T, side, side)
@@ -88,7 +89,7 @@ def grad_cam(question: Question) -> torch.Tensor:  # (T, side, side)
     with torch.no_grad():
         made = question.model.image_features(question.inputs.pixel_values)
     z = made.clone().requires_grad_()
-    (grad,) = torch.autograd.grad(question.forward(features=z)[0].value, z)
+    grad = gradient_of(question.forward(features=z)[0].value, z, "the image tokens")
     cam = (z.detach().double() * grad.double().mean((0, 1))).sum(-1)
     return spread(cam, question.tokens)
 

@@ -21,10 +21,11 @@ from experiment.capture.hold import (
     GeluSecant,
     Hold,
     constant_output,
-    finite,
     freeze_norm,
+    gradient_of,
     holding,
     is_norm,
+    reached,
     secant_slope,
 )
 from ..errors import ReadoutError
@@ -108,14 +109,14 @@ def patch_pixels(
 # %% ../../nbs/07_maps/02_pixels.ipynb #b057c162
 def read_at_pixels(
     pixels: torch.Tensor,  # (T, 3, tile, tile)
-    grad: torch.Tensor,  # ∂y/∂pixels, of a held backward
+    grad: torch.Tensor | None,  # ∂y/∂pixels, of a held backward
     layouts: Sequence[Layout],  # how the tiles of every image lie
     side: int,  # patches along a tile
     around: int | str | Sequence[int | str] = AROUND,  # what the surroundings are
     rounds: int = ROUNDS,  # see `experiment.relevance.centred.contributions`
 ) -> Readout:
-    "Centred contributions of every patch's pixels. Raises ReadoutError for a gradient that is not finite."
-    x, g = (patch_pixels(t.detach(), side) for t in (pixels, finite(grad, "the pixels")))
+    "Centred contributions of every patch's pixels. Raises ReadoutError where `reached` does."
+    x, g = (patch_pixels(t.detach(), side) for t in (pixels, reached(grad, "the pixels", nowhere=True)))
     signed = contributions(lambda: [(x, g)], layouts, around, rounds)
     return Readout(list(signed.split([layout.n_tiles for layout in layouts])))
 
@@ -134,7 +135,7 @@ def centred_patches(
     pixels = question.inputs.pixel_values.detach().clone().requires_grad_()
     with holding_all(question.model, hold):
         y, _ = question.forward(pixels)
-        (grad,) = torch.autograd.grad(y.value, pixels)  # a checkpointed layer runs again here
+        grad = gradient_of(y.value, pixels, "the pixels")  # a checkpointed layer runs again here
     return read_at_pixels(pixels, grad, question.inputs.layouts, question.side, around, rounds)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
+from ..capture.attention import alone
 from ..relevance.centred import AROUND, patch_background
 from ..errors import ExplainError, Finding
 from ..relevance.interleaver import token_patches
@@ -138,12 +139,13 @@ class _Variants(_Asked):
         found, points = [], self.inputs.target_points
         for part in pixels.split(size):
             n = len(part)
-            out = self.model(
-                part.flatten(0, 1).to(self.model.dtype),
-                self.inputs.input_ids.expand(n, -1),
-                answer_ids=self.answer.expand(n, -1),
-                target_points=None if points is None else points.expand(n, -1, -1),
-            )
+            with alone(self.model):
+                out = self.model(
+                    part.flatten(0, 1).to(self.model.dtype),
+                    self.inputs.input_ids.expand(n, -1),
+                    answer_ids=self.answer.expand(n, -1),
+                    target_points=None if points is None else points.expand(n, -1, -1),
+                )
 
             samples = [_sample(out, b) for b in range(n)]
             read = [read_target(self.model, one, self.answer, self.target, self.score) for one in samples]
@@ -179,14 +181,15 @@ class Question(_Variants):
     ) -> tuple[Target, Output]:  # y_t with its graph
         "One teacher-forced forward. With gradients, raises ExplainError for a scalar that cannot be explained."
         pixels = self.inputs.pixel_values if pixels is None else pixels
-        out = self.model(
-            pixels.to(self.model.dtype),
-            self.inputs.input_ids,
-            answer_ids=self.answer,
-            target_points=self.inputs.target_points,
-            features=features,
-        )
-        target = read_target(self.model, out, self.answer, self.target, self.score)
+        with alone(self.model):
+            out = self.model(
+                pixels.to(self.model.dtype),
+                self.inputs.input_ids,
+                answer_ids=self.answer,
+                target_points=self.inputs.target_points,
+                features=features,
+            )
+            target = read_target(self.model, out, self.answer, self.target, self.score)
         return answerable([target])[0] if torch.is_grad_enabled() else target, out
 
 # %% ../../nbs/07_maps/01_question.ipynb #667e1b49
@@ -219,11 +222,12 @@ def answered(
 ]:  # the answer (1, M), and mlp1's input (T, n, 4·Dv) when it was seen on the way
     "Let the model speak, and keep what InternViT made of the frame."
     seen = []
-    handle = model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
-    try:
-        answer = model.generate(inputs, max_new_tokens, progress)
-    finally:
-        handle.remove()
+    with alone(model):
+        handle = model.projector.register_forward_pre_hook(lambda module, args: seen.append(args[0].detach()))
+        try:
+            answer = model.generate(inputs, max_new_tokens, progress)
+        finally:
+            handle.remove()
     return answer, seen[0] if seen else None
 
 # %% ../../nbs/07_maps/01_question.ipynb #675ebe3b
@@ -237,8 +241,9 @@ def ask(
     **wording,  # text, target_points, command: see `DrivingVLA.prepare`
 ) -> Question:
     "Put a frame to a model: cut it, write the prompt, let it answer."
-    inputs = model.prepare(frames, speed, **wording)
-    answer, x = answered(model, inputs, max_new_tokens)
+    with alone(model):
+        inputs = model.prepare(frames, speed, **wording)
+        answer, x = answered(model, inputs, max_new_tokens)
     return Question(model, inputs, answer, target, score, x)
 
 # %% ../../nbs/07_maps/01_question.ipynb #84a34b17

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from PIL import Image
 from ..errors import PayloadError, RunError
-from ..frame.files import natural
+from ..frame.pairing import natural
 
 # %% ../../nbs/03_record/05_files.ipynb #fc0736d0
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['BLOCK', 'SCHEMA', 'MAX_PIXELS', 'MAX_SIDE', 'FREE_PIXELS', 'PIXELS_A_BYTE', 'MAX_TILE', 'MAX_LAYERS', 'LARGEST',
            'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'ANSWER_FIELDS', 'META_FIELDS', 'TARGET_FIELDS',
-           'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS',
-           'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT', 'DIGEST', 'RENAMED', 'row_blocks', 'tensors',
-           'largest', 'Field', 'blocks', 'fitting', 'structure', 'check_record', 'digest', 'altered', 'half',
-           'save_record', 'widened', 'read_record', 'load_record', 'Dims', 'record_bytes']
+           'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS', 'MOST_OBJECTS',
+           'MOST_POLYGONS', 'MOST_POINTS', 'OBJECT_FIELDS', 'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT',
+           'DIGEST', 'RENAMED', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks', 'fitting', 'structure',
+           'check_record', 'digest', 'altered', 'half', 'save_record', 'widened', 'read_record', 'load_record', 'Dims',
+           'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
@@ -310,6 +311,33 @@ CERTIFICATE_FIELDS = [
     Field("certificate.sentence", "str", "", "", "the verdict in words"),
 ]
 
+# %% ../../nbs/03_record/02_payload.ipynb #e727c818
+MOST_OBJECTS = 256  # of a frame
+MOST_POLYGONS = 64  # of an object's outline
+MOST_POINTS = 400  # of a polygon
+OBJECT_FIELDS = [
+    Field("objects", "dict?", "", "", "what parts of the frame do to the target (`experiment.objects`)", ()),
+    Field("objects.unit", "str", "", "", "of all amounts"),
+    Field("objects.fill", "str", "", "", "what hidden objects become"),
+    Field("objects.forwards", "int", "", "", "that it cost"),
+    Field("objects.notes", "list of str", "", "", "what was left out or sampled", ()),
+    Field("objects.contradiction", "str", "", "", "what the model reacts to instead of what is shown, or empty", ()),
+    Field("objects.rows", "list of dict", "", "", "one an object, the strongest first"),
+    Field("objects.rows.*.name", "str", "", "", "of the object"),
+    Field("objects.rows.*.box", "list of float", "", "px", "x0, y0, x1, y1 on the first frame"),
+    Field("objects.rows.*.outline", "list of list of list of float", "", "px", "polygons of [x, y]"),
+    Field("objects.rows.*.for", "float", "", "objects.unit", "the map's contributions inside that raise the target"),
+    Field("objects.rows.*.against", "float", "", "objects.unit", "those that lower it, ≥ 0"),
+    Field("objects.rows.*.alone", "float", "", "objects.unit", "y of the frame − y without the object"),
+    Field("objects.rows.*.shapley", "float?", "", "objects.unit", "its Shapley value; None where it did not play"),
+    Field("objects.rows.*.error", "float?", "", "objects.unit", "standard error of a sampled one; None: exact"),
+    Field("objects.interactions", "list of dict", "", "", "pairs whose joint effect is not the sum of theirs"),
+    Field("objects.interactions.*.first", "str", "", "", "name of an object"),
+    Field("objects.interactions.*.second", "str", "", "", "name of another"),
+    Field("objects.interactions.*.kind", "str", "", "", "only together, or replace each other"),
+    Field("objects.interactions.*.amount", "float", "", "objects.unit", "sum of both effects − the joint effect"),
+]
+
 # %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7
 PICTURE_FIELDS = [
     Field("pictures", "list", "", "", "of every image its frame"),
@@ -360,6 +388,7 @@ FIELDS: list[Field] = [
     *TRACE_FIELDS,
     *MAP_FIELDS,
     *CERTIFICATE_FIELDS,
+    *OBJECT_FIELDS,
     *PICTURE_FIELDS,
 ]
 
@@ -774,6 +803,37 @@ def _rows(record, known):
             f"rows: weights must be ≥ 0 with sum 1, the sum is {total:g} and the least {min(weights):g}",
         )
 
+# %% ../../nbs/03_record/02_payload.ipynb #11489ccd
+def _object_faults(row, frame):
+    "What is wrong with an object's box and outline on a frame (H, W)."
+    box, outline = row["box"], row["outline"]
+    if not (len(box) == 4 and 0 <= box[0] < box[2] <= frame[1] and 0 <= box[1] < box[3] <= frame[0]):
+        yield f"the box {str(box)[:60]} does not lie in the frame of {frame[1]}×{frame[0]} px"
+    if len(outline) > MOST_POLYGONS or any(len(p) > MOST_POINTS for p in outline):
+        yield f"its outline has more than {MOST_POLYGONS} polygons or {MOST_POINTS} points in one"
+    elif any(len(at) != 2 or not (0 <= at[0] <= frame[1] and 0 <= at[1] <= frame[0]) for p in outline for at in p):
+        yield "a point of its outline is no x and y in the frame"
+
+# %% ../../nbs/03_record/02_payload.ipynb #cfcc9bd6
+def _objects(record):
+    "Objects: few enough, inside the frame, and pairs of those that there are."
+    kept = record.get("objects")
+    if kept is None:
+        return
+    rows, pairs = kept["rows"], kept["interactions"]
+    if len(rows) > MOST_OBJECTS or len(pairs) > MOST_OBJECTS or len(kept.get("notes", [])) > MOST_OBJECTS:
+        said = f"{len(rows)} objects and {len(pairs)} pairs, at most {MOST_OBJECTS} are read"
+        yield Finding("error", "object_count", f"objects: {said}")
+        return
+    names, frame = {row["name"] for row in rows}, record["tiles"][0]["frame"]
+    for i, row in enumerate(rows):
+        for said in _object_faults(row, frame):
+            yield Finding("error", "object_place", f"objects.rows.{i}: {said}")
+    for pair in pairs:
+        if not {pair["first"], pair["second"]} <= names:
+            said = f"{pair['first']!r:.40} and {pair['second']!r:.40} are not both objects of this record"
+            yield Finding("error", "object_pair", f"objects.interactions: {said}")
+
 # %% ../../nbs/03_record/02_payload.ipynb #73079fea
 def fitting(
     part: str,  # of a record, such as "meta"
@@ -819,7 +879,7 @@ def structure(
         *_layers(record),
         *_told(record),
     ]
-    return found
+    return found or list(islice(_objects(record), 20))
 
 # %% ../../nbs/03_record/02_payload.ipynb #9faba827
 def check_record(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_hash', 'read_json', 'write_json', 'hash_of', 'keep_settings', 'same_makers', 'only_run', 'survey', 'holds',
-           'RunFolder', 'one_run']
+           'named', 'forget', 'keep_to', 'RunFolder', 'one_run']
 
 # %% ../../nbs/03_record/06_run.ipynb #ff483e32
 import fcntl
@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -23,6 +23,7 @@ import experiment
 from ..command import Life, RunStopped, Summary, each, pipeline_log
 from ..errors import RunError
 from ..files import write_atomic
+from .contents import Contents, content_of_all
 from .verification import Verification, finite, verification
 
 # %% ../../nbs/03_record/06_run.ipynb #627a4e19
@@ -145,13 +146,59 @@ def survey(
 def holds(
     mark: dict,  # {} when there is none
     digest: str,  # of the settings
-    sources: list,  # [path, bytes …] of what the item is made from
-    sizes: dict[str, int],  # of the files that are there
+    sources: Iterable[Path],  # what the item is made from
+    folder: Path,  # where the files of the mark lie
+    contents: Contents,
 ) -> bool:
-    "Whether an item is done: same settings, same sources, all files there with their sizes."
-    if mark.get("settings") != digest or mark["sources"] != sources:
+    "Whether an item is done: same settings, all files there with the bytes that were written, same sources."
+    files = mark.get("contents")
+    if mark.get("settings") != digest or not isinstance(files, dict):
         return False
-    return all(sizes.get(path) == size for path, size in mark["files"].items())
+    if any(contents(folder / path) != content for path, content in files.items()):
+        return False
+    return mark.get("sources") == contents.of(sources)
+
+# %% ../../nbs/03_record/06_run.ipynb #a7a172a2
+def named(
+    files: object,  # a mark's `contents`, or what stands there instead
+) -> list[Path]:  # below the folder
+    "Files that a mark names; a path that leads out of its folder is nobody's."
+    paths = [Path(name) for name in files] if isinstance(files, dict) else []
+    return [p for p in paths if not p.is_absolute() and ".." not in p.parts]
+
+# %% ../../nbs/03_record/06_run.ipynb #054b2161
+def forget(
+    mark: Path,  # of an item that is to be made again
+    folder: Path,  # where its files lie
+) -> None:
+    "Remove what an item left: a new answer may have fewer words, and so fewer files."
+    for path in named(read_json(mark).get("contents")):
+        (folder / path).unlink(missing_ok=True)
+    mark.unlink(missing_ok=True)
+
+# %% ../../nbs/03_record/06_run.ipynb #a4a83130
+def _moved(mark, here, there):
+    "The files of a mark, then the mark, from one folder to another; killed in between, it is done again."
+    for path in [*named(read_json(mark).get("contents")), mark.relative_to(here)]:
+        if (here / path).is_file():
+            (there / path).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(here / path, there / path)
+
+
+def keep_to(
+    folder: Path,  # with `done/` and files
+    aside: Path,  # a folder, need not exist
+    tags: Iterable[str],  # of the items of this run
+) -> int:  # how many were set aside
+    "Set aside what belongs to other items, and bring back what belongs to these."
+    wanted, gone = set(tags), 0
+    for here, there in ((aside, folder), (folder, aside)):
+        for mark in sorted((here / "done").glob("*.json")):
+            if mark.name.startswith(".") or (mark.stem in wanted) != (here == aside):
+                continue
+            _moved(mark, here, there)
+            gone += here == folder
+    return gone
 
 # %% ../../nbs/03_record/06_run.ipynb #0dbc59f0
 @dataclass
@@ -163,32 +210,41 @@ class _Folder:
     results: tuple[str, ...]  # folders that hold what it makes
     log: logging.Logger
     verified: Verification
+    contents: Contents  # of sources and results
     todo: list = field(default_factory=list)  # items with a `.tag`
-    sources: Callable = list  # item → [path, bytes …] of what it is made from
+    sources: Callable = list  # item → files that it is made from
     total: int = 0  # items
 
     def mark_of(self, tag: str) -> Path:  # its file
         "The mark of an item."
         return self.out / "done" / f"{tag}.json"
 
+    def say(self, said: str) -> None:
+        "A line on the screen and in the log."
+        print(said, flush=True)
+        self.log.info("%s", said)
+
     def begin(
         self,
         items: Sequence,  # with a `.tag`
-        sources: Callable,  # item → [path, bytes …] of what it is made from
+        sources: Callable,  # item → files that it is made from
         what: str = "frames",  # how they are called
     ) -> list:  # items that are not done
-        "Compare marks with what is there; say what was done before."
-        sizes = {f"{name}/{p}": size for name in self.results for p, size in survey(self.out / name).items()}
-        survey(self.out / "done")
+        "Compare marks with what is there; say what was done before, and what of it is not asked for."
+        aside = self.out / "aside"
+        for name in (*self.results, "done"):
+            survey(self.out / name)
+        if gone := keep_to(self.out, aside, [item.tag for item in items]):
+            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}")
         marks = {item.tag: read_json(self.mark_of(item.tag)) for item in items}
-        done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), sizes)}
+        done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
+        self.contents.save()
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
         for tag in done:
             self.verified.records |= marks[tag]["records"]
         self.todo, self.sources, self.total = [i for i in items if i.tag not in done], sources, len(items)
         if done:
-            print(said := f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do", flush=True)
-            self.log.info("%s", said)
+            self.say(f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
         self.verified.write()  # what was done before, should this run be killed
         return self.todo
 
@@ -205,10 +261,11 @@ class RunFolder(_Folder):
         "Do what is left, and mark every item that is done."
 
         def marked(item):
-            known = set(self.verified.records)
+            known, made_from = set(self.verified.records), self.contents.of(self.sources(item))  # before it is read
+            forget(self.mark_of(item.tag), self.out)
             work(item)
             made = {tag: facts for tag, facts in self.verified.records.items() if tag not in known}
-            self._mark(item, made)
+            self._mark(item, made_from, made)
             self.verified.keep_up()
 
         try:
@@ -216,11 +273,13 @@ class RunFolder(_Folder):
         except RunStopped as stop:
             raise RunStopped(f"{self.out}: {stop}") from None
 
-    def _mark(self, item, made):
+    def _mark(self, item, made_from, made):
         "Write down that an item is done."
-        files = {p: size for facts in made.values() for part in facts["outputs"].values() for p, size in part.items()}
-        mark = dict(settings=self.digest, sources=self.sources(item), files=files, records=finite(made))
+        files = [p for facts in made.values() for part in facts["outputs"].values() for p in part]
+        kept = {path: self.contents(self.out / path, own=True) for path in files}
+        mark = dict(settings=self.digest, sources=made_from, contents=kept, records=finite(made))
         write_json(self.mark_of(item.tag), mark)
+        self.contents.save()
 
 # %% ../../nbs/03_record/06_run.ipynb #2528db07
 @contextmanager
@@ -230,10 +289,14 @@ def one_run(
     settings: dict,  # plain values that decide the bytes of the results
     results: Sequence[str],  # folders that hold what it makes
     force: bool = False,  # throw results of other settings away
+    model: Iterable[Path] = (),  # files that decide every result, whose bytes are a setting too
 ) -> Iterator[RunFolder]:  # a context
     "A folder with its log, its lock, its settings and its `verification.json`; a refused run leaves all as it was."
     out, settings = Path(out), dict(command=command) | settings | dict(code=code_hash())
     with pipeline_log(out) as log, only_run(out):
-        keep_settings(out, settings, (*results, "done"), force)
+        contents = Contents(out / ".contents")
+        settings["model_files"] = content_of_all(model, contents)
+        keep_settings(out, settings, (*results, "done", "aside"), force)
+        contents.save()
         with verification(command, out, log) as verified:
-            yield RunFolder(out, hash_of(settings), tuple(results), log, verified)
+            yield RunFolder(out, hash_of(settings), tuple(results), log, verified, contents)

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from ..command import Summary
 from ..record.files import RecordFile, record_frames
-from ..record.payload import load_record
 from ..record.run import one_run
 from .answers import relevance_of
-from .check import check
+from .check import load_sound
 from .pictures import Style, save_maps
 from .rules import RULES, Relevance, Rule, frame_maps
 from ..command import OWN_ERRORS
@@ -90,7 +89,7 @@ def run_scales(
         return {}
     for item in records:
         try:
-            record = load_record(item.path)
+            record, _ = load_sound(item.path)
             for name, method in drawing.methods.items():
                 relevance, key = relevance_of(record, method, drawing.show), (record["target_info"]["target"], name)
                 largest[key].append(largest_patch(relevance))
@@ -123,18 +122,16 @@ def _log_relevance(log, record, name, relevance):
         log.info("%s: %s", record["tag"], note)
 
 # %% ../../nbs/04_relevance/10_drawing.ipynb #0cd0fedf
-def _warned(log, record):
-    "The findings about a record; what is more than a note goes to the log."
-    findings = check(record)
+def _warned(log, tag, findings):
+    "What is more than a note about a record goes to the log."
     for finding in findings:
         if finding.severity != "note":
-            log.warning("%s: %s", record["tag"], finding)
-    return findings
+            log.warning("%s: %s", tag, finding)
 
 # %% ../../nbs/04_relevance/10_drawing.ipynb #b900b4b3
-def _stamp(item):
-    "What a record file was when it was drawn: captured again, it may have the same size."
-    return [[str(item.path.resolve()), item.path.stat().st_size, item.path.stat().st_mtime_ns]]
+def _sources(item):
+    "The file that a picture is drawn from."
+    return [item.path.resolve()]
 
 
 def _settings(drawing, source, scales):
@@ -173,14 +170,16 @@ def draw_records(
             run.log.info("%s by %s: %s", target, name, scale)
 
         def work(item):
-            record = load_record(item.path) | {"tag": item.tag}
+            record, findings = load_sound(item.path)
+            record = record | {"tag": item.tag}
+            _warned(run.log, item.tag, findings)
             drawn, outputs, decisions = drawing.draw(record, out, scales), {}, {}
             for name, (relevance, files) in drawn.items():
                 decisions[name] = _decided(run.log, record, relevance, drawing)
                 outputs |= _files_by_image(name, files)
                 _log_relevance(run.log, record, name, relevance)
             stages = {name: dict(relevance.stages) for name, (relevance, _) in drawn.items()}
-            run.verified.add(item.tag, record, _warned(run.log, record), outputs, stages=stages, decisions=decisions)
+            run.verified.add(item.tag, record, findings, outputs, stages=stages, decisions=decisions)
 
-        run.begin(records, _stamp, "records")
+        run.begin(records, _sources, "records")
         return run.go(work, "records")

@@ -17,6 +17,7 @@ from PIL import Image
 from ..command import Summary, each, pipeline_log
 from ..errors import RunError
 from ..frame.files import PICTURES
+from ..frame.pairing import number_of
 from ..frame.heatmap import blend
 from ..frame.scale import FLOORS, Floor, Scale, scale_of
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
@@ -234,11 +235,13 @@ def read_looks(
     folder: str | Path,  # of gaze maps
     record: dict,  # see `experiment.record.payload`
 ) -> np.ndarray:  # (h, w) ≥ 0
-    "The gaze map of a record's frame, found by the frame's name. Raises RunError when there is none."
+    "The gaze map of a record's frame, found by the frame's name or number. Raises RunError when there is none."
     name = Path(record["image_path"] or record["tag"]).stem
-    found = [p for p in sorted(Path(folder).glob(f"{name}.*")) if p.suffix.lower() in PICTURES]
+    maps = [p for p in sorted(Path(folder).glob("*")) if p.suffix.lower() in PICTURES]
+    number = number_of(name)
+    found = [p for p in maps if p.stem == name] or [p for p in maps if number == number_of(p.stem) is not None]
     if len(found) != 1:
-        raise RunError(f"{folder}: {len(found)} pictures are named {name}.*; a figure with gaze needs one")
+        raise RunError(f"{folder}: {len(found)} pictures are named or numbered {name}; a figure with gaze needs one")
     with Image.open(found[0]) as picture:
         return np.asarray(picture.convert("F"))
 

@@ -52,6 +52,7 @@ class Report:
     map: dict = field(default_factory=dict)  # how it was made, where it is largest
     decision: dict = field(default_factory=dict)  # whether anything decides the target, and what is shown
     certificate: dict = field(default_factory=dict)  # of the record; empty without one
+    objects: dict = field(default_factory=dict)  # of the record; empty when none were measured
     stages: dict = field(default_factory=dict)  # see `stages`
     attention: dict = field(default_factory=dict)  # see `attention_numbers`
 
@@ -113,6 +114,7 @@ def _decide(report, record, seen):
     found = decision(record, seen.shown)
     report.decision = found.plain() | dict(stamp=found.stamp)
     report.certificate = record["certificate"] or {}
+    report.objects = record.get("objects") or {}
     if found.undecided:
         report.findings = [*report.findings, Finding("note", "undecided", found.stamp)]
 
@@ -216,6 +218,23 @@ def _decision_lines(report):
     sentence = report.certificate.get("sentence", "")
     return [*lines, *(f"verdict   {line}" for line in sentence.splitlines())]
 
+# %% ../../nbs/04_report/02_report.ipynb #a41e0bab
+def _object_lines(report):
+    "Objects with what they do to the target as it was asked, the strongest first, and pairs that belong together."
+    kept = report.objects
+    if not kept:
+        return []
+    about = f"effects on {report.target['target']}, {kept['unit']}; {kept['forwards']} forwards"
+    lines = [f"objects   {len(kept['rows'])}: {about}"]
+    for row in kept["rows"]:
+        value = "did not play" if row["shapley"] is None else f"shapley {row['shapley']:+.3g}"
+        value += "" if row["error"] is None else f" ± {row['error']:.2g}"
+        claimed = f"map {row['for']:.3g} for, {row['against']:.3g} against"
+        lines.append(f"          {row['name']}: alone {row['alone']:+.3g}, {value}; {claimed}")
+    pairs = [f"{p['first']} and {p['second']}: {p['kind']} ({p['amount']:+.3g})" for p in kept["interactions"]]
+    doubt = [kept["contradiction"]] if kept.get("contradiction") else []
+    return lines + [f"          {said}" for said in [*doubt, *pairs, *kept.get("notes", [])]]
+
 # %% ../../nbs/04_report/02_report.ipynb #aa61e488
 def counted(
     findings: list[Finding],
@@ -232,7 +251,7 @@ def text(report: Report) -> str:  # several lines
         answer = f"answer    {report.target['answer']!r:.100}"
         lines += [_asked_line(report.target), answer, _record_line(report.record)]
     if report.map:
-        lines += [_map_line(report.map), *_decision_lines(report)]
+        lines += [_map_line(report.map), *_decision_lines(report), *_object_lines(report)]
     if report.stages:
         lines += ["", *_table(report)]
     lines += [*_attention_table(report), "", f"findings  {counted(report.findings) or 'none'}"]

@@ -101,12 +101,11 @@ def predict(
     model: DrivingVLA,
     frames,  # list of (H, W, 3) uint8, all of one size
     speeds,  # m/s each
-    size: int = 16,  # frames at once
 ) -> Prediction:
     "Answers, routes and speeds for many frames."
     if len(frames) != len(speeds):
         raise ValueError(f"{len(frames)} frames but {len(speeds)} speeds: give one speed per frame")
-    route, waypoints, spoken = [], [], []
+    route, waypoints, spoken, size = [], [], [], 16  # frames at once
     for start in range(0, len(frames), size):
         part = slice(start, start + size)
         cache = DynamicCache()
@@ -148,11 +147,11 @@ def decide(
     model: DrivingVLA,
     case: Case,
     frames,  # list of variants of the case's frame
-    size: int = 8,  # frames at once; small batches stay in the cache of a CPU
 ) -> np.ndarray:  # (n,) mean speed in m/s, or lateral position at 20 m for curve
     "The deciding number for variants of one frame, with the prompt and the answer held fixed."
     inputs = model.prepare(case.frame, case.scene.speed)
     answer, found = torch.tensor([case.answer_ids], device=model.device), []
+    size = 8  # frames at once; small batches stay in the cache of a CPU
     for start in range(0, len(frames), size):
         part = frames[start : start + size]
         out = model(
@@ -201,10 +200,10 @@ def _says_another(model, case):  # does the first word change with the cause
     return predict(model, [case.twin], [case.scene.speed]).answer_ids[0][0] != case.answer_ids[0]
 
 # %% ../../nbs/11_truth/03_cases.ipynb #1338201b
-def _wanted_scenes(rng, target: str, n: int = 32) -> list[Scene]:
+def _wanted_scenes(rng, target: str) -> list[Scene]:
     "Fresh scenes in which the target has a cause."
     scenes = []
-    while len(scenes) < n:
+    while len(scenes) < 32:
         scene = sample(rng)
         if cause_of(scene, target):
             scenes.append(scene)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['HEIGHT', 'WIDTH', 'FOCAL', 'LANE', 'SKY', 'GRASS', 'ROAD', 'LINE', 'FIRST', 'ROADSIDE', 'TRAFFIC', 'DISTRACTORS',
            'FREE_SPEED', 'ANSWERS', 'ROADSIDE_PAINTERS', 'TWINS', 'MASK_TARGETS', 'PATCH', 'DRIVES_FOLDER', 'DRIVES',
-           'main', 'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled',
-           'labels', 'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive',
-           'gaze', 'write_drive', 'drives']
+           'Thing', 'Scene', 'lane_to_ego', 'ego_to_lateral', 'project', 'Labels', 'allowed', 'travelled', 'labels',
+           'render', 'clear_cut', 'sample', 'twin', 'cause_mask', 'distractor_mask', 'patch_cover', 'drive', 'gaze',
+           'write_drive', 'write_drives']
 
 # %% ../../nbs/11_truth/01_render.ipynb #50089092
 import math
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from ..command import Summary, command
 from ..targets import DT, path_speed
 
 # %% ../../nbs/11_truth/01_render.ipynb #48996d87
@@ -678,10 +677,10 @@ def drive(
 def gaze(
     scene: Scene,
     ids: np.ndarray,  # its id mask
-    blur: float = 7.0,  # standard deviation, px
 ) -> np.ndarray:  # (H, W) uint8, 255 at its maximum
     "A gaze-like map: the cause of the speed where there is one, else the borders of the road, blurred."
     target = {"lead": "brake_lead", "light": "brake_light", "free": "curve"}[labels(scene).cause]
+    blur = 7.0  # standard deviation, px
     reach = int(3 * blur)
     kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * blur**2))
     m = np.pad(cause_mask(scene, ids, target).astype(float), reach)
@@ -711,16 +710,9 @@ def write_drive(
     return root
 
 # %% ../../nbs/11_truth/01_render.ipynb #f8f2c944
-def drives(
-    out: str = str(DRIVES_FOLDER),  # folder that receives one folder per drive
+def write_drives(
+    folder: Path,  # receives one folder per drive
     frames: int = 24,  # per drive, 0.25 s apart
-) -> Summary:
+) -> list[str]:  # the folders
     "Write the bundled drives (approach, light, bend) as folders of frames with speeds."
-    return Summary([str(write_drive(kind, Path(out), frames)) for kind in DRIVES])
-
-
-main = command(drives)
-
-# %% ../../nbs/11_truth/01_render.ipynb #c63cd644
-if __name__ == "__main__" and "__file__" in globals():
-    raise SystemExit(main())
+    return [str(write_drive(kind, folder, frames)) for kind in DRIVES]

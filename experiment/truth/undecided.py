@@ -25,10 +25,10 @@ NULL = "null"  # the target of frames without a cause
 HIDDEN = 0.05  # share of all patches that are hidden for the effect
 
 # %% ../../nbs/11_truth/05_undecided.ipynb #d8259877
-def _free_scenes(rng, n: int = 32) -> list:  # of `Scene`
+def _free_scenes(rng) -> list:  # of `Scene`
     "Fresh scenes in which nothing binds the speed."
     scenes = []
-    while len(scenes) < n:
+    while len(scenes) < 32:
         scene = sample(rng)
         if labels(scene).cause == "free":
             scenes.append(scene)
@@ -80,17 +80,16 @@ def decided(
 def decision_rows(
     target: str,  # of the cases
     questions: Sequence[Question],  # one a case
-    method: str = DEFAULT,  # whose map is shown
 ) -> list[dict]:  # rows of the result file
     "Share of frames that are called undecided by the sum alone and with the effect, and the two amounts."
-    both = [decided(question, method) for question in questions]
+    both = [decided(question, DEFAULT) for question in questions]
     found: dict[str, Sequence[float]] = dict(
         stamped=[alone.undecided for alone, _ in both],
         stamped_measured=[measured.undecided for _, measured in both],
         shown_sum=[alone.shown for alone, _ in both],
         hidden_effect=[measured.effect or 0.0 for _, measured in both],
     )
-    return [dict(method=method, target=target, metric=name) | mean_interval(v) for name, v in found.items()]
+    return [dict(method=DEFAULT, target=target, metric=name) | mean_interval(v) for name, v in found.items()]
 
 # %% ../../nbs/11_truth/05_undecided.ipynb #e7ed7095
 def stamped_table(

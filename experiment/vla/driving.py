@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FORMAT', 'WideMLP', 'DrivingHeads', 'InternVLv1', 'Inputs', 'Output', 'evaluating', 'quiet', 'affine_weights',
-           'DrivingVLA', 'empty_model', 'fill_model', 'random_model']
+           'detached', 'refuse_lost_graph', 'DrivingVLA', 'empty_model', 'fill_model', 'random_model']
 
 # %% ../../nbs/05_vla/03_driving.ipynb #df9fdfaf
 import json
@@ -558,7 +558,9 @@ class _Generates(_Speaks):
         return self.speak(x, self.longest(max_new_tokens), progress=progress)
 
 # %% ../../nbs/05_vla/03_driving.ipynb #154d5203
-def _detached(cache):
+def detached(
+    cache: DynamicCache,  # with keys and values of any rows
+) -> DynamicCache:
     "A copy of a cache that carries no graph."
     copy = DynamicCache()
     for i, layer in enumerate(cache.layers):
@@ -566,7 +568,12 @@ def _detached(cache):
     return copy
 
 # %% ../../nbs/05_vla/03_driving.ipynb #b68c2d61
-def _refuse_lost_graph(cache, n, x, name):
+def refuse_lost_graph(
+    cache: DynamicCache,  # after the prompt
+    n: int,  # rows of the prompt
+    x: torch.Tensor,  # (B, n, H) its embeddings
+    name: str,  # what errors call the model
+) -> None:
     "Raise ModelError unless a cache holds the n rows of a prompt, with their graph."
     held = cache.get_seq_length()
     if held == n and (cache.layers[0].values.requires_grad or not (x.requires_grad and torch.is_grad_enabled())):
@@ -605,9 +612,9 @@ class _OnePass(_Forward, _Generates):
         if one_pass and self.caches and not self.checkpointed:
             cache = DynamicCache()
             prompt = self.decode(x, cache=cache)
-            _refuse_lost_graph(cache, x.shape[1], x, self.config.name)
+            refuse_lost_graph(cache, x.shape[1], x, self.config.name)
             if answer is None:
-                answer = self.speak(x, longest, _detached(cache), prompt[:, -1], progress)
+                answer = self.speak(x, longest, detached(cache), prompt[:, -1], progress)
             parts = [prompt]
             rows = self.tail(answer.to(inputs.input_ids))
             if rows.shape[1]:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
-           'RATE', 'PROMPTS', 'FASTEST', 'NO_SPEED', 'OPTIONS', 'spoken_speed', 'Option']
+           'CORRUPTIONS', 'RATE', 'FRAME_FOLDERS', 'SPEED_FOLDERS', 'GAZE_FOLDERS', 'PROMPTS', 'FASTEST', 'NO_SPEED',
+           'OPTIONS', 'spoken_speed', 'frames_at_once', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 from dataclasses import dataclass
@@ -20,7 +21,11 @@ PICTURES = ("none", "overlay", "all")  # of a run, drawn when all its maps are k
 PICTURE_FORMATS = ("jpg", "png")  # of them
 ANIMATIONS = ("webp", "gif", "mp4", "webm", "none")  # of a scene and a map
 SHOWN = ("auto", "positive", "magnitude", "negative")  # part of a signed map
+CORRUPTIONS = ("fog", "noise", "blur", "brightness", "jpeg", "shift")  # of a frame
 RATE = 4.0  # frames a second; DR(eye)VE and DADA-2000 are prepared at 4
+FRAME_FOLDERS = ("images", "video_garmin", "rgb", "camera/rgb_front")  # names that data sets give to folders of frames
+SPEED_FOLDERS = ("video_garmin_speed", "measurements", "anno", "speed_course_coord.txt")  # the last is a table
+GAZE_FOLDERS = ("video_saliency", "saliency_fix", "maps", "fixation")
 
 # %% ../../nbs/01_shared/03_options.ipynb #c8e3a90d
 _SPEED, _POINTS = "Current speed: {speed:.1f} m/s. ", "Target waypoint: <TARGET_POINT><TARGET_POINT>. "
@@ -57,6 +62,18 @@ def spoken_speed(
         )
     return speed
 
+# %% ../../nbs/01_shared/03_options.ipynb #86e18212
+def frames_at_once(
+    batch: str,  # a number, or auto
+    device: str,  # cpu, cuda or cuda:1 …
+) -> int | None:  # frames, at most; None: as many as fit
+    "What `--batch` asks for. Raises RunError for another word, and for less than one frame."
+    if batch == "auto":
+        return None if device.startswith("cuda") else 1
+    if not (batch.isascii() and batch.isdigit() and int(batch)):
+        raise RunError(f"--batch {batch}: give a number of frames from 1 on, or auto")
+    return int(batch)
+
 # %% ../../nbs/01_shared/03_options.ipynb #1bc080d4
 @dataclass(frozen=True)
 class Option:
@@ -76,7 +93,22 @@ _ASKED = {  # what is asked, and of which frames
     "max_new_tokens": Option("longest answer; the model's own when not given, 0 for silence"),
     "prompt": Option("wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below"),
     "command": Option('navigation command in the prompt, such as "turn left"; SimLingo was trained with one'),
+    "objects": Option(
+        "measure what objects do: auto (regions of the map), actors (boxes of the data set), a folder of id pictures "
+        "(PNG) or boxes (.json) named as the frames, or a .json of all frames' boxes; up to 66 forwards a target"
+    ),
     "target_points": Option("or two points of the route ahead, x,y x,y in metres (x forward, y right)"),
+}
+
+# %% ../../nbs/01_shared/03_options.ipynb #0763d732
+_BESIDE = {  # where frames are, and what lies beside them
+    "frame_folder": Option("names of folders that hold frames"),
+    "speed_folder": Option(
+        "names of folders beside them: <frame>.txt in m/s, or <frame>.json(.gz) with speed, command and target points; "
+        "or of a table frame, km/h"
+    ),
+    "gaze_folder": Option("names of folders beside them, with gaze maps or points; or of a gaze video"),
+    "rate": Option("frames a second taken from a video"),
 }
 
 # %% ../../nbs/01_shared/03_options.ipynb #d8f706b1
@@ -95,9 +127,17 @@ _MODEL = {  # which model, and how it is read
 _LEFT = {  # what is kept and drawn
     "out": Option("folder for everything; run again, it does what is missing"),
     "force": Option("throw results of other settings away"),
+    "detail": Option(
+        "what a record keeps (map = the maps alone, trace = + relevance of every layer, cam = + head mean of attention "
+        "and gradient, full = + both per head); when not given trace, that of ours too, or cam if the methods need it"
+    ),
+    "certify": Option(
+        "measure what hiding the most relevant pixels of the first method's map does; 82 more forwards a target, and "
+        "one with a backward"
+    ),
     "show": Option("part of a signed map: positive (for), negative (against), magnitude; auto by the target", SHOWN),
     "thumbnail": Option("InternVL's thumbnail tile: apart from the tiles' map or blended in", THUMBNAILS),
 }
 
 # %% ../../nbs/01_shared/03_options.ipynb #91023ea9
-OPTIONS: dict[str, Option] = _ASKED | _MODEL | _LEFT
+OPTIONS: dict[str, Option] = _ASKED | _BESIDE | _MODEL | _LEFT
