@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SILENCE', 'answer_ids', 'Swap', 'mean_speed', 'swapped', 'SaysDoes', 'says_what_it_does']
 
-# %% ../../nbs/07_sources/03_answers.ipynb #2aa53f72
+# %% ../../nbs/07_sources/03_answers.ipynb #e3cbca37
 import torch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from ..maps.question import Question, spoken_ids
 from ..targets import path_speed
 from ..vla.driving import DrivingVLA, Output
 
-# %% ../../nbs/07_sources/03_answers.ipynb #4c7b6ba4
+# %% ../../nbs/07_sources/03_answers.ipynb #d63e1d30
 SILENCE = "none"  # an answer of no word
 
-# %% ../../nbs/07_sources/03_answers.ipynb #c5f94765
+# %% ../../nbs/07_sources/03_answers.ipynb #8bee7ed1
 def answer_ids(
     model: DrivingVLA,
     text: str,  # plain words, or `SILENCE`
@@ -30,14 +30,15 @@ def answer_ids(
     special = [token for token in model.tokenizer.all_special_tokens if token in text]
     special += [t for t in model.tokenizer.get_added_vocab() if t in text and t not in special]
     if special:
-        raise ExplainError(f"the answer {text!r} holds {special[0]}, a token with a meaning of its own: give plain words")
+        raise ExplainError(f"the answer {text!r} holds {special[0]}, a token with its own meaning: give plain words")
     ids, unknown = model.tokenizer(text, add_special_tokens=False)["input_ids"], model.tokenizer.unk_token_id
     if unknown is not None and unknown in ids:
         lacking = [w for w in text.split() if unknown in model.tokenizer(w, add_special_tokens=False)["input_ids"]]
-        raise ExplainError(f"{model.config.name} cannot write {', '.join(lacking) or text!r}: use words of its vocabulary")
+        shown = ", ".join(lacking) or repr(text)
+        raise ExplainError(f"{model.config.name} cannot write {shown}: use words of its vocabulary")
     return [*ids, model.eos_token_id]
 
-# %% ../../nbs/07_sources/03_answers.ipynb #a934c422
+# %% ../../nbs/07_sources/03_answers.ipynb #29939170
 @dataclass(frozen=True)
 class Swap:
     "One target with the model's own answer and with another."
@@ -69,14 +70,14 @@ class Swap:
     def __repr__(self):
         return f"Swap({self.sentence})"
 
-# %% ../../nbs/07_sources/03_answers.ipynb #d6612170
+# %% ../../nbs/07_sources/03_answers.ipynb #30c803e4
 def mean_speed(
     out: Output,  # of one forward
 ) -> float:  # m/s
     "Mean of the planned speed."
     return path_speed(out.speed_wps.double()).mean().item()
 
-# %% ../../nbs/07_sources/03_answers.ipynb #5115b075
+# %% ../../nbs/07_sources/03_answers.ipynb #67fadea9
 @torch.no_grad()
 def swapped(
     question: Question,  # of an action
@@ -85,7 +86,7 @@ def swapped(
     "The plan with another answer. Cost: two forwards. Raises ExplainError for a model that does not drive."
     model = question.model
     if model.driving is None:
-        raise ExplainError(f"{model.config.name} has no driving heads, so no answer changes a plan: ask a driving model")
+        raise ExplainError(f"{model.config.name} has no driving heads, so no answer changes a plan: ask one that drives")
     ids = answer_ids(model, answer) if isinstance(answer, str) else list(answer)
     other = torch.tensor([ids], dtype=torch.long, device=question.answer.device)
     asked = replace(question, answer=other)
@@ -102,7 +103,7 @@ def swapped(
         torch.linalg.vector_norm((own.route - new.route).double(), dim=-1).mean().item(),
     )
 
-# %% ../../nbs/07_sources/03_answers.ipynb #b5699637
+# %% ../../nbs/07_sources/03_answers.ipynb #1eb78e18
 @dataclass(frozen=True)
 class SaysDoes:
     "How much the words decide an action over many frames, beside the picture."
@@ -123,7 +124,7 @@ class SaysDoes:
             f"(median), another picture by {self.picture:.3g} {self.unit}; the words decide {self.decided} frames)"
         )
 
-# %% ../../nbs/07_sources/03_answers.ipynb #11324bd7
+# %% ../../nbs/07_sources/03_answers.ipynb #125d8fde
 def says_what_it_does(
     kept: Sequence[dict],  # records' `sources` of one target
 ) -> SaysDoes:
