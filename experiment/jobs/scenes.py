@@ -63,7 +63,7 @@ from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.contents import Contents, content_of, content_of_all, remember
 from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
-from ..record.run import read_json, same_makers, survey, write_json
+from ..record.run import read_json, read_mark, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
@@ -337,6 +337,7 @@ def frame_mark(
 ) -> dict:  # plain values
     "What says that a frame is done, and what came out."
     return dict(
+        tag=prompt.frames[0].name,
         settings=settings.hash,
         frames=frame_hashes(prompt),
         pictures=[str(f.path) for f in prompt.frames],
@@ -694,7 +695,7 @@ def done_before(
             survey(folder)
             scenes[folder] = Contents(folder / ".contents")
         mark = folder / "done" / f"{prompt.frames[0].name}.json"
-        known = read_json(mark)
+        known = read_mark(mark)
         if holds(known, settings.hash, sources(prompt), folder, scenes[folder]):
             found[prompt.tag] = _done(known, mark)
     for contents in scenes.values():
@@ -843,6 +844,7 @@ def only_these(
     for scene in sorted(p.name for p in here.glob("*") if p.is_dir() and p.name not in asked):
         keep_to(here / scene, there / scene, [])
         undraw(here / scene)
+        (here / scene / "gaze_mean.npz").unlink(missing_ok=True)
         gone += 1
     return gone + sum(keep_to(here / scene, there / scene, names) for scene, names in asked.items())
 
@@ -1045,6 +1047,7 @@ def _results(run, told, items, scales, log):
     root, names = run.root, list(told["scenes"])
     write_json(root / "summary.json", told)
     scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
+    (root / "gaze.json").unlink(missing_ok=True)
     if scores:
         write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
     changes = write_changes(root, names)
@@ -1165,6 +1168,8 @@ def finish(
     known = scene_items(done, prompts, source)
     for scene in {scene_name(p, source) for p in prompts} - {i.tag for i in known}:
         undraw(folder / scene)
+    for scene in {scene_name(p, source) for p in prompts} - {i.tag for i, gaze in known.items() if gaze}:
+        (folder / scene / "gaze_mean.npz").unlink(missing_ok=True)
     gazed = [i for i, gaze in known.items() if gaze]
     failed |= spread_over(
         Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes"
