@@ -53,7 +53,9 @@ COMMANDS = {
         simlingo_vit_qwen_attn_grad.main, "data", ("--target", "-forward_speed", "tokens"), ("pt/*.pt", "*/*.png")
     ),
     "ours": Command(ours.main, "records", (), ("*/*.png", "*/*.npz")),
-    "scenes": Command(scenes.main, "data", ("--target", "-forward_speed"), ("scenes/*/*/*/*/*.npz", "scenes/*/*/*/*.*")),
+    "scenes": Command(
+        scenes.main, "data", ("--target", "-forward_speed"), ("scenes/*/*/*/*/*.npz", "scenes/*/*/*/*.*")
+    ),
 }
 
 # %% ../../nbs/13_lab/09_trust.ipynb #61387824
@@ -204,7 +206,7 @@ def of_options(
     name: str,  # of the command
 ) -> list[Change]:
     "Changes of what is asked."
-    both = [
+    both: list[tuple[str, ...]] = [
         ("--prompt", "Speed {speed:.0f}. Why?"),
         ("--command", "turn left"),
         ("--speed", "3"),
@@ -216,12 +218,12 @@ def of_options(
         ("--dtype", "bfloat16"),
         ("--limit", "3"),
     ]
-    more = {
+    more: dict[str, list[tuple[str, ...]]] = {
         "simlingo_vit_qwen_attn_grad": [*both, ("--detail", "map"), ("--rows", "gradient"), ("--certify",)],
         "scenes": [*both, ("--show", "positive"), ("--scale", "frame"), ("--pictures", "none"), ("--animation", "gif")],
         "ours": [("--show", "positive"), ("--method", "centred"), ("--scale", "frame"), ("--contrast", "2")],
-    }[name]
-    found = [Change(" ".join(o), lambda w: None, o) for o in more]
+    }
+    found = [Change(" ".join(o), lambda w: None, o) for o in more[name]]
     return found + [Change("--limit taken away", lambda w: None, (), ("--limit", "1"))] * (name != "ours")
 
 # %% ../../nbs/13_lab/09_trust.ipynb #d91977b2
@@ -232,6 +234,10 @@ def of_results(
 
     def results(w, pattern):
         return sorted(p for p in (w / "out").glob(pattern) if p.is_file())
+
+    def every_hash(w, damage):
+        for path in (w / "out").rglob(".contents"):
+            damage(path)
 
     def each(what, damage):
         return [
@@ -249,8 +255,8 @@ def of_results(
         Change("a mark gone", lambda w: results(w, marks)[0].unlink()),
         Change("a mark cut", lambda w: cut(results(w, marks)[0])),
         Change("a mark of another item", lambda w: shutil.copy2(*results(w, marks)[:2])),
-        Change("hashes gone", lambda w: [p.unlink() for p in (w / "out").rglob(".contents")]),
-        Change("hashes cut", lambda w: [cut(p) for p in (w / "out").rglob(".contents")]),
+        Change("hashes gone", lambda w: every_hash(w, Path.unlink)),
+        Change("hashes cut", lambda w: every_hash(w, cut)),
     ]
     tables = ("table.csv", "index.html", "summary.json", "gaze.json") if name == "scenes" else ()
     found += [Change(f"{t} changed", lambda w, t=t: flip(w / "out" / t, 20)) for t in tables]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_hash', 'read_json', 'write_json', 'hash_of', 'keep_settings', 'same_makers', 'only_run', 'survey', 'holds',
-           'named', 'read_mark', 'forget', 'keep_to', 'RunFolder', 'one_run']
+           'named', 'read_mark', 'forget', 'keep_to', 'set_aside', 'RunFolder', 'one_run']
 
 # %% ../../nbs/03_record/06_run.ipynb #ff483e32
 import fcntl
@@ -208,6 +208,25 @@ def keep_to(
             gone += here == folder
     return gone
 
+# %% ../../nbs/03_record/06_run.ipynb #b0b883ce
+def set_aside(
+    out: Path,  # the run's folder
+    tags: Sequence[str],  # of the items that are asked for
+    what: str = "frames",  # how they are called
+) -> list[str]:  # a line, when there were any
+    "Move what was made of other items into `aside/`, and say so."
+    aside = out / "aside"
+    gone = keep_to(out, aside, tags)
+    line = f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}"
+    return [line] if gone else []
+
+# %% ../../nbs/03_record/06_run.ipynb #96bde689
+def _say(log, *lines):
+    "Lines on the screen and in the log."
+    for line in lines:
+        print(line, flush=True)
+        log.info("%s", line)
+
 # %% ../../nbs/03_record/06_run.ipynb #0dbc59f0
 @dataclass
 class _Folder:
@@ -227,11 +246,6 @@ class _Folder:
         "The mark of an item."
         return self.out / "done" / f"{tag}.json"
 
-    def say(self, said: str) -> None:
-        "A line on the screen and in the log."
-        print(said, flush=True)
-        self.log.info("%s", said)
-
     def begin(
         self,
         items: Sequence,  # with a `.tag`
@@ -239,11 +253,9 @@ class _Folder:
         what: str = "frames",  # how they are called
     ) -> list:  # items that are not done
         "Compare marks with what is there; say what was done before, and what of it is not asked for."
-        aside = self.out / "aside"
         for name in (*self.results, "done"):
             survey(self.out / name)
-        if gone := keep_to(self.out, aside, [item.tag for item in items]):
-            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}")
+        _say(self.log, *set_aside(self.out, [item.tag for item in items], what))
         marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
         self.contents.save()
@@ -252,7 +264,7 @@ class _Folder:
             self.verified.records |= marks[tag]["records"]
         self.todo, self.sources, self.total = [i for i in items if i.tag not in done], sources, len(items)
         if done:
-            self.say(f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
+            _say(self.log, f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
         self.verified.write()  # what was done before, should this run be killed
         return self.todo
 

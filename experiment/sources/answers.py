@@ -86,16 +86,18 @@ def swapped(
     "The plan with another answer. Cost: two forwards. Raises ExplainError for a model that does not drive."
     model = question.model
     if model.driving is None:
-        raise ExplainError(f"{model.config.name} has no driving heads, so no answer changes a plan: ask one that drives")
+        name = model.config.name
+        raise ExplainError(f"{name} has no driving heads, so no answer changes a plan: ask one that drives")
     ids = answer_ids(model, answer) if isinstance(answer, str) else list(answer)
     other = torch.tensor([ids], dtype=torch.long, device=question.answer.device)
     asked = replace(question, answer=other)
     (before, own), (after, new) = question.forward(), asked.forward()
-    said = [model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked)]
+    said, instead = (model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked))
     return Swap(
         question.target,
         before.unit,
-        *said,
+        said,
+        instead,
         before.value.double().item(),
         after.value.double().item(),
         mean_speed(own),
