@@ -83,8 +83,8 @@ examples:
   scenes data/ --workers 8 --device cuda --out runs/gpu
   scenes /shared/data --ray auto --out /shared/runs/a   on a Ray cluster; every node sees these folders
 
-On a processor 4 frames in a forward spare the demo model 40 % of explaining and InternVL2-1B's widths 3 %, for
-4 times the memory; so --batch is 1 there until a number is given.
+On a processor --batch is 1 until a number is given: several frames in a forward help a small model and hardly one of
+InternVL2-1B's size, and memory grows with them.
 
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
 2 when it could not start."""
