@@ -149,7 +149,7 @@ def check_settings(settings: Settings) -> None:
     "Raise RunError, ValueError or MethodError for what no frame could answer."
     settings.words.options()
     if settings.answer is not None and settings.answers:
-        raise RunError(f"--answer {settings.answer!r} and --answers {settings.answers}: a frame has one answer; leave one out")
+        raise RunError(f"--answer {settings.answer!r} and --answers {settings.answers}: leave one of them out")
     for t in settings.target:
         if t.removeprefix("-") not in SHORT:
             parse(t)
