@@ -49,6 +49,9 @@ from .words.targets import expand
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
 from .frame.camera import Camera
 from .objects.given import objects_part
+from .sources.answers import Swap
+from .sources.parts import sources_part, spoken, swap_from, swap_part
+from .sources.sources import Sources, sources_from
 from .objects.picture import save_objects
 from .objects.table import Objects, objects_of
 
@@ -434,6 +437,14 @@ class Explained:
         return objects_of(self.record) if self.record.get("objects") else None
 
     @property
+    def sources(self) -> Sources | None:  # where the target comes from, where `explain` was asked for it
+        return sources_from(self.record["sources"]) if self.record.get("sources") else None
+
+    @property
+    def swap(self) -> Swap | None:  # what the answer in the model's mouth changed, where one was put there
+        return swap_from(self.record["swap"]) if self.record.get("swap") else None
+
+    @property
     def payload(self) -> dict:  # the record
         return self.record
 
@@ -543,10 +554,12 @@ def explain(
     certify: bool = False,  # measure what hiding the most relevant pixels does; see `experiment.maps.certificate`
     objects: Any = None,  # what each of them does is measured; "auto", masks, boxes: see `experiment.objects.given`
     camera: Camera | None = None,  # that saw objects given in metres; the model's own when None
+    sources: bool = False,  # measure what image, speed, command and own answer do; see `experiment.sources.sources`
+    answer: str | Sequence[int] | None = None,  # put in its mouth: words, "none", or ids that it is known to say
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
-    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens, progress: see `record_targets`
+    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens …: see `record_targets`
 ) -> Explanation | list[Explanation]:  # a list for a list of targets
     """Which pixels made the model drive (or say) this.
 
@@ -554,7 +567,7 @@ def explain(
     """
     frames, paths, tag = _opened(frame)
     found = []
-    options = _needed(method, detail) | options
+    options = _needed(method, detail) | options | dict(answer=spoken(model, answer))
     options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
     targets = [target] if isinstance(target, str) else list(target)
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
@@ -564,7 +577,8 @@ def explain(
             if record["certificate"]["unsure"]:
                 said = record["certificate"]["sentence"].splitlines()[-1]
                 findings = [*findings, Finding("warning", "moved", said)]
-        record |= objects_part(model, record, frames, objects, camera)
+        record |= objects_part(model, record, frames, objects, camera) | sources_part(model, record, frames, sources)
+        record |= swap_part(model, record, frames, isinstance(answer, str), options.get("max_new_tokens"))
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 

@@ -54,6 +54,8 @@ def simlingo_vit_qwen_attn_grad(
     method: tuple = (DEFAULT,),  # one or more that the records shall serve; see ours --help for all names
     certify: bool = False,
     objects: str | None = None,
+    sources: bool = False,
+    answer: str | None = None,
     out: str = "runs/payloads",
     force: bool = False,
     speed: float | None = None,

@@ -15,6 +15,7 @@ from .agreement import read_marks
 from .drawing import unit_of
 from ..errors import RunError
 from ..files import write_atomic
+from ..sources.parts import SOURCE_COLUMNS, source_columns
 
 # %% ../../nbs/10_dataset/05_run_table.ipynb #26faccfb
 COLUMNS: dict[str, type] = (
@@ -22,6 +23,7 @@ COLUMNS: dict[str, type] = (
     | {"map_unit": str, "for": float, "against": float}
     | dict(shown=float, largest=float, x0=float, y0=float, x1=float, y1=float, undecided=bool)
     | dict(object=str, object_effect=float, object_alone=float, objects=str, contradiction=str)
+    | SOURCE_COLUMNS
     | dict(certificate=str, words=str, arrays=str, picture=str)
 )
 
@@ -71,6 +73,7 @@ def rows_of(
                     )
                     same = {k: image.get(k) for k in ("for", "against", "largest", "undecided", "certificate")}
                     found = known | asked | shown | files | same | object_columns(entry.get("objects"))
+                    found |= source_columns(entry)
                     yield {name: found[name] for name in COLUMNS}
 
 # %% ../../nbs/10_dataset/05_run_table.ipynb #300ed769

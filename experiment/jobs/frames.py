@@ -49,6 +49,8 @@ from ..vla.driving import DrivingVLA
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #0a597eaa
 from ..objects.given import frame_objects
 from ..objects.picture import save_objects
+from ..sources.parts import sources_part, spoken, swap_part
+
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #6b6d3929
 @dataclass(frozen=True)
@@ -325,6 +327,17 @@ def _with_objects(run, record, frame, pictures):
         run.log.warning("%s: %s", record["tag"], kept["objects"]["contradiction"])
     return record | kept
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #63a5eaa3
+def _with_sources(run, record, pictures):
+    "A record with its sources, and what the answer in the model's mouth changed, where they are asked."
+    if run.sources:
+        run.life("sources")
+        record = record | sources_part(run.model, record, pictures)
+    swap = swap_part(run.model, record, pictures, run.answer is not None, run.asked.get("max_new_tokens"))
+    if swap:
+        run.log.info("%s: %s", record["tag"], swap["swap"]["sentence"])
+    return record | swap
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #d15d64e9
 @dataclass
 class _Run:
@@ -341,6 +354,8 @@ class _Run:
     certify: bool  # measure the map of the first method
     bf16: bool  # halve A and ∂A
     objects: str | None  # that are measured, see `experiment.objects.of_frames`
+    sources: bool  # are measured, see `experiment.sources.sources`
+    answer: str | None  # put in the model's mouth
     log: logging.Logger  # of the run
     verified: Verification  # of the run
     life: Life = field(default_factory=Life)  # is told the stages
@@ -352,13 +367,14 @@ class _Run:
         speed, told = question_of(self.model, self.words, prompt.frames[-1], self.speed)
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(told, maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
+        about["answer"] = spoken(self.model, self.answer)
         for record, _ in record_targets(self.model, pictures, speed, self.target, **self.asked, **about):
             if self.bf16:
                 record = half(record)
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield _with_objects(self, record, prompt.frames[0], pictures)
+            yield _with_sources(self, _with_objects(self, record, prompt.frames[0], pictures), pictures)
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(
@@ -510,6 +526,8 @@ def _ask(given: SimpleNamespace, run: RunFolder, prompts: list[Prompt], asked: d
     _log_start(given, vla, run.todo, run.log)
     check_speeds(wording(vla, words), prompts, given.speed)
     warn_about(vla, prompts, words, run.log)
-    options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16", "objects")}
+    spoken(vla, given.answer)  # words that cannot be put in its mouth are refused before the first frame
+    names = ("target", "method", "images", "speed", "certify", "bf16", "objects", "sources", "answer")
+    options = {k: getattr(given, k) for k in names}
     work = Capture(vla, run.out, asked=asked, words=words, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name', 'save_records',
            'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes', 'frame_mark',
-           'Answers', 'Ahead', 'measure_all', 'Answered', 'object_pictures', 'FrameWork', 'Done', 'done_before',
-           'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw', 'finished', 'only_these',
-           'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of', 'run_scenes',
-           'finish', 'gaze_rows']
+           'Answers', 'Ahead', 'measure_all', 'trace_sources', 'Answered', 'object_pictures', 'FrameWork', 'Done',
+           'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw', 'finished',
+           'only_these', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of',
+           'run_scenes', 'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -74,6 +74,7 @@ from ..frame.files import FrameFile
 from ..objects.given import frame_objects
 from ..objects.picture import save_objects
 from ..objects.table import objects_mark, objects_note
+from ..sources.parts import sources_part, spoken, swap_part
 from ..relevance.shown import measured_effect
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
@@ -85,6 +86,8 @@ class _Beside:
     "What is measured beside the maps."
 
     objects: str | None = None
+    sources: bool = False
+    answer: str | None = None
     answers: str | None = None
     perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
     against: str | None = None  # another model that is asked the same
@@ -152,6 +155,8 @@ def folder_of(
 def check_settings(settings: Settings) -> None:
     "Raise RunError, ValueError or MethodError for what no frame could answer."
     settings.words.options()
+    if settings.answer is not None and settings.answers:
+        raise RunError(f"--answer {settings.answer!r} and --answers {settings.answers}: leave one of them out")
     for t in settings.target:
         if t.removeprefix("-") not in SHORT:
             parse(t)
@@ -250,6 +255,8 @@ def summary_of(
         notes=notes_of(record),
         maps={},
         objects=objects_mark(record),
+        sources=record.get("sources"),
+        swap=record.get("swap"),
         held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
     )
 
@@ -431,6 +438,26 @@ def measure_all(
             record["target_info"]["findings"].append(["no_object", why])
     return faults
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #2f879621
+def trace_sources(
+    model,  # with driving heads or without
+    found: list[tuple[dict, Sequence[str]]],  # from `ask`; gets sources and what another answer changed
+    frames: list,  # RGB images of the prompt
+    settings: Settings,
+) -> dict[str, str]:  # reasons by target/sources
+    "Sources of every target, measured once, and what the answer in the model's mouth changed."
+    known, faults = {}, {}
+    for record, _ in found:
+        target = record["target_info"]["target"]
+        if target not in known:
+            try:
+                known[target] = sources_part(model, record, frames, settings.sources)
+                known[target] |= swap_part(model, record, frames, settings.answer is not None, settings.max_new_tokens)
+            except ValueError as error:
+                known[target], faults[f"{target}/sources"] = {}, reason_of(error)
+        record |= known[target]
+    return faults
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #693a4c81
 class Answered(NamedTuple):
     "What a prompt asked, and what came of it."
@@ -472,7 +499,8 @@ class _Explaining:
         "What a prompt asks. Raises FrameError or RunError for one that cannot be asked."
         (self.made_from[prompt.tag], frames), (speed, words) = self.ahead(prompt), self.question(prompt)
         paths = [str(f.path) for f in prompt.frames]
-        return Asked(frames, speed, prompt.tag, paths, self.answers(prompt) if self.answers else None, words)
+        answer = self.answers(prompt) if self.answers else spoken(self.model, self.settings.answer)
+        return Asked(frames, speed, prompt.tag, paths, answer, words)
 
     def alone(self, asked: Asked) -> Answered:
         "What one prompt gets, its targets and methods split where they have no answer together."
@@ -641,6 +669,7 @@ class FrameWork(_Comparing):
         asked, found, faults, spent = self.answered(prompt, ahead)
         frames, speed, made_from = list(asked.frames), asked.speed, self.made_from.pop(prompt.tag)
         faults |= measure_all(self.model, found, frames, s.objects, prompt.frames[0])
+        faults |= trace_sources(self.model, found, frames, s)
         folder = self.out / "scenes" / scene_name(prompt, s.source)
         files, kept, refused = write_targets(found, name, folder, s)
         faults |= refused | self._compared(found, kept, asked)

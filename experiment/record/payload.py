@@ -6,10 +6,10 @@
 __all__ = ['BLOCK', 'SCHEMA', 'MAX_PIXELS', 'MAX_SIDE', 'FREE_PIXELS', 'PIXELS_A_BYTE', 'MAX_TILE', 'MAX_LAYERS', 'LARGEST',
            'DENSE', 'FULL', 'CAM', 'TRACE', 'QUESTION_FIELDS', 'ANSWER_FIELDS', 'META_FIELDS', 'TARGET_FIELDS',
            'INTERLEAVER_FIELDS', 'ATTENTION_FIELDS', 'TRACE_FIELDS', 'MAP_FIELDS', 'CERTIFICATE_FIELDS', 'MOST_OBJECTS',
-           'MOST_POLYGONS', 'MOST_POINTS', 'OBJECT_FIELDS', 'PICTURE_FIELDS', 'FIELDS', 'CONVERTED', 'NEVER_KEPT',
-           'DIGEST', 'RENAMED', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks', 'fitting', 'structure',
-           'check_record', 'digest', 'altered', 'half', 'save_record', 'widened', 'read_record', 'load_record', 'Dims',
-           'record_bytes']
+           'MOST_POLYGONS', 'MOST_POINTS', 'OBJECT_FIELDS', 'SOURCE_FIELDS', 'SWAP_FIELDS', 'PICTURE_FIELDS', 'FIELDS',
+           'CONVERTED', 'NEVER_KEPT', 'DIGEST', 'RENAMED', 'row_blocks', 'tensors', 'largest', 'Field', 'blocks',
+           'fitting', 'structure', 'check_record', 'digest', 'altered', 'half', 'save_record', 'widened', 'read_record',
+           'load_record', 'Dims', 'record_bytes']
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b61c9a3
 from collections.abc import Iterator
@@ -338,6 +338,43 @@ OBJECT_FIELDS = [
     Field("objects.interactions.*.amount", "float", "", "objects.unit", "sum of both effects − the joint effect"),
 ]
 
+# %% ../../nbs/03_record/02_payload.ipynb #95797a64
+SOURCE_FIELDS = [
+    Field("sources", "dict?", "", "", "where the target comes from (`experiment.sources`)", ()),
+    Field("sources.target", "str", "", "", "as it was asked"),
+    Field("sources.unit", "str", "", "", "of all amounts"),
+    Field("sources.y", "float", "", "sources.unit", "of the frame"),
+    Field("sources.y_reference", "float", "", "sources.unit", "where every source is at its reference"),
+    Field("sources.reference", "str", "", "", "what the contributions are measured against"),
+    Field("sources.complete", "float", "", "", "share of y − y(reference) that the sum misses"),
+    Field("sources.passes", "int", "", "", "forwards with a backward of the way"),
+    Field("sources.forwards", "int", "", "", "of the exchanges"),
+    Field("sources.rows", "list of dict", "", "", "one a source; tiles and words are parts of the one above"),
+    Field("sources.rows.*.name", "str", "", "", "of the source"),
+    Field("sources.rows.*.kind", "str", "", "", "image, tile, speed, command, target_point, answer, word or prompt"),
+    Field("sources.rows.*.for", "float", "", "sources.unit", "contributions that raise the target"),
+    Field("sources.rows.*.against", "float", "", "sources.unit", "those that lower it, ≤ 0"),
+    Field("sources.rows.*.contribution", "float", "", "sources.unit", "their sum"),
+    Field("sources.rows.*.exchanged", "float", "", "sources.unit", "y − y after the exchange, measured"),
+    Field("sources.rows.*.exchanged_to", "str", "", "", "what stands there instead"),
+]
+
+# %% ../../nbs/03_record/02_payload.ipynb #31fdf31b
+SWAP_FIELDS = [
+    Field("swap", "dict?", "", "", "what an answer that was put in the model's mouth changed", ()),
+    Field("swap.target", "str", "", "", "as it was asked"),
+    Field("swap.unit", "str", "", "", "of y"),
+    Field("swap.said", "str", "", "", "the model's own answer"),
+    Field("swap.instead", "str", "", "", "the answer that the record was made with"),
+    Field("swap.y", "float", "", "swap.unit", "with its own answer"),
+    Field("swap.y_instead", "float", "", "swap.unit", "with the other"),
+    Field("swap.change", "float", "", "swap.unit", "the difference"),
+    Field("swap.speed", "float", "", "m/s", "planned mean with its own answer"),
+    Field("swap.speed_instead", "float", "", "m/s", "planned mean with the other"),
+    Field("swap.shift", "float", "", "m", "between both routes, on average"),
+    Field("swap.sentence", "str", "", "", "the change in words"),
+]
+
 # %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7
 PICTURE_FIELDS = [
     Field("pictures", "list", "", "", "of every image its frame"),
@@ -389,6 +426,8 @@ FIELDS: list[Field] = [
     *MAP_FIELDS,
     *CERTIFICATE_FIELDS,
     *OBJECT_FIELDS,
+    *SOURCE_FIELDS,
+    *SWAP_FIELDS,
     *PICTURE_FIELDS,
 ]
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SILENCE', 'answer_ids', 'Swap', 'mean_speed', 'swapped', 'SaysDoes', 'says_what_it_does']
 
-# %% ../../nbs/07_sources/03_answers.ipynb #e3cbca37
+# %% ../../nbs/07_sources/03_answers.ipynb #1c663e43
 import torch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +14,10 @@ from ..maps.question import Question, spoken_ids
 from ..targets import path_speed
 from ..vla.driving import DrivingVLA, Output
 
-# %% ../../nbs/07_sources/03_answers.ipynb #d63e1d30
+# %% ../../nbs/07_sources/03_answers.ipynb #e2ce52fa
 SILENCE = "none"  # an answer of no word
 
-# %% ../../nbs/07_sources/03_answers.ipynb #8bee7ed1
+# %% ../../nbs/07_sources/03_answers.ipynb #66ccfead
 def answer_ids(
     model: DrivingVLA,
     text: str,  # plain words, or `SILENCE`
@@ -38,7 +38,7 @@ def answer_ids(
         raise ExplainError(f"{model.config.name} cannot write {shown}: use words of its vocabulary")
     return [*ids, model.eos_token_id]
 
-# %% ../../nbs/07_sources/03_answers.ipynb #29939170
+# %% ../../nbs/07_sources/03_answers.ipynb #9ce957f4
 @dataclass(frozen=True)
 class Swap:
     "One target with the model's own answer and with another."
@@ -70,14 +70,14 @@ class Swap:
     def __repr__(self):
         return f"Swap({self.sentence})"
 
-# %% ../../nbs/07_sources/03_answers.ipynb #30c803e4
+# %% ../../nbs/07_sources/03_answers.ipynb #ee3e863c
 def mean_speed(
     out: Output,  # of one forward
 ) -> float:  # m/s
     "Mean of the planned speed."
     return path_speed(out.speed_wps.double()).mean().item()
 
-# %% ../../nbs/07_sources/03_answers.ipynb #67fadea9
+# %% ../../nbs/07_sources/03_answers.ipynb #58aaf4b3
 @torch.no_grad()
 def swapped(
     question: Question,  # of an action
@@ -86,18 +86,16 @@ def swapped(
     "The plan with another answer. Cost: two forwards. Raises ExplainError for a model that does not drive."
     model = question.model
     if model.driving is None:
-        name = model.config.name
-        raise ExplainError(f"{name} has no driving heads, so no answer changes a plan: ask one that drives")
+        raise ExplainError(f"{model.config.name} has no driving heads, so no answer changes a plan: ask another")
     ids = answer_ids(model, answer) if isinstance(answer, str) else list(answer)
     other = torch.tensor([ids], dtype=torch.long, device=question.answer.device)
     asked = replace(question, answer=other)
     (before, own), (after, new) = question.forward(), asked.forward()
-    said, instead = (model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked))
+    said = [model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked)]
     return Swap(
         question.target,
         before.unit,
-        said,
-        instead,
+        *said,
         before.value.double().item(),
         after.value.double().item(),
         mean_speed(own),
@@ -105,7 +103,7 @@ def swapped(
         torch.linalg.vector_norm((own.route - new.route).double(), dim=-1).mean().item(),
     )
 
-# %% ../../nbs/07_sources/03_answers.ipynb #1eb78e18
+# %% ../../nbs/07_sources/03_answers.ipynb #f0e26005
 @dataclass(frozen=True)
 class SaysDoes:
     "How much the words decide an action over many frames, beside the picture."
@@ -126,7 +124,7 @@ class SaysDoes:
             f"(median), another picture by {self.picture:.3g} {self.unit}; the words decide {self.decided} frames)"
         )
 
-# %% ../../nbs/07_sources/03_answers.ipynb #125d8fde
+# %% ../../nbs/07_sources/03_answers.ipynb #085271a0
 def says_what_it_does(
     kept: Sequence[dict],  # records' `sources` of one target
 ) -> SaysDoes:

@@ -108,6 +108,8 @@ _ASKED = {  # what is asked, and of which frames
     "max_new_tokens": Option("longest answer; the model's own when not given, 0 for silence"),
     "prompt": Option("wording of the question, {speed:.1f} and {command} are filled in; or the name of one, see below"),
     "command": Option('navigation command in the prompt, such as "turn left"; SimLingo was trained with one'),
+    "sources": Option("measure what image, speed, command, points and own answer do; 17 passes or more a target"),
+    "answer": Option('put in the model\'s mouth instead of its own: plain words such as "go", or none for silence'),
     "objects": Option(
         "measure what objects do: auto (regions of the map), actors (boxes of the data set), a folder of id pictures "
         "(PNG) or boxes (.json) named as the frames, or a .json of all frames' boxes; up to 66 forwards a target"
