@@ -487,7 +487,7 @@ def record_frames(
     given.detail = detail_for(given.method, given.detail)
     asked = plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
     beside = (given.frame_folder, given.speed_folder, given.gaze_folder)
-    found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate)
+    found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate, given.rates)
     prompts = group(found.frames, given.images)[: given.limit]
     model = model_files(given.model, given.revision, given.tokenizer)
     with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
