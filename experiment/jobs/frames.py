@@ -495,21 +495,21 @@ def record_frames(
         todo = run.begin(prompts, sources)
         run.verified.summary.failed |= bad
         if todo:
-            _ask(given, run, todo, asked, words)
+            _ask(given, run, prompts, asked, words)
     print(f"{run.verified.summary}\nrecords in {run.out / 'pt'}, log in {run.out / 'pipeline.log'}")
     return run.verified.summary
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #62452563
-def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict, words: Wording) -> None:
-    "Load the model and record what is left."
+def _ask(given: SimpleNamespace, run: RunFolder, prompts: list[Prompt], asked: dict, words: Wording) -> None:
+    "Load the model and record what is left; what holds for the run is asked of all its prompts."
     choice = ModelChoice(
         given.model, given.dtype, given.revision, given.tokenizer, given.tile, given.crop, given.add_thumbnail
     )
     vla = choice.load(given.device)
     same_makers(run.out, made_by(vla))
-    _log_start(given, vla, todo, run.log)
-    check_speeds(wording(vla, words), todo, given.speed)
-    warn_about(vla, todo, words, run.log)
+    _log_start(given, vla, run.todo, run.log)
+    check_speeds(wording(vla, words), prompts, given.speed)
+    warn_about(vla, prompts, words, run.log)
     options = {k: getattr(given, k) for k in ("target", "method", "images", "speed", "certify", "bf16", "objects")}
     work = Capture(vla, run.out, asked=asked, words=words, log=run.log, verified=run.verified, **options)
     run.go(work, life=work.life)
