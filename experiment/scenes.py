@@ -45,9 +45,7 @@ def scenes(
     timeout: float | None = None,  # seconds a frame may take, a batch so often, before its worker is ended
     limit: int | None = None,
     show: str = "auto", thumbnail: str = "apart",
-    speed: float | None = None,
-    images: int = 1,
-    objects: str | None = None,
+    speed: float | None = None, images: int = 1, objects: str | None = None,
     sources: bool = False, answer: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs

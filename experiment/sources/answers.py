@@ -91,11 +91,12 @@ def swapped(
     other = torch.tensor([ids], dtype=torch.long, device=question.answer.device)
     asked = replace(question, answer=other)
     (before, own), (after, new) = question.forward(), asked.forward()
-    said = [model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked)]
+    said, instead = (model.tokenizer.decode(spoken_ids(model, a.answer)).strip() for a in (question, asked))
     return Swap(
         question.target,
         before.unit,
-        *said,
+        said,
+        instead,
         before.value.double().item(),
         after.value.double().item(),
         mean_speed(own),
