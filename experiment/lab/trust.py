@@ -53,7 +53,7 @@ COMMANDS = {
         simlingo_vit_qwen_attn_grad.main, "data", ("--target", "-forward_speed", "tokens"), ("pt/*.pt", "*/*.png")
     ),
     "ours": Command(ours.main, "records", (), ("*/*.png", "*/*.npz")),
-    "scenes": Command(scenes.main, "data", ("--target", "-forward_speed"), ("scenes/*/*/*/*/*.npz", "scenes/*/*/*/*.*")),
+    "scenes": Command(scenes.main, "data", ("--target", "-forward_speed"), ("scenes/*/*/*/*/*.npz", "*/*/*/*/*.*")),
 }
 
 # %% ../../nbs/13_lab/09_trust.ipynb #61387824

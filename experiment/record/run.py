@@ -228,7 +228,6 @@ class _Folder:
         return self.out / "done" / f"{tag}.json"
 
     def say(self, said: str) -> None:
-        "A line on the screen and in the log."
         print(said, flush=True)
         self.log.info("%s", said)
 
@@ -239,14 +238,12 @@ class _Folder:
         what: str = "frames",  # how they are called
     ) -> list:  # items that are not done
         "Compare marks with what is there; say what was done before, and what of it is not asked for."
-        aside = self.out / "aside"
         for name in (*self.results, "done"):
             survey(self.out / name)
-        if gone := keep_to(self.out, aside, [item.tag for item in items]):
-            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}")
+        if gone := keep_to(self.out, self.out / "aside", [item.tag for item in items]):
+            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in aside/")
         marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
-        self.contents.save()
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
         for tag in done:
             self.verified.records |= marks[tag]["records"]
