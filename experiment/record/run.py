@@ -305,3 +305,4 @@ def one_run(
         contents.save()
         with verification(command, out, log) as verified:
             yield RunFolder(out, hash_of(settings), tuple(results), log, verified, contents)
+            contents.save()
