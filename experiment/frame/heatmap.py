@@ -251,6 +251,8 @@ def save_png(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are saved as PNG; end the name in .png")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path}: no folder {path.parent}")
     return write_atomic(path, lambda file: file.write(_png(picture)), sync=False)
 
 # %% ../../nbs/02_frame/03_heatmap.ipynb #834c1b69
