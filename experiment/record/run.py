@@ -246,13 +246,6 @@ class _Folder:
         "The mark of an item."
         return self.out / "done" / f"{tag}.json"
 
-<<<<<<< /tmp/tmpykxjxkqd/a
-=======
-    def say(self, said: str) -> None:
-        print(said, flush=True)
-        self.log.info("%s", said)
-
->>>>>>> /tmp/tmpykxjxkqd/b
     def begin(
         self,
         items: Sequence,  # with a `.tag`
@@ -262,12 +255,7 @@ class _Folder:
         "Compare marks with what is there; say what was done before, and what of it is not asked for."
         for name in (*self.results, "done"):
             survey(self.out / name)
-<<<<<<< /tmp/tmpykxjxkqd/a
         _say(self.log, *set_aside(self.out, [item.tag for item in items], what))
-=======
-        if gone := keep_to(self.out, self.out / "aside", [item.tag for item in items]):
-            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in aside/")
->>>>>>> /tmp/tmpykxjxkqd/b
         marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
