@@ -17,6 +17,7 @@ from ..methods import STORED
 from ..record.payload import CONVERTED
 from ..targets import action_target, waypoints
 from ..words.targets import ACTIONS, TargetSpec, parse
+from ..words.options import PROMPTS
 
 # %% ../../nbs/04_relevance/04_recompute.ipynb #36c3049d
 def _wrong(name, *pairs):
@@ -108,11 +109,14 @@ _IMAGE = "<IMG_CONTEXT>"
 
 # %% ../../nbs/04_relevance/04_recompute.ipynb #48b3fbce
 def _speed(record: dict) -> Iterator[Finding]:
-    "The speed that the prompt speaks is the record's."
+    "The speed that the prompt speaks is the record's, unless a wording without `{speed}` wrote a number of its own."
+    told, wording = record["input_speed_mps"], record["meta"].get("wording")
+    if told is None and wording is not None and wording not in PROMPTS and "{speed" not in wording:
+        return
     for text, decimals in _SPOKEN.findall(record["meta"].get("prompt", "")):
-        if abs(float(text) - record["input_speed_mps"]) > 0.5001 * 10 ** -len(decimals):
-            said = f"the prompt speaks of {text} m/s, the record of {record['input_speed_mps']:g} m/s"
-            yield Finding("error", "prompt_speed", said)
+        if told is None or abs(float(text) - told) > 0.5001 * 10 ** -len(decimals):
+            known = "of none" if told is None else f"of {told:g} m/s"
+            yield Finding("error", "prompt_speed", f"the prompt speaks of {text} m/s, the record {known}")
 
 # %% ../../nbs/04_relevance/04_recompute.ipynb #08881cf1
 def _answers(record: dict) -> Iterator[Finding]:
