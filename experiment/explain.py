@@ -374,7 +374,7 @@ def record_targets(
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
         targets, scalars = _scalars(model, p, targets, score)
-        common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, speed, asked, paths))
+        common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, inputs.speed, asked, paths))
         for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
             progress("backward")
             with alone(model):
@@ -658,7 +658,7 @@ class _Batch:
         scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
         asked, words = row.asked, self.words(row)
         about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
-        common = _common(self.model, row.frames, row.inputs, out, answer, asked.speed, about, asked.paths)
+        common = _common(self.model, row.frames, row.inputs, out, answer, row.inputs.speed, about, asked.paths)
         row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
         row.out, row.scalars, row.names = out, scalars, target_tags(asked.tag, targets)
 
@@ -682,8 +682,9 @@ def _backward_of_sums(batch, going, leaf, progress):
             return
         weights = [_weights(batch.rows, row.scalars[i], row.out) for _, row in having]
         total = torch.stack([row.scalars[i].value for _, row in having]).sum()
-        (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < most)
-        grads = grad.split([len(p) for p in parts])
+        (grad,) = torch.autograd.grad(total, leaf, retain_graph=i + 1 < most, allow_unused=True)
+        whole = reached(None, "the pixels") if grad is None else grad  # a row that asks no more has none
+        grads = whole.split([len(p) for p in parts])
         for (b, row), w in zip(having, weights):
             with row.own():
                 batch.keep(row, i, parts[b], grads[b], w)
@@ -709,18 +710,21 @@ def record_batch(
         raise ExplainError(f"{why}: ask frame by frame")
     batch = _Batch(model, targets, rows, score, dict(text=text, target_points=target_points, command=command))
     every = [_Row(a) for a in asked]
-    for row in every:
-        with row.own():
-            batch.prepare(row)
-    if going := [row for row in every if row.error is None]:
-        leaf = torch.cat([row.inputs.pixel_values for row in going]).detach().requires_grad_()
-        known = [a if a is None else torch.tensor([a], device=model.device) for a in (r.asked.answer for r in going)]
-        with holding_all(model, "lrp", Choice()):
-            said = answers_and_forwards(model, [r.inputs for r in going], leaf, max_new_tokens, known, progress)
-            for row, (out, answer) in zip(going, said):
-                with row.own():
-                    batch.read(row, out, answer)
-            _backward_of_sums(batch, going, leaf, progress)
+    with alone(model):
+        for row in every:
+            with row.own():
+                batch.prepare(row)
+        if going := [row for row in every if row.error is None]:
+            leaf = torch.cat([row.inputs.pixel_values for row in going]).detach().requires_grad_()
+            known = [
+                a if a is None else torch.tensor([a], device=model.device) for a in (r.asked.answer for r in going)
+            ]
+            with holding_all(model, "lrp", Choice()):
+                said = answers_and_forwards(model, [r.inputs for r in going], leaf, max_new_tokens, known, progress)
+                for row, (out, answer) in zip(going, said):
+                    with row.own():
+                        batch.read(row, out, answer)
+                _backward_of_sums(batch, going, leaf, progress)
     return [row.error or row.found for row in every]
 
 # %% ../nbs/08_explain/01_explain.ipynb #3f60e112

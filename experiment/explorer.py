@@ -100,7 +100,7 @@ def recorded(
     names = [""] if beside is None else _apart(*map(Path, given))
     for path, name in zip(given, names):
         if is_run(path):
-            add_run(bundle, path, camera=camera, run=name)
+            add_run(bundle, path, camera=camera, run=name, share=1 / len(given))
         else:
             add_records(bundle, path, camera=camera, run=name)
     return bundle
@@ -233,7 +233,7 @@ class Explorer(_Asked, anywidget.AnyWidget):
         **look: Any,  # see `start_of`
     ):
         _Asked.__init__(self, source)
-        number = frame_number(dict(frames=self.held.frames), frame)
+        number = frame_number(dict(frames=self.held.frames, scenes=self.held.scenes), frame)
         self.answer(number, ask)
         self.start = start_of(self.plain(), number, **look)
         anywidget.AnyWidget.__init__(self, bundle=json.dumps(self.plain()))

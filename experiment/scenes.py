@@ -39,7 +39,7 @@ def scenes(
     workers: int = 0,  # processes; 0 works inside this one; with --ray: actors, 0 as many as there is room for
     ray: str | None = None,  # spread over a Ray cluster: auto, HOST:PORT, or local
     device: str = "cpu",  # cpu, cuda (worker i takes GPU i), cuda:1 …
-    batch: str = "auto",  # frames that share a forward: a number; auto: on CUDA what memory holds, else 1
+    batch: str = "auto",  # frames that share a forward; auto: on CUDA what memory holds, else 1 (see below)
     threads: int = 1,  # of a worker; sums in another order end in other bits
     force: bool = False,
     timeout: float | None = None,  # seconds a frame may take, a batch so often, before its worker is ended
@@ -63,6 +63,7 @@ def scenes(
     scale: str = "run",  # full colour: run (one amount for all pictures), frame (each its own), or an amount per patch
     animation: str = "webp",  # of every scene and map: webp, gif, mp4 (needs the extra `video`), none
     rate: float = RATE,
+    rates: tuple = (),
     frame_folder: tuple = FRAME_FOLDERS,
     speed_folder: tuple = SPEED_FOLDERS,
     gaze_folder: tuple = GAZE_FOLDERS,
@@ -82,6 +83,9 @@ examples:
   scenes data/ --out runs/all …                       the same again: does what is missing
   scenes data/ --workers 8 --device cuda --out runs/gpu
   scenes /shared/data --ray auto --out /shared/runs/a   on a Ray cluster; every node sees these folders
+
+On a processor --batch is 1 until a number is given: several frames in a forward help a small model and hardly one of
+InternVL2-1B's size, and memory grows with them.
 
 Exit status: 0 when everything asked for was done, 1 when something failed (see summary.json),
 2 when it could not start."""

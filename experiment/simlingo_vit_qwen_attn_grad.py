@@ -70,12 +70,11 @@ def simlingo_vit_qwen_attn_grad(
     speed_folder: tuple = SPEED_FOLDERS,
     gaze_folder: tuple = GAZE_FOLDERS,
     rate: float = RATE,
+    rates: tuple = (),
     dtype: str = "float32", device: str = "cpu", revision: str | None = None, tokenizer: str | None = None,
     tile: int | None = None, crop: bool | None = None, add_thumbnail: bool | None = None,
 ) -> Summary:
-    """Run a driving model over frames and write one record a frame and target: relevance (or attention and gradients)
-    of both towers, outputs.
-    """
+    "Run a driving model over frames, and write a record a frame and target: relevance of both towers, outputs."
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
     check_words(method, detail, bf16, speed, objects)

@@ -1,4 +1,4 @@
-"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, lint, types, the explorer in a browser, every notebook's cells run."""
+"""Everything `make test` proves: the package equals its notebooks, the README equals its notebook, lint, types, the explorer's script and the explorer in a browser, every notebook's cells run."""
 
 import argparse
 import os
@@ -23,6 +23,7 @@ CHECKS = {
     "house.py finds every offence": ["tools/house.py", "--selftest"],
     "equality.py finds every difference": ["tools/equality.py", "--selftest"],
     "mutants.py puts faults in": ["tools/mutants.py", "--selftest"],
+    "the explorer's script": ["tools/explorer_test.py"],
     "explorer in a browser": ["tools/browser_test.py"],
 }
 SKIPPED = 77  # exit code of a check that cannot run on this machine; it says why

@@ -7,7 +7,7 @@ __all__ = ['Tool', 'attempt', 'Worker', 'Pool', 'Inside', 'environment', 'thread
            'Processes', 'connect', 'Ray', 'progress', 'spread']
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #1010391d
-import logging, os, pickle, threading, time, traceback
+import logging, os, pickle, signal, threading, time, traceback
 import multiprocessing as mp
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 from pebble import ProcessExpired, ProcessPool
 from tqdm.auto import tqdm
-from ..command import OWN_ERRORS, Life, Summary, reason_of
+from ..command import OWN_ERRORS, Life, RunStopped, Summary, full_disk, reason_of
 from ..errors import RunError
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #fad18c6a
@@ -32,11 +32,13 @@ def attempt(
     work: Callable,  # a worker's tool
     item: Any,  # with a `tag`
     ahead: tuple = (),  # items that it will be asked next
-) -> tuple[str, Any]:  # done and a note, or failed and (reason, final, details)
+) -> tuple[str, Any]:  # done and a note, failed and (reason, final, details), or full and what the disk said
     "Work on one item; an exception becomes a reason."
     try:
         answer = "done", work(item, ahead) if ahead else work(item)
     except (Exception, SystemExit) as error:
+        if full := full_disk(error):
+            return "full", reason_of(full)
         final = isinstance(error, OWN_ERRORS)
         return "failed", (reason_of(error), final, "" if final else traceback.format_exc())
     try:
@@ -121,7 +123,11 @@ def thread_variables(
 
 # %% ../../nbs/10_dataset/03_cluster.ipynb #9eeccb0f
 def leave_together() -> None:
-    "What a worker's process does first: see to it that it ends with the process that started it, whatever it is at."
+    """What a worker's process does first: see to it that it ends with the process that started it, whatever it is at,
+    and not by Ctrl-C, which the other hears too.
+    """
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch():
         mp.parent_process().join()
@@ -385,6 +391,8 @@ def _heed(crew, answer, accept, note):
         raise RunError(f"worker {slot} cannot start: {value}")
     if kind == "lost":
         return crew.lose(slot, item, value)
+    if kind == "full":
+        raise RunStopped(f"{item.tag}: {value}")
     crew.rest.add(slot)
     if kind != "ready":
         return crew.items.settle(item, kind, value, note)

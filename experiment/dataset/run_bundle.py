@@ -156,6 +156,7 @@ def add_run(
     scene: str = "",  # one of them; "": all
     camera: Camera | None = None,  # for way-points; the run's own when None
     run: str = "",  # its name
+    share: float = 1.0,  # of the bundle's limit
 ) -> None:
     "The scenes of a run, each with its share of the room. Raises RunError for a run without frames."
     root = Path(root)
@@ -166,7 +167,7 @@ def add_run(
     if made_by.get("random"):
         bundle.notes.append("RANDOM WEIGHTS: these maps show the method at work, not a driver")
     for folder in folders:
-        add_scene(bundle, folder, camera, run, 1 / len(folders))
+        add_scene(bundle, folder, camera, run, share / len(folders))
 
 # %% ../../nbs/10_dataset/05_run_bundle.ipynb #e94c8ac2
 EXPLORER = "explorer.html"  # of a scene

@@ -9,13 +9,13 @@ __all__ = ['PICTURES', 'ACTOR_FOLDERS', 'MEASURED', 'GAZE_FILES', 'KINDS', 'Fram
 # %% ../../nbs/02_frame/04_files.ipynb #dcdcbc6b
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from ..errors import RunError, did_you_mean
 from .actors import read_actors
 from .measurements import Navigation, read_navigation, read_speed, speed_table
-from .pairing import natural, number_of, paired, stem_of, unlike
+from .pairing import by_time, natural, number_of, paired, stem_of, unlike
 from .video import MOVING, VIDEOS, Unpacked, is_video, unpack
 from ..words.options import FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
 
@@ -258,16 +258,24 @@ def _videos(folder, files, asked, faults):
     roots = [folder / (Path(n).stem if twice[Path(n).stem] == 1 else n.replace(".", "_")) for n in own]
     return [], [_Place(root, [], n, folder / n) for root, n in zip(roots, own)]
 
+# %% ../../nbs/02_frame/04_files.ipynb #f71b54df
+def _counted(keys, unpacked, files, what):
+    "Frames of a video by the numbers of the files, which may begin at 0; or why they cannot be."
+    numbers = [n for f in files if (n := number_of(stem_of(f))) is not None]
+    first = 0 if min(numbers, default=1) == 0 else 1
+    why = unlike(range(first, first + unpacked.total), numbers, what)
+    return {} if why else {p: (s, n - 1 + first) for p, (s, n) in keys.items()}, why
+
 # %% ../../nbs/02_frame/04_files.ipynb #233e7f42
 class _Beside:
     "Matches what lies beside the frames of one place; collects what was found, and why something cannot be matched."
 
-    def __init__(self, place, pictures, unpacked, faults):
+    def __init__(self, place, pictures, unpacked, faults, rates):
         stems = [p.stem for p in pictures]
         numbers = unpacked.numbers if unpacked else [number_of(s) for s in stems]
         self.keys = {p: (s, n) for p, s, n in zip(pictures, stems, numbers)}
         self.root = place.video.parent if place.video else place.root
-        self.unpacked, self.unreadable = unpacked, faults
+        self.unpacked, self.unreadable, self.rates = unpacked, faults, rates
         self.found: dict[str, str] = {}
         self.faults: dict[str, str] = {}
 
@@ -282,8 +290,10 @@ class _Beside:
     def _matched(self, kind, name, files):
         keys, what = self.keys, f"{'gaze maps' if kind == 'gaze' else kind} in {name}"
         if self.unpacked:
-            keys, why = self._counted(files, what)
+            keys, why = _counted(self.keys, self.unpacked, files, what)
         found, late = paired(keys, files, what) if keys else ({}, why)
+        if late and self.rates and not self.unpacked:
+            found, late = self._timed({number_of(stem_of(f)): f for f in files}, what)
         if late:
             self.faults[kind] = f"{self.root}: {late}"
         elif found:
@@ -291,16 +301,14 @@ class _Beside:
             self.found[kind] = f"{name}/*{ending}"
         return found
 
+    def _timed(self, others, what):
+        "What belongs to which picture by the rates that are told, of others by number."
+        found, why = by_time({p: n for p, (_, n) in self.keys.items()}, list(others), self.rates, what)
+        return {p: others[n] for p, n in found.items()}, why
+
 # %% ../../nbs/02_frame/04_files.ipynb #8cbfb7ee
 class _Sides(_Beside):
     "Tables and videos too."
-
-    def _counted(self, files, what):
-        "Frames of a video by the numbers of the files, which may begin at 0; or why they cannot be."
-        numbers = [n for f in files if (n := number_of(stem_of(f))) is not None]
-        first = 0 if min(numbers, default=1) == 0 else 1
-        why = unlike(range(first, first + self.unpacked.total), numbers, what)
-        return {} if why else {p: (s, n - 1 + first) for p, (s, n) in self.keys.items()}, why
 
     def table(self, name):
         "Rows by picture, of a table of speeds."
@@ -312,11 +320,14 @@ class _Sides(_Beside):
         first = 0 if self.unpacked and min(rows) == 0 else 1
         numbers = {p: n if not self.unpacked else n - 1 + first for p, (_, n) in self.keys.items()}
         every = range(first, first + self.unpacked.total) if self.unpacked else [n for n in numbers.values() if n]
-        if why := unlike(every, list(rows), f"rows of {name}"):
+        found, why = {p: n for p, n in numbers.items() if n in rows}, unlike(every, list(rows), f"rows of {name}")
+        if why and self.rates and not self.unpacked and None not in numbers.values():
+            found, why = self._timed({n: n for n in rows}, f"rows of {name}")
+        if why:
             self.faults["speeds"] = f"{self.root}: {why}"
             return {}
         self.found["speeds"] = f"{name} (km/h)"
-        return {p: n for p, n in numbers.items() if n in rows}
+        return found
 
     def video(self, names, into, rate):
         "Gaze maps by picture, of a gaze video that is unpacked like the frames."
@@ -344,6 +355,7 @@ class _Asked:
     gaze: tuple[str, ...]  # of folders of gaze
     into: Path | None  # where videos are unpacked; None: nowhere
     rate: float  # frames a second of a video
+    rates: tuple[float, float] | None  # of pictures and of what lies beside, a second; None: not told
 
     def speeds_of(self, sides: _Sides) -> tuple[dict, dict]:  # files and rows by picture
         "Of the first folder or table that has some."
@@ -414,7 +426,7 @@ def _scene(place, name, asked, faults):
             raise RunError(f"{place.video}: a video; pictures are asked for here, `scenes` takes videos too")
         unpacked = unpack(place.video, into, rate=asked.rate)
         pictures = sorted(unpacked.folder.glob("*.png"), key=natural)
-    sides = _Sides(place, pictures, unpacked, faults)
+    sides = _Sides(place, pictures, unpacked, faults, asked.rates)
     speeds, rows = asked.speeds_of(sides)
     gaze = asked.gaze_of(sides, into)
     navigation, actors = _measured(sides, asked.speeds)
@@ -438,6 +450,20 @@ def _silent(picture, sides, speeds):
     there = sides.found["speeds"]
     return f"{picture}: its scene has speeds ({there}), but none for this frame; add it, or give --speed"
 
+# %% ../../nbs/02_frame/04_files.ipynb #9ec8eb2f
+def _rates(told):
+    "Two rates. Raises RunError for others."
+    try:
+        found = [float(rate) for rate in told]
+    except ValueError:
+        found = [0.0]
+    if not found:
+        return None
+    if len(found) != 2 or not all(0 < rate < float("inf") for rate in found):
+        said = "expected how many pictures a second there are, and how many of what lies beside them"
+        raise RunError(f"--rates {' '.join(map(str, told))}: {said}, such as --rates 4 25")
+    return found[0], found[1]
+
 # %% ../../nbs/02_frame/04_files.ipynb #3df1f8a4
 def find_scenes(
     source: str | Path,  # a picture, a video, a folder of either, a scene, or a tree of scenes
@@ -446,10 +472,11 @@ def find_scenes(
     gaze_folders: Iterable[str] = GAZE_FOLDERS,  # beside them
     into: Path | None = None,  # where videos are unpacked; None: videos are refused
     rate: float = RATE,  # frames a second taken from a video
+    rates: Sequence[float | str] = (),  # of pictures and of what lies beside, a second, where numbers do not match them
 ) -> Found:
     "All scenes below a path. Raises RunError when there are none, or when folders that were named are nowhere."
     source, faults = Path(source), {}
-    asked = _Asked(tuple(names), tuple(speed_folders), tuple(gaze_folders), into, rate)
+    asked = _Asked(tuple(names), tuple(speed_folders), tuple(gaze_folders), into, rate, _rates(rates))
     places, unused = _sources(source, asked, faults)
     scenes = []
     for place in places:

@@ -7,7 +7,7 @@ __all__ = ['SATURATED', 'limits', 'normalise', 'tone', 'colourise', 'blend', 'ov
            'save_png', 'save_map']
 
 # %% ../../nbs/02_frame/03_heatmap.ipynb #00000002
-import io, os, struct, uuid, zlib
+import io, struct, zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
+from ..files import write_atomic
 from .tiles import as_rgb
 
 # %% ../../nbs/02_frame/03_heatmap.ipynb #00000005
@@ -250,13 +251,7 @@ def save_png(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"{path}: pictures are saved as PNG; end the name in .png")
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(_png(picture))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_atomic(path, lambda file: file.write(_png(picture)), sync=False)
 
 # %% ../../nbs/02_frame/03_heatmap.ipynb #834c1b69
 def save_map(

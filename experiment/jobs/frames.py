@@ -503,7 +503,7 @@ def record_frames(
     given.detail = detail_for(given.method, given.detail)
     asked = plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
     beside = (given.frame_folder, given.speed_folder, given.gaze_folder)
-    found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate)
+    found = find_scenes(given.frames, *beside, Path(given.out) / "frames", given.rate, given.rates)
     prompts = group(found.frames, given.images)[: given.limit]
     model = model_files(given.model, given.revision, given.tokenizer)
     with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
@@ -511,21 +511,21 @@ def record_frames(
         todo = run.begin(prompts, sources)
         run.verified.summary.failed |= bad
         if todo:
-            _ask(given, run, todo, asked, words)
+            _ask(given, run, prompts, asked, words)
     print(f"{run.verified.summary}\nrecords in {run.out / 'pt'}, log in {run.out / 'pipeline.log'}")
     return run.verified.summary
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #62452563
-def _ask(given: SimpleNamespace, run: RunFolder, todo: list[Prompt], asked: dict, words: Wording) -> None:
-    "Load the model and record what is left."
+def _ask(given: SimpleNamespace, run: RunFolder, prompts: list[Prompt], asked: dict, words: Wording) -> None:
+    "Load the model and record what is left; what holds for the run is asked of all its prompts."
     choice = ModelChoice(
         given.model, given.dtype, given.revision, given.tokenizer, given.tile, given.crop, given.add_thumbnail
     )
     vla = choice.load(given.device)
     same_makers(run.out, made_by(vla))
-    _log_start(given, vla, todo, run.log)
-    check_speeds(wording(vla, words), todo, given.speed)
-    warn_about(vla, todo, words, run.log)
+    _log_start(given, vla, run.todo, run.log)
+    check_speeds(wording(vla, words), prompts, given.speed)
+    warn_about(vla, prompts, words, run.log)
     spoken(vla, given.answer)  # words that cannot be put in its mouth are refused before the first frame
     names = ("target", "method", "images", "speed", "certify", "bf16", "objects", "sources", "answer")
     options = {k: getattr(given, k) for k in names}

@@ -63,7 +63,7 @@ from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.contents import Contents, content_of, content_of_all, remember
 from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
-from ..record.run import read_json, same_makers, survey, write_json
+from ..record.run import read_json, read_mark, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
@@ -92,9 +92,20 @@ class _Beside:
     perturb: tuple[str, ...] = ()  # corruptions, see `experiment.robustness.corruptions`
     against: str | None = None  # another model that is asked the same
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #a42f57bb
+@dataclass(frozen=True, kw_only=True)
+class _Sources:
+    "Where frames are, and what lies beside them; see `experiment.frame.files.find_scenes`."
+
+    frame_folders: tuple[str, ...] = FRAME_FOLDERS
+    speed_folder: tuple[str, ...] = SPEED_FOLDERS
+    gaze_folder: tuple[str, ...] = GAZE_FOLDERS
+    rate: float = RATE
+    rates: tuple[str, ...] = ()
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #f3bd423e
 @dataclass(frozen=True)
-class Settings(_Beside):
+class Settings(_Sources, _Beside):
     "What decides the bytes of a frame's results; the options of `scenes` say what each is."
 
     source: str
@@ -117,10 +128,6 @@ class Settings(_Beside):
     show: str = "auto"
     thumbnail: str = "apart"
     records: bool = False
-    frame_folders: tuple[str, ...] = FRAME_FOLDERS
-    speed_folder: tuple[str, ...] = SPEED_FOLDERS
-    gaze_folder: tuple[str, ...] = GAZE_FOLDERS
-    rate: float = RATE
     threads: int = 1
     model_files: str = ""  # a hash of the model's weights, configuration and tokenizer as they lie on the disk
     code: str = field(default_factory=code_hash)
@@ -337,6 +344,7 @@ def frame_mark(
 ) -> dict:  # plain values
     "What says that a frame is done, and what came out."
     return dict(
+        tag=prompt.frames[0].name,
         settings=settings.hash,
         frames=frame_hashes(prompt),
         pictures=[str(f.path) for f in prompt.frames],
@@ -716,7 +724,7 @@ def done_before(
             survey(folder)
             scenes[folder] = Contents(folder / ".contents")
         mark = folder / "done" / f"{prompt.frames[0].name}.json"
-        known = read_json(mark)
+        known = read_mark(mark)
         if holds(known, settings.hash, sources(prompt), folder, scenes[folder]):
             found[prompt.tag] = _done(known, mark)
     for contents in scenes.values():
@@ -865,6 +873,7 @@ def only_these(
     for scene in sorted(p.name for p in here.glob("*") if p.is_dir() and p.name not in asked):
         keep_to(here / scene, there / scene, [])
         undraw(here / scene)
+        (here / scene / "gaze_mean.npz").unlink(missing_ok=True)
         gone += 1
     return gone + sum(keep_to(here / scene, there / scene, names) for scene, names in asked.items())
 
@@ -993,6 +1002,7 @@ def _found(asked, run):
         asked.gaze_folder,
         run.root.resolve() / "frames",
         asked.rate,
+        asked.rates,
     )
     return found, group(found.frames, asked.images)[: run.limit]
 
@@ -1043,7 +1053,7 @@ def settings_of(
     )
     if options["answers"]:
         changed["answers"] = str(Path(options["answers"]).resolve())
-    several = ("target", "method", "target_points", "perturb", "speed_folder", "gaze_folder")
+    several = ("target", "method", "target_points", "perturb", "speed_folder", "gaze_folder", "rates")
     return Settings(**kept | changed | {k: tuple(options[k]) for k in several})
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #c4a236f6
@@ -1066,6 +1076,7 @@ def _results(run, told, items, scales, log):
     root, names = run.root, list(told["scenes"])
     write_json(root / "summary.json", told)
     scores = {i.tag: found for i in items if (found := read_scores(root / "scenes" / i.tag))}
+    (root / "gaze.json").unlink(missing_ok=True)
     if scores:
         write_json(root / "gaze.json", dict(grid=WIDTH, eps=EPS, rows=gaze_rows(scores)))
     changes = write_changes(root, names)
@@ -1186,6 +1197,8 @@ def finish(
     known = scene_items(done, prompts, source)
     for scene in {scene_name(p, source) for p in prompts} - {i.tag for i in known}:
         undraw(folder / scene)
+    for scene in {scene_name(p, source) for p in prompts} - {i.tag for i, gaze in known.items() if gaze}:
+        (folder / scene / "gaze_mean.npz").unlink(missing_ok=True)
     gazed = [i for i, gaze in known.items() if gaze]
     failed |= spread_over(
         Tool(GazeMean, (here,)), [i for i in gazed if read_mean(folder / i.tag)[1] != i.made_from], what="scenes"

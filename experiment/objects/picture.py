@@ -59,10 +59,11 @@ def label_of(
     objects: Objects,
     i: int,  # number of the row
 ) -> str:
-    "Number, name and measured effect."
+    "Number, name and measured effect; a region that was found has its number in its name."
     row = objects.rows[i]
     name = row.name if len(row.name) <= 24 else f"{row.name[:23]}…"
-    return f"{i + 1} {name} {objects.shown(row.effect)}"
+    number = "" if name == f"region {i + 1}" else f"{i + 1} "
+    return f"{number}{name} {objects.shown(row.effect)}"
 
 # %% ../../nbs/07_objects/10_picture.ipynb #55e13e16
 def draw_objects(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['code_hash', 'read_json', 'write_json', 'hash_of', 'keep_settings', 'same_makers', 'only_run', 'survey', 'holds',
-           'named', 'forget', 'keep_to', 'RunFolder', 'one_run']
+           'named', 'read_mark', 'forget', 'keep_to', 'set_aside', 'RunFolder', 'one_run']
 
 # %% ../../nbs/03_record/06_run.ipynb #ff483e32
 import fcntl
@@ -166,20 +166,28 @@ def named(
     paths = [Path(name) for name in files] if isinstance(files, dict) else []
     return [p for p in paths if not p.is_absolute() and ".." not in p.parts]
 
+# %% ../../nbs/03_record/06_run.ipynb #7ca6b136
+def read_mark(
+    path: Path,  # need not exist
+) -> dict:  # {} when there is none, or it is another item's
+    "A mark that says of itself what its file is called."
+    mark = read_json(path)
+    return mark if mark.get("tag") == path.stem else {}
+
 # %% ../../nbs/03_record/06_run.ipynb #054b2161
 def forget(
     mark: Path,  # of an item that is to be made again
     folder: Path,  # where its files lie
 ) -> None:
     "Remove what an item left: a new answer may have fewer words, and so fewer files."
-    for path in named(read_json(mark).get("contents")):
+    for path in named(read_mark(mark).get("contents")):
         (folder / path).unlink(missing_ok=True)
     mark.unlink(missing_ok=True)
 
 # %% ../../nbs/03_record/06_run.ipynb #a4a83130
 def _moved(mark, here, there):
     "The files of a mark, then the mark, from one folder to another; killed in between, it is done again."
-    for path in [*named(read_json(mark).get("contents")), mark.relative_to(here)]:
+    for path in [*named(read_mark(mark).get("contents")), mark.relative_to(here)]:
         if (here / path).is_file():
             (there / path).parent.mkdir(parents=True, exist_ok=True)
             os.replace(here / path, there / path)
@@ -200,6 +208,25 @@ def keep_to(
             gone += here == folder
     return gone
 
+# %% ../../nbs/03_record/06_run.ipynb #b0b883ce
+def set_aside(
+    out: Path,  # the run's folder
+    tags: Sequence[str],  # of the items that are asked for
+    what: str = "frames",  # how they are called
+) -> list[str]:  # a line, when there were any
+    "Move what was made of other items into `aside/`, and say so."
+    aside = out / "aside"
+    gone = keep_to(out, aside, tags)
+    line = f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}"
+    return [line] if gone else []
+
+# %% ../../nbs/03_record/06_run.ipynb #96bde689
+def _say(log, *lines):
+    "Lines on the screen and in the log."
+    for line in lines:
+        print(line, flush=True)
+        log.info("%s", line)
+
 # %% ../../nbs/03_record/06_run.ipynb #0dbc59f0
 @dataclass
 class _Folder:
@@ -219,11 +246,6 @@ class _Folder:
         "The mark of an item."
         return self.out / "done" / f"{tag}.json"
 
-    def say(self, said: str) -> None:
-        "A line on the screen and in the log."
-        print(said, flush=True)
-        self.log.info("%s", said)
-
     def begin(
         self,
         items: Sequence,  # with a `.tag`
@@ -231,12 +253,10 @@ class _Folder:
         what: str = "frames",  # how they are called
     ) -> list:  # items that are not done
         "Compare marks with what is there; say what was done before, and what of it is not asked for."
-        aside = self.out / "aside"
         for name in (*self.results, "done"):
             survey(self.out / name)
-        if gone := keep_to(self.out, aside, [item.tag for item in items]):
-            self.say(f"{gone} {what} of before are not asked for now (gone, or beyond --limit): set aside in {aside}")
-        marks = {item.tag: read_json(self.mark_of(item.tag)) for item in items}
+        _say(self.log, *set_aside(self.out, [item.tag for item in items], what))
+        marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
         self.contents.save()
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
@@ -244,7 +264,7 @@ class _Folder:
             self.verified.records |= marks[tag]["records"]
         self.todo, self.sources, self.total = [i for i in items if i.tag not in done], sources, len(items)
         if done:
-            self.say(f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
+            _say(self.log, f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
         self.verified.write()  # what was done before, should this run be killed
         return self.todo
 
@@ -277,7 +297,7 @@ class RunFolder(_Folder):
         "Write down that an item is done."
         files = [p for facts in made.values() for part in facts["outputs"].values() for p in part]
         kept = {path: self.contents(self.out / path, own=True) for path in files}
-        mark = dict(settings=self.digest, sources=made_from, contents=kept, records=finite(made))
+        mark = dict(tag=item.tag, settings=self.digest, sources=made_from, contents=kept, records=finite(made))
         write_json(self.mark_of(item.tag), mark)
         self.contents.save()
 

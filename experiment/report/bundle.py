@@ -298,7 +298,8 @@ def record_answers(
             notes = [*cautions(record), *(relevance.notes if relevance else []), *(m for _, m in info["findings"])]
             said = dict(question=number, value=_plain(info["value"]), refused=refused, notes=notes, words=_chosen(info))
             said |= dict(stamp=decision(record, relevance).stamp if relevance else "")
-            said |= {key: _plain(record[key]) for key in ("objects", "sources") if record.get(key)}
+            if i == 0:  # their places are those of the first frame
+                said |= {key: _plain(record[key]) for key in ("objects", "sources") if record.get(key)}
             if record["certificate"]:
                 said["certificate"] = record["certificate"]["sentence"]
             found[i].append(said | packed(own))
@@ -354,8 +355,8 @@ def add_old_record(
     "The map that goes furthest down, and what the file lacks. Raises PayloadError or MethodError without a map."
     record = load_any(path)
     seen, info = look(record), record["target_info"]
-    lacks = [message for _, _, message in record[CONVERTED]["findings"]]
-    bundle.notes.append(f"A file of the earlier chain; qa {path} says what can be explained from it.")
+    lacks = [f"A file of the earlier chain; qa {path} says what can be explained from it."]
+    lacks += [message for _, _, message in record[CONVERTED]["findings"]]
     for i, (layout, values) in enumerate(zip(layouts(record), seen.patches)):
         asked = Asked(info["target"], seen.how, info["unit"], seen.shown.unit, "for", False)
         number = bundle.question(asked, values.max().item())
@@ -389,11 +390,14 @@ def add_records(
 # %% ../../nbs/04_report/04_bundle.ipynb #3f67ff8e
 def frame_number(
     bundle: dict,  # of `finished`
-    name: str | int,  # of a frame, or its number
+    name: str | int,  # of a frame, after its scene and a slash where several have it; or its number
 ) -> int:  # of the bundle's frames
     "Raises RunError for a frame that is not there, with the nearest names."
     names = [f["name"] for f in bundle["frames"]]
     if isinstance(name, str):
+        whole = [f"{bundle['scenes'][f['scene']]}/{f['name']}" for f in bundle["frames"]]
+        if name in whole:
+            return whole.index(name)
         if name not in names:
             few = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
             raise RunError(f"frame {name!r}: {did_you_mean(name, names)}there are {len(names)} frames: {few}")

@@ -27,8 +27,9 @@ from transformers import (
 from ..errors import OVERFLOW, ModelError
 from ..frame.camera import Camera
 from ..frame.tiles import Layout, cut, internvl_layout, simlingo_layout
-from .config import CONFIGS, ModelConfig, PROMPTS, build_tokenizer, token_id
-from .prompt import Template, worded
+from .config import CONFIGS, ModelConfig, PROMPTS, build_tokenizer, token_id, tokenised
+from .prompt import Template, own_words, speaks_speed, worded
+from ..words.options import finite_points
 from .weights import Weight, fill, resize_positions
 
 # %% ../../nbs/05_vla/03_driving.ipynb #d82e19a9
@@ -285,6 +286,20 @@ class _Vision(_Parts):
 class _Prompts(_Answers, _Vision):
     "Writes the prompt, and finds the points that it asks for."
 
+    def wording(
+        self,
+        text: str | None = None,  # name in `PROMPTS`, or a wording; the configuration's own when None
+    ) -> str:
+        "The question with its fields."
+        return self.config.prompt if text is None else PROMPTS.get(text, text)
+
+    def images(
+        self,
+        n_tiles: list[int],  # tiles of every image in the prompt
+    ) -> list[str]:
+        "The tokens of every image."
+        return [f"<img>{'<IMG_CONTEXT>' * (n * self.config.tokens_per_tile)}</img>" for n in n_tiles]
+
     def prompt(
         self,
         speed: float | None,  # m/s; needed where the wording speaks it
@@ -297,10 +312,22 @@ class _Prompts(_Answers, _Vision):
 
         Several images are written as the model's own code writes them.
         """
-        text = self.config.prompt if text is None else PROMPTS.get(text, text)
-        question = worded(text, speed, command)
-        images = [f"<img>{'<IMG_CONTEXT>' * (n * self.config.tokens_per_tile)}</img>" for n in n_tiles]
-        return self.template.render(self.template.message(images, question))
+        question = worded(self.wording(text), speed, command)
+        return self.template.render(self.template.message(self.images(n_tiles), question))
+
+# %% ../../nbs/05_vla/03_driving.ipynb #6886cef9
+class _Points(_Prompts):
+    "The points that a prompt asks for, and its tokens."
+
+    def tokens(
+        self,
+        prompt: str,  # of `prompt`
+        n_tiles: list[int],  # tiles of every image in it
+        question: str,  # the user's words in it
+    ) -> torch.Tensor:  # (1, N)
+        "Ids of a prompt; what looks like a special token in the user's words is text."
+        words = own_words(self.template, self.images(n_tiles), question)
+        return torch.tensor([tokenised(self.tokenizer, prompt, words)], device=self.device)
 
     def _points(self, prompt, target_points):
         "The points (1, P, 2) for the prompt's <TARGET_POINT>, None without any; counts must agree."
@@ -313,6 +340,7 @@ class _Prompts(_Answers, _Vision):
         points = None
         if target_points is not None:
             points = torch.as_tensor(target_points, dtype=torch.float32, device=self.device).reshape(1, -1, 2)
+            finite_points(points[0].tolist())
         given = 0 if points is None else points.shape[1]
         if asked != given:
             raise ModelError(
@@ -322,7 +350,7 @@ class _Prompts(_Answers, _Vision):
         return points
 
 # %% ../../nbs/05_vla/03_driving.ipynb #c4886c8e
-class _Prepares(_Prompts):
+class _Prepares(_Points):
     "From frames, speed and wording to the inputs of the model."
 
     def prepare(
@@ -346,10 +374,11 @@ class _Prepares(_Prompts):
         sizes = [(f.height, f.width) if hasattr(f, "height") else f.shape[:2] for f in frames]
         layouts = [self.layout(*size) for size in sizes]
         pixels = torch.cat([cut(f, layout) for f, layout in zip(frames, layouts)])
-        prompt = self.prompt(speed, [layout.n_tiles for layout in layouts], text, command)
-        ids = torch.tensor([self.tokenizer(prompt)["input_ids"]], device=self.device)
-        points = self._points(prompt, target_points)
-        return Inputs(pixels.to(self.device, self.dtype), ids, layouts, speed, prompt, points)
+        tiles, wording = [layout.n_tiles for layout in layouts], self.wording(text)
+        prompt = self.prompt(speed, tiles, text, command)
+        ids, points = self.tokens(prompt, tiles, worded(wording, speed, command)), self._points(prompt, target_points)
+        told = speed if speaks_speed(wording) else None
+        return Inputs(pixels.to(self.device, self.dtype), ids, layouts, told, prompt, points)
 
 # %% ../../nbs/05_vla/03_driving.ipynb #cae6deed
 class _Embeddings(_Parts):

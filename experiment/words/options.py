@@ -5,10 +5,13 @@
 # %% auto #0
 __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURES', 'PICTURE_FORMATS', 'ANIMATIONS', 'SHOWN',
            'CORRUPTIONS', 'RATE', 'FRAME_FOLDERS', 'SPEED_FOLDERS', 'GAZE_FOLDERS', 'PROMPTS', 'FASTEST', 'NO_SPEED',
-           'OPTIONS', 'spoken_speed', 'frames_at_once', 'Option']
+           'OPTIONS', 'spoken_speed', 'finite_points', 'frames_at_once', 'Option']
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from ..errors import RunError
 
 # %% ../../nbs/01_shared/03_options.ipynb #cca010b2
@@ -56,11 +59,23 @@ def spoken_speed(
     "The speed that a wording speaks. Raises RunError for one that is missing, negative, not finite, or no car's."
     if speed is None:
         raise RunError(NO_SPEED)
-    if not 0 <= speed <= FASTEST:
+    if not isinstance(speed, Real) or isinstance(speed, bool) or not 0 <= speed <= FASTEST:
         raise RunError(
             f"speed {speed} m/s: a car drives 0 to {FASTEST:g} m/s; give --speed V (in Python speed=V) in m/s"
         )
     return speed
+
+# %% ../../nbs/01_shared/03_options.ipynb #44542696
+def finite_points(
+    points: Sequence[Sequence[float]],  # x forward and y to the right, metres
+) -> Sequence[Sequence[float]]:  # the same
+    "Target points as they are. Raises RunError for one that is no place."
+    if any(not isinstance(x, Real) or not math.isfinite(x) for point in points for x in point):
+        raise RunError(
+            f"target points {[list(p) for p in points]}: every x (forward) and y (to the right) is a finite number of "
+            "metres, such as 20,0 40,-1.5"
+        )
+    return points
 
 # %% ../../nbs/01_shared/03_options.ipynb #86e18212
 def frames_at_once(
@@ -111,6 +126,7 @@ _BESIDE = {  # where frames are, and what lies beside them
     ),
     "gaze_folder": Option("names of folders beside them, with gaze maps or points; or of a gaze video"),
     "rate": Option("frames a second taken from a video"),
+    "rates": Option("of pictures and of what lies beside them, such as 4 25, where their numbers do not match them"),
 }
 
 # %% ../../nbs/01_shared/03_options.ipynb #d8f706b1

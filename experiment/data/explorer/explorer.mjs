@@ -4,7 +4,7 @@
 
 // ---------------------------------------------------------------- numbers
 
-/** IEEE 754 binary16 → number: sign · 2^(e−15) · (1 + f/1024), subnormal below e = 1, e = 31 infinite or not a number. */
+/** IEEE 754 binary16 → number: sign · 2^(e−15) · (1 + f/1024), subnormal below e = 1, e = 31: infinite, NaN. */
 export function halfToNumber(bits) {
   const sign = bits & 0x8000 ? -1 : 1
   const exponent = (bits >> 10) & 31
@@ -112,7 +112,7 @@ export function paletteOf(state) {
   return state.sign === "both" ? state.palette2 : state.palette
 }
 
-/** Amounts → RGBA, one pixel a patch: opacity grows with the amount; below the threshold nothing; no number is grey. */
+/** Amounts → RGBA, a pixel a patch: opacity grows with the amount, below the threshold is nothing, NaN is grey. */
 export function shade(values, full, state) {
   const both = state.sign === "both"
   const table = colourTable(paletteOf(state))
@@ -278,6 +278,8 @@ export function writeState(state, first) {
   return out.toString()
 }
 
+const inRange = (value, count) => Number.isInteger(value) && value >= 0 && value < count
+
 /** Of the end of a link: values of the right kind, within the bundle; all else is left as it was. */
 export function readState(text, first, bundle) {
   const state = { ...first }
@@ -293,7 +295,7 @@ export function readState(text, first, bundle) {
     }
   }
   const whole = (key, count) => {
-    if (!(Number.isInteger(state[key]) && state[key] >= 0 && state[key] < count)) state[key] = first[key]
+    if (!inRange(state[key], count)) state[key] = first[key]
   }
   whole("frame", bundle.frames.length)
   whole("question", bundle.questions.length)
@@ -309,7 +311,12 @@ export function readState(text, first, bundle) {
   one("scale", ["run", "frame", "value"])
   one("sign", ["for", "against", "both"])
   one("kind", ["patch", "token"])
-  state.picks = state.picks.filter((p) => Array.isArray(p) && p.length === 3 && p.slice(1).every(Number.isInteger))
+  const layout = bundle.layouts[bundle.frames[state.frame]?.layout]
+  const exists = ([kind, tile, index]) => {
+    const count = layout.side ** 2 / (kind === "token" ? 4 : 1)
+    return ["patch", "token"].includes(kind) && inRange(tile, layout.tiles) && inRange(index, count)
+  }
+  state.picks = layout ? state.picks.filter((pick) => Array.isArray(pick) && exists(pick)) : []
   return state
 }
 
@@ -611,8 +618,9 @@ export function svgOf(side, state, picture) {
   const [h, w] = side.layout.frame
   const size = Math.max(11, w / 64),
     lines = [valueLine(side), shownLine(side, state), ...noteLines(side)].filter(Boolean)
+  const high = h + size * (1.5 * lines.length + 0.8)
   const out = [
-    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${w} ${h + size * (1.5 * lines.length + 0.8)}" font-family="sans-serif">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${w} ${high}" font-family="sans-serif">`,
     `<image href="${escaped(picture)}" width="${w}" height="${h}" preserveAspectRatio="none"/>`,
   ]
   if (side.grid) out.push(...svgPatches(side, state))
@@ -648,7 +656,8 @@ function svgPatches(side, state) {
       const x = x0 + (i % columns) * w,
         y = y0 + Math.floor(i / columns) * h
       out.push(
-        `<rect x="${x}" y="${y}" width="${w}" height="${h}" fill="rgb(${r},${g},${b})" fill-opacity="${(a / 255).toFixed(3)}"/>`,
+        `<rect x="${x}" y="${y}" width="${w}" height="${h}" ` +
+          `fill="rgb(${r},${g},${b})" fill-opacity="${(a / 255).toFixed(3)}"/>`,
       )
     }
   }
@@ -735,6 +744,7 @@ class Explorer {
 
   /** Everything in the column on the right; made again when what there is to choose from changes. */
   rebuild() {
+    this.curveKey = null
     const parts = [this.what(), this.look(), this.beside(), this.picked(), this.objects(), this.sources(), this.out()]
     this.side.replaceChildren(...parts.filter(Boolean))
     this.root.dataset.theme = this.state.theme
@@ -969,7 +979,12 @@ class Explorer {
       {},
       ["object", objects.unit, "for", "against"].map((t) => el("th", {}, t)),
     )
-    return this.section("objects", el("table", {}, [head, ...rows]))
+    const pairs = (objects.interactions || []).map(
+      (pair) => `${pair.first}, ${pair.second}: ${pair.kind}, ${said(pair.amount)} ${objects.unit}`,
+    )
+    const told = [objects.contradiction, ...pairs, ...(objects.notes || [])].filter(Boolean)
+    const lines = told.slice(0, 6).map((text) => el("p", { className: "vx-keys", title: text }, text))
+    return this.section("objects", el("table", {}, [head, ...rows]), ...lines)
   }
 
   sources() {
@@ -1219,22 +1234,23 @@ class Explorer {
     this.picture(this.bundle.frames[scene[at + 1]]) // the next one is decoded meanwhile
   }
 
+  /** What a side is, in a line; of two also which and where from. */
+  titleOf(side, name, several) {
+    const run = this.bundle.runs.length > 1 && side.frame ? this.bundle.runs[side.frame.run] : ""
+    const from = several && side.frame ? ` · ${[run, side.frame.name].filter(Boolean).join(" ")}` : ""
+    return el("div", {}, [
+      several ? el("b", {}, `${name}: `) : null,
+      el("strong", {}, valueLine(side)),
+      side.question ? ` · ${side.question.method}` : "",
+      from,
+      side.answer && side.answer.stamp ? el("mark", {}, side.answer.stamp) : null,
+    ])
+  }
+
   paintWords(sides) {
     const { bundle, state } = this
     const frame = bundle.frames[state.frame]
-    this.title.replaceChildren(
-      ...sides.map((side, i) =>
-        el("div", {}, [
-          sides.length > 1 ? el("b", {}, i ? "right: " : "left: ") : null,
-          el("strong", {}, valueLine(side) || bundle.title || ""),
-          side.question ? ` · ${side.question.method}` : "",
-          sides.length > 1 && side.frame
-            ? ` · ${[bundle.runs.length > 1 ? bundle.runs[side.frame.run] : "", side.frame.name].filter(Boolean).join(" ")}`
-            : "",
-          side.answer && side.answer.stamp ? el("mark", {}, side.answer.stamp) : null,
-        ]),
-      ),
-    )
+    this.title.replaceChildren(...sides.map((side, i) => this.titleOf(side, ["left", "right"][i], sides.length > 1)))
     if (frame) this.name.textContent = frame.name
     if (this.frameControl) this.frameControl.value = sceneOf(bundle, state.frame).indexOf(state.frame)
     this.playButton.textContent = this.timer ? "❚❚" : "▶"
@@ -1322,7 +1338,7 @@ class Explorer {
     const least = both ? `−${top} against` : "0"
     this.ends.replaceChildren(
       el("span", {}, least),
-      el("span", {}, `${top} ${unit}${both ? " for" : ""}, per patch`),
+      el("span", {}, `${top} ${unit} per patch${both ? ", for" : ""}`),
       el(
         "span",
         { className: "vx-shown" },
@@ -1341,7 +1357,9 @@ class Explorer {
     const dots = window.devicePixelRatio || 1,
       width = this.curve.clientWidth,
       height = this.curve.clientHeight
-    if (!width) return
+    const key = [width, height, dots, state.frame, state.question, state.beside, bundle.frames[state.frame]].join()
+    if (!width || key === this.curveKey) return // a look at the map changes no curve
+    this.curveKey = key
     Object.assign(this.curve, { width: Math.round(width * dots), height: Math.round(height * dots) })
     const pen = this.curve.getContext("2d"),
       css = getComputedStyle(this.root)
@@ -1552,7 +1570,7 @@ function curveLine(pen, bundle, scene, question, x, height, colour, css, second,
   pen.fillText(said(least), at, height - 18)
   const { target, unit } = bundle.questions[question]
   pen.textAlign = second ? "right" : "center"
-  pen.fillText(`${target}, ${unit}`, second ? end - 60 : width / 2, height - 2)
+  pen.fillText(`${target}, ${unit}`, second ? x(scene.length - 1) - 60 : width / 2, height - 2)
 }
 
 /** Draw a bundle into an element. `home`: hash(), keep(text), address() of a page; ask(question) of a live model. */
