@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['source_error', 'fed_by_hand', 'answer_error', 'piece_inside', 'source_scores', 'score_lines']
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #dbc788d0
+# %% ../../nbs/11_truth/08_source_scores.ipynb #9f1838b6
 from collections.abc import Sequence
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from .metrics import join
 from .scores import question_of
 from ..vla.driving import DrivingVLA
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #a4163c2b
+# %% ../../nbs/11_truth/08_source_scores.ipynb #02b0bc1f
 def source_error(
     model: DrivingVLA,
     cases: Sequence[Case],  # of the speed
@@ -38,7 +38,7 @@ def source_error(
         out["passes"].append(found.passes)
     return out
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #5f6fd29e
+# %% ../../nbs/11_truth/08_source_scores.ipynb #4f166994
 @torch.no_grad()
 def fed_by_hand(
     question: Question,
@@ -52,7 +52,7 @@ def fed_by_hand(
     _, ways = model.driving(model.decode(model.driving.queries(1), cache=cache))
     return path_speed(ways.double()).mean().item()
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #eceffa8f
+# %% ../../nbs/11_truth/08_source_scores.ipynb #0abc74a7
 def answer_error(
     model: DrivingVLA,
     cases: Sequence[Case],  # of the speed
@@ -67,7 +67,7 @@ def answer_error(
         out["change"].append(swap.speed_instead - swap.speed)
     return out
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #76764750
+# %% ../../nbs/11_truth/08_source_scores.ipynb #952daf92
 def piece_inside(
     model: DrivingVLA,
     cases: Sequence[Case],
@@ -85,7 +85,7 @@ def piece_inside(
             out[f"{name}_patches"].append(float(where.sum()))
     return out
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #ba2a5c5f
+# %% ../../nbs/11_truth/08_source_scores.ipynb #2f8d2b4d
 def source_scores(
     model: DrivingVLA,
     n: int = 40,  # cases of every target
@@ -101,7 +101,7 @@ def source_scores(
         found[target] |= {f"piece_{k}": v for k, v in piece_inside(model, cases).items()}
     return found
 
-# %% ../../nbs/11_truth/08_source_scores.ipynb #0db62449
+# %% ../../nbs/11_truth/08_source_scores.ipynb #c970077f
 def score_lines(
     found: dict[str, dict[str, list[float]]],  # of `source_scores`
 ) -> str:  # a line a target and score
