@@ -356,8 +356,8 @@ def sources(
 ) -> Sources:
     """Where the target comes from: contributions of every source, and what its exchange does.
 
-    Raises ExplainError for a prompt that another wording made. Cost: 16 to 1008 forwards with a backward of the language
-    model, and some ten forwards for the exchanges.
+    Raises ExplainError for a prompt that another wording made. Cost: 16 to 1008 forwards with a backward of the
+    language model, and some ten forwards for the exchanges.
     """
     found = slots(question, text, command)
     between = ends(question, found, text, command)
