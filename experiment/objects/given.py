@@ -46,10 +46,9 @@ def _actor(name, item):
         raise ExplainError(f"{name}: position and extent are three numbers each, in metres, and yaw one") from None
 
 # %% ../../nbs/07_objects/09_given.ipynb #595447a9
-def _middle(box):
-    "A box with attributes, whose position is its middle, as an actor, whose position is the middle of its lower face."
-    x, y, z = box.position
-    return Actor(box.kind, (x, y, z - box.extent[2]), tuple(box.extent), box.yaw or 0.0)
+def _of_box(box):
+    "A box of `experiment.frame.actors`, or any with its attributes, as an actor: same point, same axes."
+    return Actor(box.kind, tuple(box.position), tuple(box.extent), box.yaw or 0.0)
 
 # %% ../../nbs/07_objects/09_given.ipynb #2ce859d1
 def _of_items(items, frame, camera):
@@ -59,7 +58,7 @@ def _of_items(items, frame, camera):
     found, actors, outside, without = [], [], 0, 0
     for i, item in enumerate(items):
         if all(hasattr(item, k) for k in ("kind", "position", "extent", "yaw")):
-            actors.append(_middle(item))
+            actors.append(_of_box(item))
             continue
         if not isinstance(item, dict):
             raise ExplainError(f"object {i + 1} is {item!r:.60}: expected a box by name")
