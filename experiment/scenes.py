@@ -47,8 +47,7 @@ def scenes(
     show: str = "auto", thumbnail: str = "apart",
     speed: float | None = None,
     images: int = 1,
-    objects: str | None = None,
-    sources: bool = False, answer: str | None = None,
+    objects: str | None = None, sources: bool = False, answer: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs
     perturb: tuple = (),  # explain every frame again, made worse in three steps each; see perturb.csv
