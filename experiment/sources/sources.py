@@ -7,7 +7,7 @@ __all__ = ['FIRST', 'MOST', 'COMPLETE', 'REFERENCE', 'value_at', 'row_contributi
            'without', 'second_choice', 'exchange_image', 'exchange_answer', 'exchange_rows', 'exchanges', 'Source',
            'Sources', 'sources_from', 'sources_table', 'draw_sources', 'sources']
 
-# %% ../../nbs/07_sources/02_sources.ipynb #67b7f718
+# %% ../../nbs/07_sources/02_sources.ipynb #db7f4751
 import html
 import re
 import torch
@@ -22,7 +22,7 @@ from .slots import Ends, Slot, ends, slots, wording_of
 from ..targets import Target
 from ..words.targets import parse
 
-# %% ../../nbs/07_sources/02_sources.ipynb #920728a4
+# %% ../../nbs/07_sources/02_sources.ipynb #7d3ed20f
 def value_at(
     question: Question,
     between: Ends,  # of the question
@@ -35,11 +35,11 @@ def value_at(
     target = read_target(question.model, out, question.answer, question.target, question.score)
     return answerable([target])[0] if torch.is_grad_enabled() else target
 
-# %% ../../nbs/07_sources/02_sources.ipynb #ee304cb6
+# %% ../../nbs/07_sources/02_sources.ipynb #f1cc62aa
 FIRST, MOST = 16, 512  # nodes of the way
 COMPLETE = 0.05  # share of |y − y(reference)| that the sum may miss
 
-# %% ../../nbs/07_sources/02_sources.ipynb #4f8b0157
+# %% ../../nbs/07_sources/02_sources.ipynb #86aadbfc
 def row_contributions(
     question: Question,
     between: Ends,  # of the question
@@ -54,7 +54,7 @@ def row_contributions(
         total = total + weight * finite(grad, "the language model's input").double()
     return (away * total).sum(-1)[0]
 
-# %% ../../nbs/07_sources/02_sources.ipynb #7912d4c7
+# %% ../../nbs/07_sources/02_sources.ipynb #aa476955
 @dataclass(frozen=True)
 class Exchange:
     "y after a source was exchanged."
@@ -63,14 +63,14 @@ class Exchange:
     to: str  # what stands there instead
     forwards: int  # that it cost
 
-# %% ../../nbs/07_sources/02_sources.ipynb #02a1df45
+# %% ../../nbs/07_sources/02_sources.ipynb #79558e03
 def other_speed(
     speed: float,  # m/s
 ) -> float:  # m/s
     "The speed that is put into the prompt instead: 5 m/s slower, faster for a car that is slower than that."
     return speed - 5 if speed >= 5 else speed + 5
 
-# %% ../../nbs/07_sources/02_sources.ipynb #b4459e25
+# %% ../../nbs/07_sources/02_sources.ipynb #f7aaad82
 @torch.no_grad()
 def with_prompt(
     question: Question,
@@ -87,7 +87,7 @@ def with_prompt(
     asked = replace(question, inputs=replace(inputs, input_ids=ids, text=text, speed=speed, target_points=points))
     return asked.forward(features=features)[0].value.double().item()
 
-# %% ../../nbs/07_sources/02_sources.ipynb #2457f72f
+# %% ../../nbs/07_sources/02_sources.ipynb #1692980c
 def without(
     wording: str,  # with its fields
     field: str,  # that a sentence holds
@@ -96,7 +96,7 @@ def without(
     kept = [s for s in re.split(r"(?<=[.?!])\s+", wording) if field not in s]
     return " ".join(kept) or None
 
-# %% ../../nbs/07_sources/02_sources.ipynb #af060f53
+# %% ../../nbs/07_sources/02_sources.ipynb #3bbd94c8
 @torch.no_grad()
 def second_choice(
     question: Question,
@@ -112,7 +112,7 @@ def second_choice(
     rest = model.speak(torch.cat([x, model.words(word).to(x)], 1), longest)
     return torch.cat([word, rest], 1), 1 + rest.shape[1]
 
-# %% ../../nbs/07_sources/02_sources.ipynb #c88f76ae
+# %% ../../nbs/07_sources/02_sources.ipynb #2c7f232d
 @torch.no_grad()
 def exchange_image(
     question: Question,
@@ -126,7 +126,7 @@ def exchange_image(
     (y,) = question.values(question.swap(where, infill(question))).tolist()
     return Exchange(y, "filled with its surroundings", 1)
 
-# %% ../../nbs/07_sources/02_sources.ipynb #056ca6b8
+# %% ../../nbs/07_sources/02_sources.ipynb #4f807cb2
 @torch.no_grad()
 def exchange_answer(
     question: Question,
@@ -144,7 +144,7 @@ def exchange_answer(
         return Exchange(y, f"its second choice: {said}", cost + 1)
     return exchange_rows(question, between, slot, "the mean of the other words that it might have said")
 
-# %% ../../nbs/07_sources/02_sources.ipynb #0b29818c
+# %% ../../nbs/07_sources/02_sources.ipynb #66df762b
 @torch.no_grad()
 def exchange_rows(
     question: Question,
@@ -158,7 +158,7 @@ def exchange_rows(
     x[0, list(slot.rows)] = between.reference[0, list(slot.rows)] if other is None else other.to(x)
     return Exchange(value_at(question, between, x).value.double().item(), to, 1)
 
-# %% ../../nbs/07_sources/02_sources.ipynb #be3e84de
+# %% ../../nbs/07_sources/02_sources.ipynb #335d602a
 def _exchange_prompt(question, between, slot, wording, command, speed_to):
     "Exchange of the speed, the command, target points or the rest of the prompt."
     features, speed = between.features, question.inputs.speed
@@ -174,7 +174,7 @@ def _exchange_prompt(question, between, slot, wording, command, speed_to):
     y = with_prompt(question, features, shorter, speed, None if slot.kind == "command" else command)
     return Exchange(y, f"no {slot.name}", 1)
 
-# %% ../../nbs/07_sources/02_sources.ipynb #1c6f9123
+# %% ../../nbs/07_sources/02_sources.ipynb #d5a973c3
 def exchanges(
     question: Question,
     found: list[Slot],  # of `slots`
@@ -200,14 +200,14 @@ def exchanges(
             done.append(_exchange_prompt(question, between, slot, wording, command, speed_to))
     return done
 
-# %% ../../nbs/07_sources/02_sources.ipynb #d13147ea
+# %% ../../nbs/07_sources/02_sources.ipynb #88db0e2d
 REFERENCE = (
     "image: every patch in the mean colour of its surroundings; speed: mean of ten speeds in the same form; command: "
     "mean word of the known commands; target points: mean of seven bearings; answer: mean of the other words, by their "
     "probabilities; rest of the prompt: itself"
 )
 
-# %% ../../nbs/07_sources/02_sources.ipynb #7ef25aa0
+# %% ../../nbs/07_sources/02_sources.ipynb #2eec3170
 @dataclass(frozen=True)
 class Source:
     "One source and what it does to the target."
@@ -235,7 +235,7 @@ class Source:
             "exchanged_to": self.exchanged_to,
         }
 
-# %% ../../nbs/07_sources/02_sources.ipynb #6f3c0779
+# %% ../../nbs/07_sources/02_sources.ipynb #5dcfc77b
 @dataclass(frozen=True)
 class Sources:
     "Where a target comes from."
@@ -278,7 +278,7 @@ class Sources:
         "Bars of contributions and measured effects."
         return draw_sources(self.plain())
 
-# %% ../../nbs/07_sources/02_sources.ipynb #ef4e7f75
+# %% ../../nbs/07_sources/02_sources.ipynb #7b133508
 def sources_from(
     kept: dict,  # a record's `sources`
 ) -> Sources:
@@ -289,7 +289,7 @@ def sources_from(
     about = {name: kept[name] for name in ("target", "unit", "y", "y_reference", "passes", "forwards")}
     return Sources(**about, rows=rows, error=kept["complete"])
 
-# %% ../../nbs/07_sources/02_sources.ipynb #781c753a
+# %% ../../nbs/07_sources/02_sources.ipynb #ebee8cdc
 def sources_table(
     kept: dict,  # a record's `sources`
 ) -> str:  # HTML
@@ -308,7 +308,7 @@ def sources_table(
     titles = "".join(f"<th>{t}</th>" for t in head)
     return f"<table><caption>{html.escape(said)}</caption><tr>{titles}</tr>{body}</table>"
 
-# %% ../../nbs/07_sources/02_sources.ipynb #540a2fbf
+# %% ../../nbs/07_sources/02_sources.ipynb #b6734945
 def draw_sources(
     kept: dict,  # a record's `sources`
 ) -> Figure:  # of matplotlib
@@ -332,7 +332,7 @@ def draw_sources(
     ax.legend(handles, ["contribution", "measured by exchange"], fontsize=6, frameon=False)
     return fig
 
-# %% ../../nbs/07_sources/02_sources.ipynb #1f358e0c
+# %% ../../nbs/07_sources/02_sources.ipynb #8febef20
 def _shared_out(question, between, passes):
     "Contributions of all rows, both ends of y, its unit, the completeness error and the passes of the last way."
     with torch.no_grad():
@@ -345,6 +345,31 @@ def _shared_out(question, between, passes):
         if passes is not None or error <= COMPLETE or 2 * n > MOST:
             return shared, y, start, unit, error, n
         n *= 2
+
+# %% ../../nbs/07_sources/02_sources.ipynb #31eba23e
+def sources(
+    question: Question,
+    text: str | None = None,  # wording as `DrivingVLA.prepare` got it
+    command: str | None = None,  # navigation command
+    speed_to: float | None = None,  # m/s that is put into the prompt; see `other_speed` when None
+    passes: int | None = None,  # of the way; None: as many as it takes, 1: the default map's held gradient alone
+) -> Sources:
+    """Where the target comes from: contributions of every source, and what its exchange does.
+
+    Raises ExplainError for a prompt that another wording made. Cost: 16 to 1008 forwards and backwards of the language
+    model, and some ten forwards for the exchanges.
+    """
+    found = slots(question, text, command)
+    between = ends(question, found, text, command)
+    shared, y, start, unit, error, n = _shared_out(question, between, passes)
+    measured = exchanges(question, found, between, text, command, speed_to)
+    rows = []
+    for slot, done in zip(found, measured):
+        each = shared[list(slot.rows)]
+        signs = each.clamp_min(0).sum().item(), each.clamp_max(0).sum().item()
+        rows.append(Source(slot.name, slot.kind, *signs, y - done.y, done.to))
+    cost = sum(done.forwards for done in measured)
+    return Sources(question.target, unit, y, start, tuple(rows), error, n, cost)
 
 # %% ../../nbs/07_sources/02_sources.ipynb #041ae791
 def sources(
