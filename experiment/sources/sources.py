@@ -370,28 +370,3 @@ def sources(
         rows.append(Source(slot.name, slot.kind, *signs, y - done.y, done.to))
     cost = sum(done.forwards for done in measured)
     return Sources(question.target, unit, y, start, tuple(rows), error, n, cost)
-
-# %% ../../nbs/07_sources/02_sources.ipynb #041ae791
-def sources(
-    question: Question,
-    text: str | None = None,  # wording as `DrivingVLA.prepare` got it
-    command: str | None = None,  # navigation command
-    speed_to: float | None = None,  # m/s that is put into the prompt; see `other_speed` when None
-    passes: int | None = None,  # of the way; None: as many as it takes, 1: the default map's held gradient alone
-) -> Sources:
-    """Where the target comes from: contributions of every source, and what its exchange does.
-
-    Raises ExplainError for a prompt that another wording made. Cost: 16 to 1008 forwards with a backward of the
-    language model, and some ten forwards for the exchanges.
-    """
-    found = slots(question, text, command)
-    between = ends(question, found, text, command)
-    shared, y, start, unit, error, n = _shared_out(question, between, passes)
-    measured = exchanges(question, found, between, text, command, speed_to)
-    rows = []
-    for slot, done in zip(found, measured):
-        each = shared[list(slot.rows)]
-        signs = each.clamp_min(0).sum().item(), each.clamp_max(0).sum().item()
-        rows.append(Source(slot.name, slot.kind, *signs, y - done.y, done.to))
-    cost = sum(done.forwards for done in measured)
-    return Sources(question.target, unit, y, start, tuple(rows), error, n, cost)
