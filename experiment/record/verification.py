@@ -42,7 +42,7 @@ def interleaver_facts(
         image_tokens=int(mask.sum()),
         positions=mask.shape[-1],
         token_patches=list(inter["token_patches"].shape),
-        mlp1=sorted(inter.get("mlp1", {})),
+        mlp1=sorted(inter.get("mlp1") or {}),
         **{k: held(inter.get(k)) for k in TENSORS},
     )
 
@@ -63,7 +63,7 @@ def attention_facts(
 ) -> dict[str, dict]:  # tower → layers of the model, held, with gradient
     "Presence of attention, tower by tower."
     return {
-        tower: dict(layers=record["model"][f"{tower}_layers"], held=len(alive), with_gradient=sum(alive))
+        tower: dict(layers=record["model"].get(f"{tower}_layers"), held=len(alive), with_gradient=sum(alive))
         for tower in ("vision", "language")
         for alive in [_alive(record, tower)]
     }
