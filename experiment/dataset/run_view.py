@@ -342,7 +342,7 @@ def write_page(
         for scene, own in _by_scene(found).items():
             parts.append(f"<h3>{html.escape(scene)}</h3>{frames_part(out / 'scenes' / scene, out, own)}")
     if says := says_rows(rows):
-        parts += ["<h2>Does it what it says?</h2>", _rows(SAYS_HEAD, says)]
+        parts += ["<h2>Does it do what it says?</h2>", _rows(SAYS_HEAD, says)]
     parts += changes_part(changes)
     parts += _below(out, summary, settings, names)
     return write_atomic(out / "index.html", lambda file: file.write("\n".join(parts).encode()))

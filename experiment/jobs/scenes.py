@@ -639,6 +639,7 @@ class _Comparing(_Together):
         "The question about other frames, or to another model."
         s = self.settings
         options = asked.words | dict(max_new_tokens=s.max_new_tokens, method=s.method[0], show=s.show)
+        options["answer"] = spoken(model, s.answer)  # as ids: what it would say itself is not asked again
         return lambda frames: explain(model, frames, asked.speed, target, **options)
 
     def _compared(self, found, kept, asked):
