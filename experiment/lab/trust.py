@@ -306,6 +306,8 @@ def stale(
         did = "refused"
         if left(root / "out") != kept:
             return did, ["a refused run changed its folder"]
+        if call(name, root, "fresh", change.options)[0] == 2:
+            return did, []  # nobody can ask for that
         call(name, root, options=(*change.options, "--force"))
     call(name, root, "fresh", change.options)
     now, fresh = left(root / "out"), left(root / "fresh")
