@@ -33,7 +33,7 @@ def read_measured(
     except (OSError, EOFError, zlib.error) as error:
         raise RunError(f"{path}: not readable ({_said(error)}); copy it again from its source") from None
     if len(text) > most:
-        raise RunError(f"{path}: more than {most} bytes unpacked, the measurements of one frame are far smaller")
+        raise RunError(f"{path}: more than {most} bytes unpacked, far more than one frame needs; give a file a frame")
     try:
         return json.loads(text.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -21,7 +21,8 @@ from .actors import Actor, regions_of_actors
 from .found import found_regions
 from .id_pictures import read_ids, region_of_box, regions_of_ids
 from .measure import measure_objects
-from .of_frames import ACTORS, AUTO, read_json, source_for
+from ..frame.measurements import read_measured
+from .of_frames import ACTORS, AUTO, MOST_BYTES, source_for
 from .regions import Region
 from .table import Objects
 from ..record.payload import MOST_OBJECTS
@@ -110,7 +111,7 @@ def regions_of(
     contributions: torch.Tensor,  # (T, side, side) signed, for "auto"
     camera: Camera = SIMLINGO_CAMERA,  # that saw the actors
 ) -> tuple[list[Region], list[str]]:  # and notes on what was left out
-    "Raises ExplainError for what is none of these forms, and where nothing is left."
+    "Raises ExplainError for what is none of these forms or leaves nothing, RunError for a file that is not readable."
     frame = layout.frame
     if isinstance(objects, str) and objects == AUTO:
         return found_regions(contributions, layout), ["objects are the regions of the map itself"]
@@ -118,7 +119,7 @@ def regions_of(
         path = Path(objects)
         if path.suffix not in (".json", ".gz"):
             return _of_picture(read_ids(path), frame, path)
-        objects = read_json(path)
+        objects = read_measured(path, MOST_BYTES)
     if isinstance(objects, np.ndarray):
         return _of_picture(objects, frame, "the id array")
     if isinstance(objects, (list, tuple)) and all(isinstance(o, Region) for o in objects):
