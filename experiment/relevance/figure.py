@@ -24,6 +24,7 @@ from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, pl
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
 from .rules import Relevance
+from .source_bars import source_bars
 from .shown import decision, drawn_map, largest_patch, scale_words
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
@@ -139,7 +140,7 @@ def record_figure(
     image: int = 0,  # number of the frame's image
     gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
 ) -> Plate:
-    "Frame, map, gaze when there is some, scale and words of one image."
+    "Frame, map, gaze when there is some, scale, sources where they are known, and words of one image."
     scale = how.scale_of(record, relevance.unit, largest_patch(relevance))
     columns = how.columns(2 if gaze is None else 3)
     size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
@@ -159,6 +160,7 @@ def record_figure(
         width=how.width,
         columns=columns,
         dpi=how.dpi,
+        bars=source_bars(record.get("sources")),
     )
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #3a7b2fa2
