@@ -80,8 +80,9 @@ def measure_effects(
     out: Path,  # the result file; what it holds of other parts stays
 ) -> list[dict]:  # its rows
     "Judge the demo model's effects, two targets at a time in processes; write the file."
-    jobs, model = [(part, target, n, seed) for part in TARGETS if part in parts for target in TARGETS[part]], load("demo")
-    rows, context = kept_rows(out, parts, seed, fingerprint(model)), multiprocessing.get_context("spawn")
+    model, context = load("demo"), multiprocessing.get_context("spawn")
+    jobs = [(part, target, n, seed) for part in TARGETS if part in parts for target in TARGETS[part]]
+    rows = kept_rows(out, parts, seed, fingerprint(model))
     with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
         for done in pool.map(_one, jobs):
             rows += done
@@ -93,22 +94,22 @@ def measure_effects(
 CARS, LIGHTS = "brake_lead", "brake_light"
 CLAIMS = (
     ("the thing that decides comes first: cars", OBJECTS, CARS, "object_first", 0.99),
-    ("— lights", OBJECTS, LIGHTS, "object_first", 0.99),
-    ("— first words", OBJECTS, "text", "object_first", 0.99),
-    *((f"— the word of “{word}”", OBJECTS, word, "object_first", 0.99) for word in SPOKEN),
+    ("the thing that decides comes first: lights", OBJECTS, LIGHTS, "object_first", 0.99),
+    ("the thing that decides comes first: words", OBJECTS, "text", "object_first", 0.99),
+    *((f"the thing that decides comes first: {word}", OBJECTS, word, "object_first", 0.99) for word in SPOKEN),
     ("car and light in the order of their twins", OBJECTS, BOTH, "object_order", 0.95),
     ("error of the measured effect: cars", OBJECTS, CARS, "object_effect_error", -0.1),
-    ("— lights", OBJECTS, LIGHTS, "object_effect_error", -0.1),
-    ("— first words", OBJECTS, "text", "object_effect_error", -0.1),
-    ("— car and light together", OBJECTS, BOTH, "object_both_error", -0.1),
+    ("error of the measured effect: lights", OBJECTS, LIGHTS, "object_effect_error", -0.1),
+    ("error of the measured effect: words", OBJECTS, "text", "object_effect_error", -0.1),
+    ("error of the measured effect: car and light", OBJECTS, BOTH, "object_both_error", -0.1),
     ("wrong word maps called contradicted", OBJECTS, "text", "contradicted_wrong", 0.8),
     ("right word maps called contradicted", OBJECTS, "text", "contradicted_right", -0.05),
     ("error of the prompt's speed: cars", "sources", CARS, "speed_error", -0.1),
-    ("— lights", "sources", LIGHTS, "speed_error", -0.1),
+    ("error of the prompt's speed: lights", "sources", LIGHTS, "speed_error", -0.1),
     ("contributions complete to 5 %: cars", "sources", CARS, "complete", 1.0),
-    ("— lights", "sources", LIGHTS, "complete", 1.0),
+    ("contributions complete to 5 %: lights", "sources", LIGHTS, "complete", 1.0),
     ("another answer as its tokens fed by hand: cars", "answers", CARS, "answer_equal", 1.0),
-    ("— lights", "answers", LIGHTS, "answer_equal", 1.0),
+    ("another answer as its tokens fed by hand: lights", "answers", LIGHTS, "answer_equal", 1.0),
 )  # what is claimed, where it stands in the result file, and what is due: at least, with a minus at most
 
 # %% ../../nbs/11_truth/09_effects.ipynb #2e500514
@@ -116,7 +117,7 @@ def _percent(value):
     "A share in percent, as many digits as it needs."
     return "–" if value is None else f"{100 * value:.3g} %"
 
-
+# %% ../../nbs/11_truth/09_effects.ipynb #6a25bed5
 def claims_table(
     rows: list[dict],  # of the result file
 ) -> str:  # Markdown

@@ -30,6 +30,7 @@ from ..maps.paths import calibrate, centred_map, in_units
 from ..errors import ExplainError
 from ..maps.question import Question
 from ..targets import Target
+from ..maps.catalogue import Live
 from .ablations import SCORED, live_map
 from .cases import TARGETS, TWIN_OF, Case, decide, find_cases
 from .counterfactuals import counterfactual, patch_truth, truth_quality
@@ -191,16 +192,17 @@ class Multiplied(Question):
 
 # %% ../../nbs/11_truth/06_scores.ipynb #d3a98330
 def map_of(
-    name: str,  # one of SCORED
+    method: str | Live,  # one of SCORED, or a map of a question
 ) -> MapOf:  # model, case → (12, 24) map
     "A method or an ablation as a map function."
+    live = live_map(method) if isinstance(method, str) else method
 
     def found(model, case, target, factor=1.0):
         asked = question_of(model, case, target)
         if factor != 1:
             asked = Multiplied(asked.model, asked.inputs, asked.answer, asked.target)
             asked.factor = factor
-        return as_shown(live_map(name)(asked), ASKED[target]).numpy()
+        return as_shown(live(asked), ASKED[target]).numpy()
 
     return found
 

@@ -114,7 +114,7 @@ def piece_scores(
     model: DrivingVLA,
     case: Case,
 ) -> Scores:
-    "Smallest pieces of the default map's order against the cause's mask; a piece that was not found has nothing inside."
+    "Smallest pieces of the default map's order against the cause's mask; where there is none, nothing is inside."
     question = question_of(model, case, case.target)
     found = smallest(question, as_shown(shown_map(question)[0], question.target))
     scores: Scores = dict(mask_patches=float(case.mask.sum()))
