@@ -16,7 +16,7 @@ from ..dataset.cluster import leave_together
 from ..methods import DEFAULT
 from ..model import load
 from ..record.run import read_json
-from .objects import BOTH, OBJECTS, SPOKEN, Say, object_rows, order_rows, word_rows
+from .objects import ANY, BOTH, OBJECTS, SPOKEN, Say, object_rows, order_rows, word_rows
 from .scores import save_results
 from .source_scores import SCORERS, source_rows
 from ..vla.driving import DrivingVLA
@@ -43,7 +43,7 @@ def effect_rows(
     if part in SCORERS:
         return source_rows(model, part, target, n, seed, say)
     if target == "text":
-        return word_rows(model, n, wrongs=n // 8, seed=seed, say=say)
+        return word_rows(model, n, seed, say)
     return order_rows(model, n, seed, say) if target == BOTH else object_rows(model, target, n, seed, say)
 
 # %% ../../nbs/11_truth/09_effects.ipynb #c98ce0fe
@@ -85,9 +85,8 @@ def measure_effects(
     rows = kept_rows(out, parts, seed, fingerprint(model))
     with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
         for done in pool.map(_one, jobs):
-            rows += done
-    rows.sort(key=lambda row: list(TARGETS).index(row["method"]))
-    save_results(rows, out, model, DEFAULT, seed)
+            rows = sorted([*rows, *done], key=lambda row: list(TARGETS).index(row["method"]))
+            save_results(rows, out, model, DEFAULT, seed)  # what is done outlasts an end before the last job's
     return rows
 
 # %% ../../nbs/11_truth/09_effects.ipynb #6ec1ba4d
@@ -102,8 +101,8 @@ CLAIMS = (
     ("error of the measured effect: lights", OBJECTS, LIGHTS, "object_effect_error", -0.1),
     ("error of the measured effect: words", OBJECTS, "text", "object_effect_error", -0.1),
     ("error of the measured effect: car and light", OBJECTS, BOTH, "object_both_error", -0.1),
-    ("wrong word maps called contradicted", OBJECTS, "text", "contradicted_wrong", 0.8),
-    ("right word maps called contradicted", OBJECTS, "text", "contradicted_right", -0.05),
+    ("wrong word maps called contradicted", OBJECTS, ANY, "contradicted_wrong", 0.8),
+    ("right word maps called contradicted", OBJECTS, ANY, "contradicted_right", -0.05),
     ("error of the prompt's speed: cars", "sources", CARS, "speed_error", -0.1),
     ("error of the prompt's speed: lights", "sources", LIGHTS, "speed_error", -0.1),
     ("contributions complete to 5 %: cars", "sources", CARS, "complete", 1.0),
