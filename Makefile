@@ -26,8 +26,9 @@ test: setup ## sync, lint, types, browser and all notebooks; closes with "N pass
 test-slow: setup ## as test, with the slow cells
 	$(PY) tools/run_tests.py --flags slow
 
-truth: setup ## score the maps on fresh scenes with known causes: table and truth/results.json
+truth: setup ## score maps, objects and sources on fresh scenes with known causes: tables, truth/results.json and effects.json
 	$(PY) -m experiment.truth scores
+	$(PY) -m experiment.truth effects
 
 truth-full: setup ## as truth, with every method of the catalogue: an hour and more
 	$(PY) -m experiment.truth scores --full --out truth/full.json

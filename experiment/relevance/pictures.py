@@ -19,7 +19,7 @@ from ..frame.caption import with_words
 from ..frame.heatmap import blend, normalise, save_map, save_png, tone
 from ..frame.plate import sampled
 from ..frame.scale import FLOORS, Floor, Scale
-from ..frame.tiles import FrameMap
+from ..frame.tiles import FrameMap, stitch
 from .rules import Relevance, layouts
 from .shown import decision, frame_scale, scale_words
 
@@ -112,9 +112,10 @@ def _display_values(record, relevance, heat, image, scale, style):
     layout = layouts(record)[image]
     if heat.thumbnail is None and layout.thumbnail:  # blended in: the stitched map has it
         (x0, y0, x1, y1), (rows, columns) = layout.crop, layout.grid
-        amounts = heat.heat * (x1 - x0) * (y1 - y0) / (rows * columns * layout.side**2)
-        return np.clip(amounts / scale.full, 0, 1), False
-    amounts = sampled(relevance.drawn[image], layout, heat.heat.shape[::-1])
+        a_pixel = stitch(relevance.drawn[image], layout, "blend", heat.heat.shape).heat
+        amounts = a_pixel * (x1 - x0) * (y1 - y0) / (rows * columns * layout.side**2)
+    else:
+        amounts = sampled(relevance.drawn[image], layout, heat.heat.shape[::-1])
     return np.clip(amounts / scale.full, -1, 1), relevance.signed is not None
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #db890743

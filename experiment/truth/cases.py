@@ -16,6 +16,7 @@ from ..vla.driving import DrivingVLA
 from ..frame.tiles import cut
 from ..targets import path_speed
 from experiment.truth.render import (
+    ANSWERS,
     Scene,
     cause_mask,
     distractor_mask,
@@ -200,12 +201,12 @@ def _says_another(model, case):  # does the first word change with the cause
     return predict(model, [case.twin], [case.scene.speed]).answer_ids[0][0] != case.answer_ids[0]
 
 # %% ../../nbs/11_truth/03_cases.ipynb #1338201b
-def _wanted_scenes(rng, target: str) -> list[Scene]:
-    "Fresh scenes in which the target has a cause."
+def _wanted_scenes(rng, target: str, answer: str | None) -> list[Scene]:
+    "Fresh scenes in which the target has a cause, and the answer is due when one is given."
     scenes = []
     while len(scenes) < 32:
         scene = sample(rng)
-        if cause_of(scene, target):
+        if cause_of(scene, target) and (answer is None or labels(scene).answer == answer):
             scenes.append(scene)
     return scenes
 
@@ -235,13 +236,15 @@ def find_cases(
     n: int,  # cases to find
     seed: int = 0,  # of the scenes
     patience: int = 320,  # frames after which one in ten must have been right
+    answer: str | None = None,  # that is due, one of ANSWERS; None: any
 ) -> list[Case]:  # in the order they were found
     "Fresh cases that the model gets right. Raises ValueError when it gets fewer than one in ten right."
     if target not in TARGETS:
         raise ValueError(f"no target is called {target!r}; choose from {', '.join(TARGETS)}")
-    rng, found, tried = np.random.default_rng([seed, TARGETS.index(target), 77]), [], 0
+    key = [] if answer is None else [ANSWERS.index(answer)]
+    rng, found, tried = np.random.default_rng([seed, TARGETS.index(target), 77, *key]), [], 0
     while len(found) < n:
-        scenes = _wanted_scenes(rng, target)
+        scenes = _wanted_scenes(rng, target, answer)
         tried += len(scenes)
         drawn = [render(s) for s in scenes]
         prediction = predict(model, [f for f, _ in drawn], [s.speed for s in scenes])

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['join', 'split', 'pointing', 'share', 'equal_entropy', 'distractor_density', 'place_scores', 'spearman', 'cosine',
-           'mean_interval', 'median_interval']
+           'mean_interval', 'median_interval', 'share_interval']
 
 # %% ../../nbs/11_truth/02_metrics.ipynb #ffe8b55e
 from collections.abc import Sequence
@@ -155,3 +155,16 @@ def median_interval(
     return dict(
         mean=float(np.median(x)), lo=float(np.quantile(again, 0.025)), hi=float(np.quantile(again, 0.975)), n=len(x)
     )
+
+# %% ../../nbs/11_truth/02_metrics.ipynb #4ce2e7e9
+def share_interval(
+    values: Sequence[float],  # 1 where it holds, 0 where not; any that are not finite left out
+) -> dict:  # mean (the share), lo, hi, n
+    "Share of cases with Wilson's 95 % interval, under the same keys."
+    x = np.asarray(values, float)
+    x = x[np.isfinite(x)]
+    if not len(x):
+        return dict(mean=float("nan"), lo=float("nan"), hi=float("nan"), n=0)
+    lo, hi = stats.binomtest(int(x.sum()), len(x)).proportion_ci(method="wilson")
+    return dict(mean=float(x.mean()), lo=float(lo), hi=float(hi), n=len(x))
+

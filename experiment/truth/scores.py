@@ -30,10 +30,10 @@ from ..maps.paths import calibrate, centred_map, in_units
 from ..errors import ExplainError
 from ..maps.question import Question
 from ..targets import Target
+from ..maps.catalogue import Live
 from .ablations import SCORED, live_map
 from .cases import TARGETS, TWIN_OF, Case, decide, find_cases
 from .counterfactuals import counterfactual, patch_truth, truth_quality
-from .objects import OBJECTS, QUESTIONS, object_rows, objects_table
 from .undecided import NULL, decision_rows, free_cases
 from experiment.truth.metrics import (
     cosine,
@@ -192,16 +192,17 @@ class Multiplied(Question):
 
 # %% ../../nbs/11_truth/06_scores.ipynb #d3a98330
 def map_of(
-    name: str,  # one of SCORED
+    method: str | Live,  # one of SCORED, or a map of a question
 ) -> MapOf:  # model, case → (12, 24) map
     "A method or an ablation as a map function."
+    live = live_map(method) if isinstance(method, str) else method
 
     def found(model, case, target, factor=1.0):
         asked = question_of(model, case, target)
         if factor != 1:
             asked = Multiplied(asked.model, asked.inputs, asked.answer, asked.target)
             asked.factor = factor
-        return as_shown(live_map(name)(asked), ASKED[target]).numpy()
+        return as_shown(live(asked), ASKED[target]).numpy()
 
     return found
 
@@ -423,7 +424,7 @@ def headline(
         lines
         + [
             f"| `{m}` | " + " | ".join(cell(m, t) for t in targets) + " |"
-            for m in dict.fromkeys(r["method"] for r in rows if r["method"] != OBJECTS)
+            for m in dict.fromkeys(r["method"] for r in rows)
         ]
     )
 
@@ -525,7 +526,6 @@ def _one_target(job):  # in a worker: the rows of one target
         asked["centred_dataset"] = dataset_map(model)
     said = partial(print, flush=True)
     rows = [] if target == NULL else evaluate(model, asked, seed=seed, targets=[target], say=said)
-    rows += object_rows(model, target, seed=seed) if target in QUESTIONS else []
     return rows + decisions(model, target, seed=seed)
 
 # %% ../../nbs/11_truth/06_scores.ipynb #279eb8d9
@@ -540,5 +540,4 @@ def score_methods(
     with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
         rows = [row for part in pool.map(_one_target, jobs) for row in part]
     print(table(rows))
-    print(objects_table(rows))
     print(save_results(rows, out, load("demo"), DEFAULT, seed))
