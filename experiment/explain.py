@@ -25,6 +25,7 @@ from .capture.attention import alone, capture, towers
 from .capture.hold import Choice, reached
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
+from .frame.heatmap import inline_png
 from .frame.plate import Plate
 from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
@@ -49,10 +50,11 @@ from .words.targets import expand
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
 from .frame.camera import Camera
 from .objects.given import objects_part
-from .sources.answers import Swap
+from .sources.answers import Said, Swap
 from .sources.parts import sources_part, spoken, swap_from, swap_part
+from .sources.picture import save_swap, swap_figure
 from .sources.sources import Sources, sources_from
-from .objects.picture import save_objects
+from .objects.picture import objects_picture, save_objects
 from .objects.table import Objects, objects_of
 from .relevance.check import frame_findings
 
@@ -450,12 +452,23 @@ class Explained:
         return sources_from(self.record["sources"]) if self.record.get("sources") else None
 
     @property
-    def swap(self) -> Swap | None:  # what the answer in the model's mouth changed, where one was put there
+    def swap(self) -> Swap | Said | None:  # what the answer in the model's mouth changed, where one was put there
         return swap_from(self.record["swap"]) if self.record.get("swap") else None
 
     @property
     def payload(self) -> dict:  # the record
         return self.record
+
+# %% ../nbs/08_explain/01_explain.ipynb #e5c482ce
+def _with_parts(e):
+    "Figure, objects, both answers and tables as HTML; None where the figure alone says it all."
+    tables = [part._repr_html_() for part in (e.objects, e.sources) if part is not None]
+    pictures = [objects_picture(e.frames[0], e.objects)] if e.objects is not None else []
+    if (e.record.get("swap") or {}).get("map") is not None:
+        pictures.append(e.swap_figure(dpi=100))
+    if not tables and not pictures:
+        return None
+    return "".join([*map(inline_png, [e.figure(width="page", dpi=100), *pictures]), *tables])
 
 # %% ../nbs/08_explain/01_explain.ipynb #b2ff96ea
 class Explanation(Explained):
@@ -474,6 +487,13 @@ class Explanation(Explained):
         "Frame, map, scale and words at print size."
         return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
 
+    def swap_figure(
+        self,
+        **options: Any,  # width, dpi, smooth, scale: see `experiment.relevance.figure.Print`
+    ) -> Plate:
+        "Map and plan with the model's own answer and with the one in its mouth. Raises MethodError without `answer`."
+        return swap_figure(self.record, self.frames, replace(Print("page", dpi=150), **options))
+
     def save(
         self,
         out: str | Path,  # the folder
@@ -481,10 +501,14 @@ class Explanation(Explained):
         "Payload and pictures as the commands lay them out."
         path = save_record(self.record, Path(out) / "pt" / f"{self.record['tag']}.pt")
         written = [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
-        return written + save_objects(self.record, self.frames[0], Path(out))
+        written += save_objects(self.record, self.frames[0], Path(out))
+        return written + save_swap(self.record, self.frames, Path(out))
 
     def _repr_png_(self):
         return self.figure(width="page", dpi=100)._repr_png_()
+
+    def _repr_html_(self):
+        return _with_parts(self)
 
     def __repr__(self):
         stamp = decision(self.record, self.relevance).stamp
@@ -495,11 +519,11 @@ def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,  # that is certified
     certify: bool = True,  # a certificate is made
-    objects: bool = False,  # objects are measured
+    measured: bool = False,  # objects are measured, or another answer is compared
 ) -> tuple[str, ...]:  # names
-    "A certificate of a map read at the interleaver also needs the one below it, and objects the default one."
+    "A certificate of a map read at the interleaver also needs the one below it, and what is measured the default one."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    needed = certify and above or objects
+    needed = certify and above or measured
     return tuple(maps) + ((STORED,) if needed and STORED not in map(kept_as, maps) else ())
 
 # %% ../nbs/08_explain/01_explain.ipynb #47e5eb8d
@@ -577,7 +601,7 @@ def explain(
     frames, paths, tag = _opened(frame)
     found = []
     options = _needed(method, detail) | options | dict(answer=spoken(model, answer))
-    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
+    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None or isinstance(answer, str))
     targets = [target] if isinstance(target, str) else list(target)
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)

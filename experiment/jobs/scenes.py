@@ -75,7 +75,7 @@ from ..frame.files import FrameFile
 from ..objects.given import frame_objects
 from ..objects.picture import save_objects
 from ..objects.table import objects_mark, objects_note
-from ..sources.parts import sources_part, spoken, swap_part
+from ..sources.parts import sources_part, spoken, swap_mark, swap_part
 from ..relevance.shown import measured_effect
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #7fd274a3
@@ -261,7 +261,7 @@ def summary_of(
         maps={},
         objects=objects_mark(record),
         sources=record.get("sources"),
-        swap=record.get("swap"),
+        swap=swap_mark(record.get("swap")),
         held={k: facts[k] for k in ("detail", "mode", "images", "interleaver", "attention")},
     )
 
