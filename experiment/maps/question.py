@@ -131,12 +131,13 @@ class _Variants(_Asked):
     "A question that reads its target from many variants of the frame."
 
     @torch.no_grad()
-    def values(
+    def read(
         self,
         pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
+        what: Callable[[Output], torch.Tensor],  # of one variant's forward: a number
         size: int = 8,  # variants in a forward
     ) -> torch.Tensor:  # (B,) float64, on the CPU
-        "y_t of many variants; B/size forwards without gradients."
+        "A number of many variants; B/size forwards without gradients."
         found, points = [], self.inputs.target_points
         for part in pixels.split(size):
             n = len(part)
@@ -147,11 +148,18 @@ class _Variants(_Asked):
                     answer_ids=self.answer.expand(n, -1),
                     target_points=None if points is None else points.expand(n, -1, -1),
                 )
-
-            samples = [_sample(out, b) for b in range(n)]
-            read = [read_target(self.model, one, self.answer, self.target, self.score) for one in samples]
-            found += [target.value.double().cpu() for target in read]
+            found += [what(_sample(out, b)).double().cpu() for b in range(n)]
         return torch.stack(found)
+
+    def values(
+        self,
+        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
+        size: int = 8,  # variants in a forward
+    ) -> torch.Tensor:  # (B,) float64, on the CPU
+        "y_t of many variants; B/size forwards without gradients."
+        return self.read(
+            pixels, lambda out: read_target(self.model, out, self.answer, self.target, self.score).value, size
+        )
 
     def swap(
         self,
