@@ -237,6 +237,7 @@ def notes_of(
     notes = ["RANDOM WEIGHTS: the method at work, not a driver"] if record["model"]["random"] else []
     notes += [message for name, message in record["target_info"]["findings"] if name == "no_navigation"]
     notes += [objects_note(record)] if record.get("objects") else []
+    notes += [record["swap"]["sentence"]] if record.get("swap") else []
     return notes + ([record["certificate"]["sentence"]] if record["certificate"] else [])
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #093b5dd5
