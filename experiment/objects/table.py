@@ -189,12 +189,13 @@ def thinned(
     outline: list[list[list[float]]],  # polygons of [x, y], px; the largest first
 ) -> list[list[list[float]]]:  # the same, whole pixels, at most `CORNERS` points in all
     "Fewer points, evenly left out; small polygons are dropped once there is no room."
-    left, found = CORNERS, []
+    left = CORNERS
+    found: list[list[list[float]]] = []
     for polygon in outline:
         if left < 3:
             break
         few = polygon[:: -(-len(polygon) // left)]
-        found.append([[round(x), round(y)] for x, y in few])
+        found.append([[float(round(x)), float(round(y))] for x, y in few])
         left -= len(few)
     return found
 
