@@ -182,10 +182,12 @@ test("objects under a point: outline before box, smaller before larger", () => {
 
 test("an object's label: number, name, change of the quantity; a found region has its own number", () => {
   const speed = { target: "-forward_speed", unit: "m/s" }
-  assert.equal(x.objectLabel({ name: "car", alone: 9, shapley: 3.21 }, 0, speed), "1 car −3.21 m/s")
-  assert.equal(x.objectLabel({ name: "region 7", alone: -0.5, shapley: null }, 2, speed), "region 7 +0.5 m/s")
-  assert.equal(x.objectLabel({ name: "x".repeat(40) }, 1, { target: "lateral", unit: "m" }).length, 26)
+  assert.equal(x.objectLabel({ name: "car", alone: 9, shapley: 3.21 }, 0, speed, 1), "1 car −3.2 m/s")
+  assert.equal(x.objectLabel({ name: "region 7", alone: -0.5, shapley: null }, 2, speed, 1), "region 7 +0.5 m/s")
+  assert.equal(x.objectLabel({ name: "x".repeat(40) }, 1, { target: "lateral", unit: "m" }, 1).length, 26)
   assert.equal(x.effectOf({ alone: 2 }, "lateral"), 2)
+  assert.deepEqual([x.decimalsOf([0.53, -0.004]), x.decimalsOf([12.3]), x.decimalsOf([NaN, 0])], [2, 0, 1])
+  assert.deepEqual([x.signed(-0.004, 2), x.signed(-0.53, 2), x.signed(undefined, 2)], ["0.00", "−0.53", "–"])
 })
 
 test("labels lie in the frame, none over another, and over no small object while there is room", () => {
@@ -221,7 +223,7 @@ test("an SVG outlines objects with their labels, escaped", () => {
   given.layouts[0].frame = [200, 400]
   const [side] = x.sidesOf(given, x.firstState(given))
   const text = x.svgOf(side, { ...x.FIRST, outlines: true }, "")
-  assert.ok(text.includes("1 &lt;b&gt;car&lt;/b&gt; +1 m/s") && !text.includes("<b>"), text)
+  assert.ok(text.includes("1 &lt;b&gt;car&lt;/b&gt; +1.0 m/s") && !text.includes("<b>"), text)
   assert.equal(text.match(/<polygon /g).length, 2)
   assert.ok(!x.svgOf(side, { ...x.FIRST, outlines: false }, "").includes("<polygon"))
 })

@@ -227,17 +227,34 @@ export function effectOf(row, target) {
   return typeof value === "number" ? quantityOf(target)[1] * value : null
 }
 
-/** "+3.2", "−0.4". */
-export function signed(value) {
-  return typeof value === "number" ? `${value < 0 ? "−" : "+"}${said(Math.abs(value))}` : "–"
+/** Decimals that give the largest of these amounts two digits. */
+export function decimalsOf(values) {
+  const most = Math.max(0, ...values.filter(Number.isFinite).map(Math.abs))
+  return most ? Math.min(9, Math.max(0, 1 - Math.floor(Math.log10(most)))) : 1
 }
 
-/** "1 car ahead −3.2 m/s"; a region that was found has its number in its name. */
-export function objectLabel(row, i, question) {
+/** "+3.2", "−0.4", "0.0"; "–" where nothing is known. */
+export function signed(value, decimals) {
+  if (!Number.isFinite(value)) return "–"
+  const text = Math.abs(value).toFixed(decimals)
+  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`
+}
+
+/** Decimals of everything that is said about objects. */
+export function objectDecimals(rows) {
+  return decimalsOf(rows.flatMap((row) => [row.shapley ?? row.alone, row.for, row.against]))
+}
+
+/** "1 car ahead"; a region that was found has its number in its name. */
+export function objectName(row, i) {
   const name = row.name.length > 24 ? `${row.name.slice(0, 23)}…` : row.name
-  const number = /^region \d+$/.test(name) ? "" : `${i + 1} `
+  return /^region \d+$/.test(name) ? name : `${i + 1} ${name}`
+}
+
+/** "1 car ahead −3.2 m/s". */
+export function objectLabel(row, i, question, decimals) {
   const effect = effectOf(row, question.target)
-  return effect === null ? `${number}${name}` : `${number}${name} ${signed(effect)} ${question.unit}`
+  return effect === null ? objectName(row, i) : `${objectName(row, i)} ${signed(effect, decimals)} ${question.unit}`
 }
 
 const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
@@ -583,7 +600,8 @@ function labelsOf(side, [width, height], letters, widthOf) {
   const rows = (side.answer && side.answer.objects && side.answer.objects.rows) || []
   const [h, w] = side.layout.frame
   const named = rows.slice(0, LABELLED)
-  const texts = named.map((row, i) => objectLabel(row, i, side.question))
+  const decimals = objectDecimals(rows)
+  const texts = named.map((row, i) => objectLabel(row, i, side.question, decimals))
   const boxes = named.map(({ box: [a, b, c, d] }) => [
     (a / w) * width,
     (b / h) * height,
@@ -1094,20 +1112,24 @@ class Explorer {
     const found = this.partOf("objects")
     if (!found || !found.rows.length) return null
     const question = this.bundle.questions[this.state.question]
+    const decimals = objectDecimals(found.rows)
     const rows = found.rows.map((row, i) => {
-      const onclick = () => this.set({ object: this.state.object === i ? -1 : i }, true)
+      const onclick = () => {
+        this.set({ object: this.state.object === i ? -1 : i }, true)
+        this.side.querySelectorAll(".vx-object")[i]?.focus() // the list was made anew
+      }
       const chosen = i === this.state.object
-      const name = el("button", { type: "button", className: "vx-object", onclick, ariaPressed: String(chosen) }, row.name)
+      const about = { type: "button", className: "vx-object", onclick, ariaPressed: String(chosen) }
+      const name = el("button", about, objectName(row, i))
       name.style.borderLeft = `4px solid ${OBJECT_COLOURS[i % OBJECT_COLOURS.length]}`
-      const amount = (value) => (typeof value === "number" ? said(value) : "–")
-      const cells = [signed(effectOf(row, question.target)), amount(row.for), amount(row.against)]
+      const amount = (value) => (Number.isFinite(value) ? value.toFixed(decimals) : "–")
+      const cells = [signed(effectOf(row, question.target), decimals), amount(row.for), amount(row.against)]
       return el("tr", { className: chosen ? "vx-chosen" : "", title: objectWords(row, found.unit) }, [
-        el("td", {}, `${i + 1}`),
         el("td", {}, name),
         ...cells.map((cell) => el("td", {}, cell)),
       ])
     })
-    const heads = ["", "object", found.unit, "for", "against"].map((t) => el("th", {}, t))
+    const heads = ["object", found.unit, "for", "against"].map((t) => el("th", {}, t))
     const pairs = (found.interactions || []).map(
       (pair) => `${pair.first}, ${pair.second}: ${pair.kind}, ${said(pair.amount)} ${found.unit}`,
     )
@@ -1127,20 +1149,21 @@ class Explorer {
     const [listed, left] = listedSources(found.rows)
     const values = listed.flatMap((row) => [row.contribution, row.exchanged]).filter(Number.isFinite)
     const span = [Math.min(0, ...values), Math.max(0, ...values)]
+    const amount = (value) => signed(value, decimalsOf(values))
     const told = el("p", { className: "vx-keys", ariaLive: "polite" })
     const rest = "bar: contribution; ◆: measured by exchange. Choose a row to read what stands there instead."
     told.textContent = rest
     const rows = listed.map((row) => {
-      const instead = `${row.name}: adds ${signed(row.contribution)} ${found.unit}`
-      const words = `${instead}; exchanged to ${row.exchanged_to}: ${signed(row.exchanged)} ${found.unit}`
+      const instead = `${row.name}: adds ${amount(row.contribution)} ${found.unit}`
+      const words = `${instead}; exchanged to ${row.exchanged_to}: ${amount(row.exchanged)} ${found.unit}`
       const tell = () => (told.textContent = words)
       const part = row.kind === "tile" || row.kind === "word"
       const about = { tabIndex: 0, title: words, ariaLabel: words, onfocus: tell, onclick: tell }
       return el("tr", { ...about, onblur: () => (told.textContent = rest) }, [
         el("td", { className: part ? "vx-part" : "" }, row.name),
-        el("td", {}, signed(row.contribution)),
+        el("td", {}, amount(row.contribution)),
         el("td", {}, amountBar(row, span, part)),
-        el("td", {}, signed(row.exchanged)),
+        el("td", {}, amount(row.exchanged)),
       ])
     })
     const heads = ["source", found.unit, "", "◆"].map((t) => el("th", {}, t))
