@@ -7,15 +7,12 @@ __all__ = ['Box', 'Game', 'EVEN', 'PASSES', 'MEASURED', 'PATH', 'RIVALS', 'SCORE
            'measured_map', 'score_rivals', 'write_rivals', 'rivals_table', 'ahead']
 
 # %% ../../nbs/13_lab/08_measured.ipynb #b7799280
-import multiprocessing
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 import numpy as np
 import torch
-from ..dataset.cluster import leave_together
 from ..maps.perturb import integrated_gradients
 from ..maps.question import Question, infill
 from ..methods import DEFAULT
@@ -23,7 +20,7 @@ from ..model import load
 from ..truth.ablations import live_map
 from ..truth.cases import TARGETS, find_cases
 from ..truth.metrics import join, mean_interval, median_interval, split
-from ..truth.scores import map_of, randomised, reference, save_results, score_method
+from ..truth.scores import in_two, map_of, reference, save_results, score_method
 
 # %% ../../nbs/13_lab/08_measured.ipynb #475fb140
 Box = tuple[int, int, int, int]  # first row, row behind the last, first column, column behind the last
@@ -142,8 +139,6 @@ SCORES = {
     "rho_inside": 1,
     "cosine_truth": 1,
     "discrimination": -1,
-    "randomised_rho": -1,
-    "scale_change": -1,
 }  # 1: more is better, −1: less
 
 # %% ../../nbs/13_lab/08_measured.ipynb #03b157cd
@@ -158,7 +153,7 @@ def score_rivals(
     cases, rows = find_cases(model, target, n, seed), []
     truths, _ = reference(model, cases, judged=1)
     for name, live in RIVALS.items():
-        scores = score_method(model, map_of(live), cases, truths, {"": randomised(model)})
+        scores = score_method(model, map_of(live), cases, truths, {})
         for metric in SCORES.keys() & scores.keys():
             interval = median_interval if metric == "distractor_density" else mean_interval
             rows.append(dict(method=name, target=target, metric=metric) | interval(scores[metric]))
@@ -171,9 +166,7 @@ def write_rivals(
     seed: int = 62,  # of the scenes
 ) -> None:
     "Score all rivals, two targets at a time in processes, and write the file."
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
-        rows = [row for part in pool.map(partial(score_rivals, seed=seed), TARGETS) for row in part]
+    rows = [row for part in in_two(partial(score_rivals, seed=seed), TARGETS) for row in part]
     save_results(rows, out, load("demo"), DEFAULT, seed)
 
 # %% ../../nbs/13_lab/08_measured.ipynb #e0ab0673

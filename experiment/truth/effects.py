@@ -6,18 +6,15 @@
 __all__ = ['TARGETS', 'CARS', 'LIGHTS', 'CLAIMS', 'effect_rows', 'kept_rows', 'measure_effects', 'claims_table', 'effects_table']
 
 # %% ../../nbs/11_truth/09_effects.ipynb #fedbb9ee
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 import torch
-from ..dataset.cluster import leave_together
 from ..methods import DEFAULT
 from ..model import load
 from ..record.run import read_json
 from .objects import ANY, BOTH, OBJECTS, SPOKEN, Say, object_rows, order_rows, word_rows
-from .scores import save_results
+from .scores import in_two, save_results
 from .source_scores import SCORERS, source_rows
 from ..vla.driving import DrivingVLA
 from ..vla.fingerprint import fingerprint
@@ -80,13 +77,12 @@ def measure_effects(
     out: Path,  # the result file; what it holds of other parts stays
 ) -> list[dict]:  # its rows
     "Judge the demo model's effects, two targets at a time in processes; write the file."
-    model, context = load("demo"), multiprocessing.get_context("spawn")
+    model = load("demo")
     jobs = [(part, target, n, seed) for part in TARGETS if part in parts for target in TARGETS[part]]
     rows = kept_rows(out, parts, seed, fingerprint(model))
-    with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
-        for done in pool.map(_one, jobs):
-            rows = sorted([*rows, *done], key=lambda row: list(TARGETS).index(row["method"]))
-            save_results(rows, out, model, DEFAULT, seed)  # what is done outlasts an end before the last job's
+    for done in in_two(_one, jobs):
+        rows = sorted([*rows, *done], key=lambda row: list(TARGETS).index(row["method"]))
+        save_results(rows, out, model, DEFAULT, seed)  # what is done outlasts an end before the last job's
     return rows
 
 # %% ../../nbs/11_truth/09_effects.ipynb #6ec1ba4d
