@@ -33,7 +33,7 @@ from .maps.catalogue import METHODS, map_entries, map_entry, method_of
 from .relevance.answers import as_shown, relevance_of
 from .maps.certificate import certify as measure
 from .maps.certificate import question_of
-from .maps.question import Question, answerable, answered, navigation_findings, read_target, spoken_ids
+from .maps.question import Question, answerable, answered, asked_findings, read_target, spoken_ids
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
@@ -55,6 +55,7 @@ from .sources.picture import save_swap, swap_figure
 from .sources.sources import Sources, sources_from
 from .objects.picture import objects_picture, save_objects
 from .objects.table import Objects, objects_of
+from .relevance.check import frame_findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 JPEG_SIDE = 65_500  # px, the longest that JPEG knows
@@ -390,7 +391,7 @@ def record_targets(
                 weights = _weights(rows, scalar, p.out)
                 parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
             entries |= others[i] if others else {}
-            findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
+            findings = diagnose(scalar, norm) + asked_findings(model, inputs, p.answer, command, max_new_tokens)
             own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
@@ -419,7 +420,7 @@ class Explained:
     relevance: Relevance  # of tokens and patches, with the sum at every stage
     maps: list[FrameMap]  # per image, at the frame's size
     frames: list[Image.Image]  # RGB, one an image
-    findings: list[Finding]  # warnings about the target and the map
+    findings: list[Finding]  # warnings about the target and the map, notes on the frames
 
     @property
     def heatmap(self) -> np.ndarray:  # (H, W) of the first image, not normalised
@@ -610,6 +611,7 @@ def explain(
                 findings = [*findings, Finding("warning", "moved", said)]
         record |= objects_part(model, record, frames, objects, camera) | sources_part(model, record, frames, sources)
         record |= swap_part(model, record, frames, isinstance(answer, str), options.get("max_new_tokens"))
+        findings = [*findings, *frame_findings(record)]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 
@@ -652,6 +654,7 @@ class _Row:
     scalars: Sequence[Target] = ()
     names: Sequence[str] = ()  # tags of its records
     common: dict = field(default_factory=dict)  # parts of all its records
+    warned: list[Finding] = field(default_factory=list)  # of its prompt and answer
     found: list = field(default_factory=list)  # records, with their findings
     error: ValueError | None = None
 
@@ -673,6 +676,7 @@ class _Batch:
     rows: str  # weights of the seed rows
     score: str  # of text targets
     wording: dict  # text, target_points, command
+    longest: int | None  # answer, tokens; the model's own when None
 
     def words(self, row: _Row) -> dict:  # text, target_points, command
         "Of one prompt."
@@ -688,6 +692,7 @@ class _Batch:
         targets = _spoken_targets(self.targets, len(spoken_ids(self.model, answer)))
         scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
         asked, words = row.asked, self.words(row)
+        row.warned = asked_findings(self.model, row.inputs, answer, words["command"], self.longest)
         about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
         common = _common(self.model, row.frames, row.inputs, out, answer, row.inputs.speed, about, asked.paths)
         row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
@@ -697,7 +702,7 @@ class _Batch:
         "The record of the row's scalar i."
         scalar, norm = row.scalars[i], grad.double().norm().item()
         entries = {STORED: _stored_map(self.model, pixels, grad, row.inputs, scalar)}
-        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.words(row)["command"])]
+        findings = diagnose(scalar, norm) + row.warned
         own = dict(detail="map", tag=row.names[i], maps=entries)
         row.found.append((_to_cpu(row.common | _of_target(scalar, norm, findings, weights) | own), findings))
 
@@ -739,7 +744,8 @@ def record_batch(
     """
     if why := one_by_one(model, (STORED,)):
         raise ExplainError(f"{why}: ask frame by frame")
-    batch = _Batch(model, targets, rows, score, dict(text=text, target_points=target_points, command=command))
+    wording = dict(text=text, target_points=target_points, command=command)
+    batch = _Batch(model, targets, rows, score, wording, max_new_tokens)
     every = [_Row(a) for a in asked]
     with alone(model):
         for row in every:
@@ -786,6 +792,7 @@ def _records(model, window, size, options):
 def _drawn(record, findings, frames, method, show, thumbnail):
     "The explanation that a record holds."
     relevance = relevance_of(record, method, show)
+    findings = [*findings, *frame_findings(record)]
     return Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings)
 
 # %% ../nbs/08_explain/01_explain.ipynb #08818f33

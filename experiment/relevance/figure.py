@@ -23,6 +23,7 @@ from ..frame.scale import FLOORS, Floor, Scale, scale_of
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
+from .check import frame_findings
 from .rules import Relevance
 from .source_bars import source_bars
 from .shown import decision, drawn_map, largest_patch, scale_words
@@ -89,7 +90,7 @@ def record_words(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
 ) -> list[str]:  # paragraphs
-    "What the target means, what the model said, the certificate, notes and findings, in full."
+    "What the target means, what the model said, the certificate, notes on map and frames, and findings, in full."
     info = record["target_info"]
     said = "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]).strip()
     words = [f"{info['target']}: {info['description']}"] if info.get("description") else []
@@ -99,7 +100,8 @@ def record_words(
         words.append(f"said “{said}”")
     if record["certificate"]:
         words.append(record["certificate"]["sentence"])
-    return words + list(relevance.notes) + [message for _, message in info["findings"]]
+    words += [*relevance.notes, *(note.message for note in frame_findings(record))]
+    return words + [message for _, message in info["findings"]]
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #19486217
 def warning_of(

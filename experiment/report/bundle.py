@@ -31,6 +31,7 @@ from ..record.legacy import load_any
 from ..record.payload import CONVERTED, load_record, read_record
 from ..relevance.answers import OF_ATTENTION, answer, answering, relevance_of
 from ..relevance.interleaver import image_positions
+from ..relevance.check import frame_findings
 from ..relevance.pictures import cautions
 from ..relevance.rules import RULES, Rule, layouts
 from ..relevance.shown import decision
@@ -306,6 +307,7 @@ def record_answers(
         for i, own in enumerate(values.split(list(record["interleaver"]["num_patches_list"]))):
             number = bundle.question(asked, own[own.isfinite()].abs().max().item() if own.isfinite().any() else 0.0)
             notes = [*cautions(record), *(relevance.notes if relevance else []), *(m for _, m in info["findings"])]
+            notes += [note.message for note in frame_findings(record)]
             said = dict(question=number, value=_plain(info["value"]), refused=refused, notes=notes, words=_chosen(info))
             said |= dict(stamp=decision(record, relevance).stamp if relevance else "")
             if i == 0:  # their places are those of the first frame

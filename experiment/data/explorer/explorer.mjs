@@ -1266,6 +1266,7 @@ class Explorer {
 
   key(event) {
     if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "checkbox") return
+    if (event.key === " " && event.target.tagName === "BUTTON") return // presses it
     const act = {
       ArrowRight: () => this.step(1),
       ArrowLeft: () => this.step(-1),
