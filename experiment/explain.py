@@ -50,7 +50,6 @@ from .words.targets import expand
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
 from .frame.camera import Camera
 from .objects.given import objects_part
-from .sources.answers import Said, Swap
 from .sources.parts import sources_part, spoken, swap_from, swap_part
 from .sources.picture import save_swap, swap_figure
 from .sources.sources import Sources, sources_from
@@ -452,7 +451,7 @@ class Explained:
         return sources_from(self.record["sources"]) if self.record.get("sources") else None
 
     @property
-    def swap(self) -> Swap | Said | None:  # what the answer in the model's mouth changed, where one was put there
+    def swap(self) -> Any:  # `Swap`: what the answer in its mouth changed, `Said` where no number tells, or None
         return swap_from(self.record["swap"]) if self.record.get("swap") else None
 
     @property

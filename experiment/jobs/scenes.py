@@ -242,6 +242,7 @@ def notes_of(
     notes += [message for name, message in record["target_info"]["findings"] if name in REPEATED]
     notes += [note.message for note in frame_findings(record)]
     notes += [objects_note(record)] if record.get("objects") else []
+    notes += [record["swap"]["sentence"]] if record.get("swap") else []
     return notes + ([record["certificate"]["sentence"]] if record["certificate"] else [])
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #093b5dd5

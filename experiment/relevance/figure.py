@@ -94,7 +94,10 @@ def record_words(
     info = record["target_info"]
     said = "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]).strip()
     words = [f"{info['target']}: {info['description']}"] if info.get("description") else []
-    words += [f"said “{said}”"] if said else []
+    if record.get("swap"):
+        words.append(record["swap"]["sentence"])
+    elif said:
+        words.append(f"said “{said}”")
     if record["certificate"]:
         words.append(record["certificate"]["sentence"])
     words += [*relevance.notes, *(note.message for note in frame_findings(record))]

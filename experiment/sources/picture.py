@@ -98,7 +98,7 @@ def _charts(both, names, size, dpi):
     found = []
     for i, (label, words) in enumerate(
         (
-            ("planned route, seen from above", ("ahead, m", "← left   right →, m")),
+            ("planned route, seen from above", ("ahead, m", "← right (+)   (−) left →, m")),
             ("planned speed", ("time, s", "speed, m/s")),
         )
     ):
