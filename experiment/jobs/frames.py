@@ -26,7 +26,7 @@ from .. import __version__
 from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..command import Life, Summary
 from ..errors import Finding, RunError
-from ..explain import certified, maps_beside, record_targets
+from ..explain import certified, concluded, maps_beside, record_targets
 from ..files import human, require_space, write_atomic
 from ..frame.camera import draw_route, draw_speed
 from ..frame.files import Found, FrameFile, find_scenes
@@ -375,7 +375,8 @@ class _Run:
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield _with_sources(self, _with_objects(self, record, prompt.frames[0], pictures), pictures)
+            record = _with_objects(self, record, prompt.frames[0], pictures)
+            yield concluded(_with_sources(self, record, pictures))
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(
