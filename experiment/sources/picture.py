@@ -20,6 +20,7 @@ from ..relevance.answers import relevance_of
 from ..relevance.figure import Print, shown_words, stamp_of, target_line
 from ..relevance.rules import Relevance
 from ..relevance.shown import drawn_map, largest_patch
+from .answers import quoted
 from ..targets import DT, path_speed
 
 # %% ../../nbs/07_sources/06_swap_picture.ipynb #6ad936bf
@@ -119,7 +120,7 @@ def swap_figure(
     maps: list[Relevance] = [relevance_of(r, DEFAULT, show) for r in both]
     scale, columns = how.scale_of(record, maps[0].unit, max(map(largest_patch, maps))), how.columns(2)
     swap = record["swap"]
-    names = [f"says “{swap[key] or 'nothing'}”" for key in ("said", "instead")]
+    names = [f"says {quoted(swap[key])}" for key in ("said", "instead")]
     panels = []
     for i, frame in enumerate(frames):
         size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
