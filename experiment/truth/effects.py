@@ -96,6 +96,7 @@ CLAIMS = (
     ("error of the measured effect: cars", OBJECTS, CARS, "object_effect_error", -0.1),
     ("error of the measured effect: lights", OBJECTS, LIGHTS, "object_effect_error", -0.1),
     ("error of the measured effect: words", OBJECTS, "text", "object_effect_error", -0.1),
+    *((f"error of the measured effect: {word}", OBJECTS, word, "object_effect_error", -0.1) for word in SPOKEN),
     ("error of the measured effect: car and light", OBJECTS, BOTH, "object_both_error", -0.1),
     ("wrong word maps called contradicted", OBJECTS, ANY, "contradicted_wrong", 0.8),
     ("right word maps called contradicted", OBJECTS, ANY, "contradicted_right", -0.05),
