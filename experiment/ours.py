@@ -102,17 +102,20 @@ def _given(residual_alpha, temperature, layers):
     return dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1) | dict(named)
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
-def _draw_objects(records, out, summary):
-    "Objects of every record that keeps some; the summary, with what fails."
+def _draw_parts(records, out, summary):
+    "Objects and another answer of every record that keeps some; the summary, with what fails."
     from experiment.objects.picture import save_objects
     from experiment.record.files import record_frames
     from experiment.record.payload import load_record
+    from experiment.sources.picture import save_swap
 
     for item in records:
         try:
             record = load_record(item.path) | {"tag": item.tag}
-            if record.get("objects"):
-                save_objects(record, record_frames(record)[0], Path(out))
+            if record.get("objects") or record.get("swap"):
+                frames = record_frames(record)
+                save_objects(record, frames[0], Path(out))
+                save_swap(record, frames, Path(out))
         except OWN_ERRORS as error:
             summary.failed.setdefault(item.tag, str(error))
     return summary
@@ -176,7 +179,7 @@ def ours(
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
-    summary = _draw_objects(records, out, draw_records(records, drawing, out, payloads, force))
+    summary = _draw_parts(records, out, draw_records(records, drawing, out, payloads, force))
     _write_page(payloads, names, html)
     _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 MOST_MODULES, MOST_CELL_LINES, MOST_COLUMNS = 15, 40, 120
 EXPORT = re.compile(r"^\s*#\s*\|\s*exports?\b", re.M)
 EXPORTED_TO = re.compile(r"^\s*#\s*\|\s*default_exp\s+(\S+)", re.M)
+TITLE = re.compile(r"# \S.*\n\n?> \S")
 DIRECTIVE = re.compile(r"^\s*#\s*\|")
 SKIPPED_PARTS = {".ipynb_checkpoints", "__pycache__", "data"}
 LEFT_OUT = (*SKIPPED_PARTS, ".git", ".venv", "runs", "external", "*.egg-info", ".*_cache", "_docs")  # of a copy of the tree
@@ -106,6 +107,7 @@ class Chapter:
 
     path: Path  # below nbs/
     module: str = ""  # `relevance.language`, empty when it exports none
+    head: str = ""  # markdown of the first cell
     exported: list[str] = field(default_factory=list)
     tests: list[str] = field(default_factory=list)
     prose: int = 0  # words
@@ -113,8 +115,10 @@ class Chapter:
 
 def read_chapter(path: Path, folder: Path) -> Chapter:
     """A notebook's cells by kind."""
-    chapter = Chapter(path.relative_to(folder))
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+    chapter, cells = Chapter(path.relative_to(folder)), json.loads(path.read_text(encoding="utf-8"))["cells"]
+    if cells and cells[0]["cell_type"] == "markdown":
+        chapter.head = "".join(cells[0]["source"])
+    for cell in cells:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
             chapter.prose += len(re.findall(r"[^\W\d_]{2,}", source))
@@ -329,6 +333,13 @@ def offences(house: House) -> list[str]:
     ]
     found += [f"cycle: {' · '.join(group)}" for group in house.cycles()]
     found += [
+        f"title: the first cell of nbs/{c.path} is not `# Title`, then `> one line`"
+        for c in house.chapters
+        if not TITLE.match(c.head)
+    ]
+    titles = Counter(c.head.partition("\n")[0] for c in house.chapters)
+    found += [f"title: {n} chapters are called {head!r}" for head, n in titles.items() if head and n > 1]
+    found += [
         f"folder {name}: {n} modules, at most {MOST_MODULES}"
         for name, n in sorted(house.folders().items())
         if n > MOST_MODULES
@@ -347,7 +358,7 @@ def offences(house: House) -> list[str]:
     return found
 
 
-KINDS = ("upward import", "later notebook", "cycle", "folder", "export cell", "line", "`;`", "named lambda")
+KINDS = ("upward import", "later notebook", "cycle", "title", "folder", "export cell", "line", "`;`", "named lambda")
 
 
 def text(value: object) -> str:
@@ -364,7 +375,9 @@ def toy(root: Path, cells: dict[str, list[str]]) -> None:
         exported = [s for s in sources if not s.startswith("T:")]
         made = [f"#| default_exp {module.replace('/', '.')}"]
         made += [s[2:] if s.startswith("T:") else f"#| export\n{s}" for s in sources]
-        path.write_text(json.dumps({"cells": [{"cell_type": "code", "source": s} for s in made]}))
+        title = {"cell_type": "markdown", "source": f"# {module}\n\n> One line."}
+        head = [] if module == "low/untitled" else [title]
+        path.write_text(json.dumps({"cells": [*head, *({"cell_type": "code", "source": s} for s in made)]}))
         file = root / "experiment" / f"{module}.py"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("\n".join(exported) + "\n")
@@ -384,6 +397,7 @@ def selftest() -> int:
             "02_high/01_c": ["c = 1"],
         },
         "later notebook": {"01_low/01_a": ["from .b import b"], "01_low/02_b": ["b = 1"]},
+        "title": {"01_low/01_untitled": ["x = 1"]},
         "cycle": {"01_low/02_b": ["def f():\n    from .a import a\n    return a"], "01_low/01_a": ["from .b import f"]},
         "folder": {f"01_low/{i:02d}_m{i}": ["x = 1"] for i in range(16)},
         "export cell": {"01_low/01_a": ["x = [\n" + "1,\n" * 39 + "]"]},

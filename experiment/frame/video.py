@@ -14,7 +14,7 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 from .heatmap import save_png
-from ..files import write_atomic
+from ..files import touched, write_atomic
 from ..errors import RunError
 from ..words.options import RATE
 
@@ -105,7 +105,7 @@ def unpack(
 ) -> Unpacked:
     "Frames of a video as pictures. Raises RunError for a file that is no video, or has no frames."
     place, note = scene / folder, scene / f"{folder}.json"
-    now: dict[str, Any] = dict(video=str(video.resolve()), bytes=video.stat().st_size, rate=rate)
+    now: dict[str, Any] = dict(video=str(video.resolve()), touched=touched(video), rate=rate)
     if known := _known(note, now, place):
         return known
     place.mkdir(parents=True, exist_ok=True)

@@ -363,7 +363,8 @@ class _Run:
     def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
         "What the model answers."
         shown = self.method[0]
-        kept = maps_beside(beside(self.method), shown, self.certify, self.objects is not None)
+        measured = self.objects is not None or self.answer is not None
+        kept = maps_beside(beside(self.method), shown, self.certify, measured)
         speed, told = question_of(self.model, self.words, prompt.frames[-1], self.speed)
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(told, maps=kept, tag=prompt.tag, paths=paths, progress=self.life)

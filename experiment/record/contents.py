@@ -9,10 +9,10 @@ __all__ = ['YOUNG', 'content_of', 'remember', 'Contents', 'content_of_all']
 import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from ..files import touched
 
 # %% ../../nbs/03_record/05_contents.ipynb #b971f9f7
 def content_of(
@@ -24,14 +24,6 @@ def content_of(
 
 # %% ../../nbs/03_record/05_contents.ipynb #7827303c
 YOUNG = 2 * 10**9  # ns; a file touched so lately may be touched again without a sign
-
-
-def _touched(path):
-    "What changes when a file does: size, inode, mtime, ctime. Raises OSError when there is no such file."
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise FileNotFoundError(path)
-    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 # %% ../../nbs/03_record/05_contents.ipynb #e0167474
 def _kept(path):
@@ -73,16 +65,16 @@ class Contents:
         "The hash of a file's bytes."
         name, before = os.path.abspath(path), time.time_ns()
         try:
-            touched = _touched(name)
+            now = touched(name)
             found = self.known.get(name)
-            if found and found[0] == touched:
+            if found and found[0] == now:
                 return found[1]
             content = content_of(name)
         except OSError:
             return None
-        if own or before - max(touched[2:]) > YOUNG:
-            self.known[name] = [touched, content]
-            self.fresh.append([name, touched, content])
+        if own or before - max(now[2:]) > YOUNG:
+            self.known[name] = [now, content]
+            self.fresh.append([name, now, content])
         return content
 
     def of(

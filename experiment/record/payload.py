@@ -366,13 +366,16 @@ SWAP_FIELDS = [
     Field("swap.unit", "str", "", "", "of y"),
     Field("swap.said", "str", "", "", "the model's own answer"),
     Field("swap.instead", "str", "", "", "the answer that the record was made with"),
-    Field("swap.y", "float", "", "swap.unit", "with its own answer"),
-    Field("swap.y_instead", "float", "", "swap.unit", "with the other"),
-    Field("swap.change", "float", "", "swap.unit", "the difference"),
-    Field("swap.speed", "float", "", "m/s", "planned mean with its own answer"),
-    Field("swap.speed_instead", "float", "", "m/s", "planned mean with the other"),
-    Field("swap.shift", "float", "", "m", "between both routes, on average"),
+    Field("swap.y", "float?", "", "swap.unit", "with its own answer; None where no plan is compared"),
+    Field("swap.y_instead", "float?", "", "swap.unit", "with the other"),
+    Field("swap.change", "float?", "", "swap.unit", "the difference"),
+    Field("swap.speed", "float?", "", "m/s", "planned mean with its own answer"),
+    Field("swap.speed_instead", "float?", "", "m/s", "planned mean with the other"),
+    Field("swap.shift", "float?", "", "m", "between both routes, on average"),
     Field("swap.sentence", "str", "", "", "the change in words"),
+    Field("swap.map", "float tensor?", "T s s", "swap.unit", "the default map of y with its own answer", ()),
+    Field("swap.route", "float tensor?", "1 _ 2", "m", "points of the route with its own answer", ()),
+    Field("swap.speed_wps", "float tensor?", "1 _ 2", "m", "way-points, 0.25 s apart, with its own answer", ()),
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7

@@ -23,7 +23,9 @@ from ..frame.scale import FLOORS, Floor, Scale, scale_of
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
+from .check import frame_findings
 from .rules import Relevance
+from .source_bars import source_bars
 from .shown import decision, drawn_map, largest_patch, scale_words
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #904f3db7
@@ -88,14 +90,18 @@ def record_words(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
 ) -> list[str]:  # paragraphs
-    "What the target means, what the model said, the certificate, notes and findings, in full."
+    "What the target means, what the model said, the certificate, notes on map and frames, and findings, in full."
     info = record["target_info"]
     said = "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]).strip()
     words = [f"{info['target']}: {info['description']}"] if info.get("description") else []
-    words += [f"said “{said}”"] if said else []
+    if record.get("swap"):
+        words.append(record["swap"]["sentence"])
+    elif said:
+        words.append(f"said “{said}”")
     if record["certificate"]:
         words.append(record["certificate"]["sentence"])
-    return words + list(relevance.notes) + [message for _, message in info["findings"]]
+    words += [*relevance.notes, *(note.message for note in frame_findings(record))]
+    return words + [message for _, message in info["findings"]]
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #19486217
 def warning_of(
@@ -139,7 +145,7 @@ def record_figure(
     image: int = 0,  # number of the frame's image
     gaze: np.ndarray | None = None,  # (h, w) ≥ 0: where people looked
 ) -> Plate:
-    "Frame, map, gaze when there is some, scale and words of one image."
+    "Frame, map, gaze when there is some, scale, sources where they are known, and words of one image."
     scale = how.scale_of(record, relevance.unit, largest_patch(relevance))
     columns = how.columns(2 if gaze is None else 3)
     size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
@@ -159,6 +165,7 @@ def record_figure(
         width=how.width,
         columns=columns,
         dpi=how.dpi,
+        bars=source_bars(record.get("sources")),
     )
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #3a7b2fa2

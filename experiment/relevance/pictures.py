@@ -19,7 +19,8 @@ from ..frame.caption import with_words
 from ..frame.heatmap import blend, normalise, save_map, save_png, tone
 from ..frame.plate import sampled
 from ..frame.scale import FLOORS, Floor, Scale
-from ..frame.tiles import FrameMap
+from ..frame.tiles import FrameMap, stitch
+from .check import frame_findings
 from .rules import Relevance, layouts
 from .shown import decision, frame_scale, scale_words
 
@@ -34,8 +35,11 @@ def cautions(
     model, info = record["model"], record["target_info"]
     if model["random"]:
         yield "RANDOM WEIGHTS"
-    if "no_navigation" in [name for name, _ in info.get("findings", [])]:
+    warned = [name for name, _ in info.get("findings", [])]
+    if "no_navigation" in warned:
         yield "ASKED WITHOUT NAVIGATION"
+    if "answer_cut" in warned:
+        yield "ANSWER CUT"
     seen = SEEN.get(model.get("name"))
     if seen and any(tuple(tiles["frame"]) != seen for tiles in record["tiles"]):
         yield "OUT OF DOMAIN: the bundled model has only seen rendered scenes"
@@ -112,9 +116,10 @@ def _display_values(record, relevance, heat, image, scale, style):
     layout = layouts(record)[image]
     if heat.thumbnail is None and layout.thumbnail:  # blended in: the stitched map has it
         (x0, y0, x1, y1), (rows, columns) = layout.crop, layout.grid
-        amounts = heat.heat * (x1 - x0) * (y1 - y0) / (rows * columns * layout.side**2)
-        return np.clip(amounts / scale.full, 0, 1), False
-    amounts = sampled(relevance.drawn[image], layout, heat.heat.shape[::-1])
+        a_pixel = stitch(relevance.drawn[image], layout, "blend", heat.heat.shape).heat
+        amounts = a_pixel * (x1 - x0) * (y1 - y0) / (rows * columns * layout.side**2)
+    else:
+        amounts = sampled(relevance.drawn[image], layout, heat.heat.shape[::-1])
     return np.clip(amounts / scale.full, -1, 1), relevance.signed is not None
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #db890743
@@ -131,7 +136,8 @@ def picture_words(
         total = sum(p.sum().item() for p in relevance.patches)
         unit = relevance.unit
         shown = f"shown {total:.3g} {unit}; full colour by {style.normalisation}, picture by picture"
-    return "\n".join([title, shown, *relevance.notes, *found])
+    seen = [note.message for note in frame_findings(record)]
+    return "\n".join([title, shown, *relevance.notes, *seen, *found])
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #ff6080f7
 def save_maps(

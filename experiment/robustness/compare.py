@@ -15,16 +15,18 @@ from ..explain import Explanation, explain
 from ..frame.caption import with_words
 from ..frame.heatmap import blend
 from ..frame.scale import scale_of
-from ..relevance.rules import frame_maps
+from ..frame.tiles import patch_boxes
+from ..relevance.rules import frame_maps, layouts
 from ..vla.driving import DrivingVLA
 
 # %% ../../nbs/08_robustness/03_compare.ipynb #a741b8bb
 def drawn_heat(
     explanation: Explanation,
 ) -> list[np.ndarray]:  # float64 (H, W) per image, amount per pixel
-    "What an explanation shows on the frame, with its sign where both signs matter."
+    "What an explanation shows on the frame, a thumbnail's part included, with its sign where both signs matter."
     relevance = explanation.relevance
-    return [m.heat for m in frame_maps(explanation.record, replace(relevance, patches=relevance.drawn))]
+    drawn = replace(relevance, patches=relevance.drawn)
+    return [m.heat for m in frame_maps(explanation.record, drawn, "blend")]
 
 # %% ../../nbs/08_robustness/03_compare.ipynb #79b8ccf7
 @dataclass
@@ -80,8 +82,8 @@ def panels(
 ) -> Image.Image:  # RGB, three frames wide
     "First map, second map, and the second less the first (red: more, blue: less), all on one scale."
     frame, heats = found.a.frames[image], [drawn_heat(e)[image] for e in (found.a, found.b)]
-    pixels = found.a.patches[0].numel() * len(found.a.patches)
-    area = frame.width * frame.height / pixels  # px of a patch, so that colours are amounts per patch
+    x0, y0, x1, y1 = patch_boxes(layouts(found.a.record)[image])[0, 0, 0]
+    area = (x1 - x0) * (y1 - y0)  # px of the first model's patch, so that colours are amounts on it
     unit = found.a.relevance.unit
     scale = scale_of([max(float(np.abs(h).max()) * area for h in heats)], unit, "frame")
     shown = [*heats, heats[1] - heats[0]]

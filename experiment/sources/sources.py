@@ -12,12 +12,13 @@ import html
 import re
 import torch
 from dataclasses import asdict, dataclass, replace
-from matplotlib.figure import Figure
 from typing import Any
 from ..capture.hold import finite, holding
 from ..errors import ExplainError
+from ..frame.plate import Plate, plate
 from ..maps.paths import nodes_of
 from ..maps.question import Question, answerable, infill, read_target, spoken_ids
+from ..relevance.source_bars import source_bars
 from .slots import Ends, Slot, ends, slots, wording_of
 from ..targets import Target
 from ..words.targets import parse
@@ -274,7 +275,7 @@ class Sources:
     def _repr_html_(self):
         return sources_table(self.plain())
 
-    def figure(self) -> Figure:  # of matplotlib
+    def figure(self) -> Plate:
         "Bars of contributions and measured effects."
         return draw_sources(self.plain())
 
@@ -311,26 +312,12 @@ def sources_table(
 # %% ../../nbs/07_sources/02_sources.ipynb #b6734945
 def draw_sources(
     kept: dict,  # a record's `sources`
-) -> Figure:  # of matplotlib
-    "Bars of contributions and measured effects, tiles and words in grey below their source."
-    rows = kept["rows"][::-1]
-    fig = Figure(figsize=(5.4, 0.5 + 0.26 * len(rows)), dpi=100, layout="constrained")
-    ax = fig.subplots()
-    places = range(len(rows))
-    whole = [row["kind"] not in ("tile", "word") for row in rows]
-    for key, shift, shades, name in (
-        ("contribution", 0.2, ("#9CC4DE", "#0072B2"), "contribution"),
-        ("exchanged", -0.2, ("#E8BFA0", "#D55E00"), "measured by exchange"),
-    ):
-        bars = ax.barh([p + shift for p in places], [r[key] for r in rows], 0.36, color=[shades[w] for w in whole])
-        bars.set_label(name)
-    ax.set_yticks(list(places), [row["name"] for row in rows], fontsize=7)
-    ax.axvline(0, color="0.3", lw=0.8)
-    ax.tick_params(axis="x", labelsize=7)
-    ax.set_xlabel(f"{kept['target']}, {kept['unit']}", fontsize=7)
-    handles = [ax.patches[i * len(rows) + whole.index(True)] for i in (0, 1)]
-    ax.legend(handles, ["contribution", "measured by exchange"], fontsize=6, frameon=False)
-    return fig
+) -> Plate:
+    "Bars of contributions with the measured effects, and what stands there instead."
+    instead = [f"{row['name']} exchanged to {row['exchanged_to']}" for row in kept["rows"]]
+    whole = [text for text, row in zip(instead, kept["rows"]) if row["kind"] not in ("tile", "word")]
+    heading = f"{kept['target']} = {kept['y']:.3g} {kept['unit']}"
+    return plate(heading, [], bars=source_bars(kept), words=whole, dpi=150)
 
 # %% ../../nbs/07_sources/02_sources.ipynb #8febef20
 def _shared_out(question, between, passes):
