@@ -9,6 +9,7 @@ __all__ = ['ROUNDING', 'SCORERS', 'twin_speed', 'turned_speeds', 'source_scores'
 # %% ../../nbs/11_truth/08_source_scores.ipynb #9f1838b6
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 import numpy as np
 import torch
 from scipy import ndimage
@@ -16,6 +17,7 @@ from transformers import DynamicCache
 from ..explain import explain
 from ..maps.question import Question
 from ..relevance.answers import as_shown
+from ..sources.answers import Swap
 from ..sources.sources import COMPLETE, other_speed, sources
 from ..sources.smallest import smallest
 from ..targets import path_speed
@@ -92,7 +94,8 @@ def answer_scores(
     "The twin's answer, given as words to `explain`, against the twin's own tokens fed by hand."
     twin = predict(model, [case.twin], [case.scene.speed])
     (explained,) = explain(model, case.frame, case.scene.speed, [ASKED[case.target]], answer=twin.answers[0])
-    by_hand, swap = fed_by_hand(question_of(model, case, case.target), twin.answer_ids[0]), explained.swap
+    by_hand = fed_by_hand(question_of(model, case, case.target), twin.answer_ids[0])
+    swap = cast(Swap, explained.swap)  # of an action
     error = max(abs(swap.speed_instead - by_hand), abs(-explained.target["value"] - by_hand))
     return dict(
         answer_equal=bool(error <= ROUNDING),
