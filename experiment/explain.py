@@ -45,6 +45,7 @@ from .targets import Target, diagnose, row_weights
 from .vla.batch import answers_and_forwards, together_refused
 from .vla.batch_size import BatchSize
 from .vla.driving import DrivingVLA, Inputs, Output, quiet
+from .words.options import FASTEST
 from .words.targets import expand
 
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
@@ -368,6 +369,7 @@ def record_targets(
     text: str | None = None,  # wording of the prompt; the model's own when None
     target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
     command: str | None = None,  # for prompts with {command}
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
     answer: Sequence[int] | None = None,  # ids that the model is known to say; None: it speaks
@@ -380,20 +382,19 @@ def record_targets(
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
     with alone(model):
-        inputs = model.prepare(frames, speed, text, target_points, command)
+        inputs = model.prepare(frames, speed, text, target_points, command, speed_limit)
         spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
         targets, scalars = _scalars(model, p, targets, score)
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, inputs.speed, asked, paths))
-        for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
+        for i, (scalar, name, more) in enumerate(zip(scalars, target_tags(tag, targets), others or repeat({}))):
             progress("backward")
             with alone(model):
                 weights = _weights(rows, scalar, p.out)
                 parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
-            entries |= others[i] if others else {}
             findings = diagnose(scalar, norm) + asked_findings(model, inputs, p.answer, command, max_new_tokens)
-            own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
+            own = dict(detail=detail, tag=name, maps={n: (entries | more)[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #4e424b92
@@ -609,7 +610,7 @@ def explain(
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
-    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens …: see `record_targets`
+    **options,  # rule, maps, rows, text, target_points, command, speed_limit, score …: see `record_targets`
 ) -> Explanation | list[Explanation]:  # a list for a list of targets
     """Which pixels made the model drive (or say) this.
 
@@ -643,7 +644,7 @@ class Asked:
     tag: str = "frame"  # names output files
     paths: Sequence[str] = ()  # where the frames came from, noted in the record
     answer: Sequence[int] | None = None  # ids that the model is known to say; None: it speaks
-    words: dict = field(default_factory=dict)  # text, target_points, command of its own
+    words: dict = field(default_factory=dict)  # text, target_points, command, speed_limit of its own
 
 # %% ../nbs/08_explain/01_explain.ipynb #c1bf7d89
 def one_by_one(
@@ -693,10 +694,10 @@ class _Batch:
     targets: Sequence[str]
     rows: str  # weights of the seed rows
     score: str  # of text targets
-    wording: dict  # text, target_points, command
+    wording: dict  # text, target_points, command, speed_limit
     longest: int | None  # answer, tokens; the model's own when None
 
-    def words(self, row: _Row) -> dict:  # text, target_points, command
+    def words(self, row: _Row) -> dict:  # text, target_points, command, speed_limit
         "Of one prompt."
         return self.wording | row.asked.words
 
@@ -752,6 +753,7 @@ def record_batch(
     text: str | None = None,  # wording of the prompt; the model's own when None
     target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
     command: str | None = None,  # for prompts with {command}
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
     progress: Callable[[str], object] = quiet,  # told what is being done
@@ -762,8 +764,8 @@ def record_batch(
     """
     if why := one_by_one(model, (STORED,)):
         raise ExplainError(f"{why}: ask frame by frame")
-    wording = dict(text=text, target_points=target_points, command=command)
-    batch = _Batch(model, targets, rows, score, wording, max_new_tokens)
+    words = dict(text=text, target_points=target_points, command=command, speed_limit=speed_limit)
+    batch = _Batch(model, targets, rows, score, words, max_new_tokens)
     every = [_Row(a) for a in asked]
     with alone(model):
         for row in every:
@@ -826,7 +828,7 @@ def explain_frames(
     detail: str | None = None,  # as in `explain`
     batch: int = 8,  # frames that share a forward, at most
     say: Callable[[str], object] = print,  # told when frames are asked one by one, and when memory halves a batch
-    **options,  # rows, text, target_points, command, score, max_new_tokens, progress: see `record_targets`
+    **options,  # rows, text, target_points, command, speed_limit, score, max_new_tokens: see `record_targets`
 ) -> Iterator[Explanation | list[Explanation]]:  # in the order of the frames; lists for a list of targets
     "`explain` for many frames, several in one forward. Raises a frame's error when its turn comes."
     drawn: dict[str, Any] = dict(method=method, show=show, thumbnail=thumbnail)

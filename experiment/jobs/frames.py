@@ -500,7 +500,7 @@ def record_frames(
     given: SimpleNamespace,  # the options of `simlingo_vit_qwen_attn_grad`, checked
 ) -> Summary:
     "One record a frame and target."
-    words = Wording(given.prompt, given.command, tuple(given.target_points))
+    words = Wording(given.prompt, given.command, tuple(given.target_points), given.speed_limit)
     words.options()  # raises for words that cannot be meant
     given.detail = detail_for(given.method, given.detail)
     asked = plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}

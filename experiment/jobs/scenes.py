@@ -58,7 +58,7 @@ from .frames import Prompt, beside, check_speeds, group, made_by, note_unused, p
 from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..vla.batch_size import MOST, BatchSize, CudaMemory
-from ..words.options import ANIMATIONS, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
+from ..words.options import ANIMATIONS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
 from ..words.options import frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
@@ -125,6 +125,7 @@ class Settings(_Sources, _Beside):
     target_points: tuple[str, ...] = ()
     max_new_tokens: int | None = None
     speed: float | None = None
+    speed_limit: float = FASTEST
     images: int = 1
     show: str = "auto"
     thumbnail: str = "apart"
@@ -139,7 +140,7 @@ class Settings(_Sources, _Beside):
 
     @property
     def words(self) -> Wording:  # in which it is asked
-        return Wording(self.prompt, self.command, self.target_points)
+        return Wording(self.prompt, self.command, self.target_points, self.speed_limit)
 
     @property
     def hash(self) -> str:  # 16 hex digits, equal when all settings are equal
