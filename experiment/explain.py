@@ -31,8 +31,7 @@ from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
 from .maps.catalogue import METHODS, map_entries, map_entry, method_of
 from .relevance.answers import as_shown, relevance_of
-from .maps.certificate import certify as measure
-from .maps.certificate import question_of
+from .maps.certificate import certify as measure, question_of
 from .maps.question import Question, answerable, answered, asked_findings, read_target, spoken_ids
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record

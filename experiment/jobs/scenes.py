@@ -58,8 +58,8 @@ from .frames import Prompt, beside, check_speeds, group, made_by, note_unused, p
 from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..vla.batch_size import MOST, BatchSize, CudaMemory
-from ..words.options import ANIMATIONS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
-from ..words.options import frames_at_once
+from ..words.options import ANIMATIONS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE
+from ..words.options import SPEED_FOLDERS, frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.contents import Contents, content_of, content_of_all, remember

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from ..errors import MethodError
+from ..frame.caption import quoted
 from ..frame.heatmap import Picture
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..methods import DEFAULT, STORED
@@ -20,7 +21,6 @@ from ..relevance.answers import relevance_of
 from ..relevance.figure import Print, shown_words, stamp_of, target_line
 from ..relevance.rules import Relevance
 from ..relevance.shown import drawn_map, largest_patch
-from .answers import quoted
 from ..targets import DT, path_speed
 
 # %% ../../nbs/07_sources/06_swap_picture.ipynb #6ad936bf
