@@ -47,7 +47,7 @@ from ..dataset.run_under_change import explained, pair_of, steps_of, write_chang
 from ..dataset.run_bundle import write_explorer
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
-from ..files import human, require_space, write_atomic
+from ..files import human, require_space, too_long, write_atomic
 from ..record.payload import save_record
 from ..frame.files import find_scenes, scene_of
 from ..errors import FrameError, RunError
@@ -1147,6 +1147,14 @@ def _started(asked, run):
     scale_of([], "", run.scale)
     _ = run.style
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #1565302b
+def _named(prompts, log):
+    "Prompts whose files can be named, and why the others' cannot."
+    long = {p.tag: why for p in prompts if (why := too_long(p.frames[0].name))}
+    for tag, why in long.items():
+        log.error("%s: %s", tag, why)
+    return [p for p in prompts if p.tag not in long], long
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b2894cbf
 def run_scenes(
     asked: Settings,
@@ -1164,7 +1172,8 @@ def run_scenes(
         _verified(run.root, asked, run.force, log) as (asked, verified),
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
-        bad = say_found(found, asked.speed, log)
+        prompts, long = _named(prompts, log)
+        bad = say_found(found, asked.speed, log) | long
         spread_over = partial(over, log=log, timeout=run.timeout)
         summary, told = _explain_all(spread_over, prompts, bad, asked, run, asked.source, log, verified)
     size = human(told["bytes"])

@@ -22,7 +22,7 @@ from pathlib import Path
 import experiment
 from ..command import Life, RunStopped, Summary, each, pipeline_log
 from ..errors import RunError
-from ..files import write_atomic
+from ..files import too_long, write_atomic
 from .contents import Contents, content_of_all
 from .verification import Verification, finite, verification
 
@@ -251,16 +251,20 @@ class _Folder:
         items: Sequence,  # with a `.tag`
         sources: Callable,  # item → files that it is made from
         what: str = "frames",  # how they are called
+        added: int = 0,  # bytes that results' names have behind the tag
     ) -> list:  # items that are not done
-        "Compare marks with what is there; say what was done before, and what of it is not asked for."
+        "Compare marks with what is there; say what was done before, what is not asked for, what cannot be named."
+        lost = {i.tag: why for i in items if (why := too_long(i.tag, added))}
+        items = [i for i in items if i.tag not in lost]
         for name in (*self.results, "done"):
             survey(self.out / name)
         _say(self.log, *set_aside(self.out, [item.tag for item in items], what))
         marks = {item.tag: read_mark(self.mark_of(item.tag)) for item in items}
         done = {i.tag for i in items if holds(marks[i.tag], self.digest, sources(i), self.out, self.contents)}
         self.verified.summary = Summary([item.tag for item in items if item.tag in done])
-        for tag in done:
-            self.verified.records |= marks[tag]["records"]
+        for tag, why in lost.items():
+            self.verified.summary.fail(tag, why, self.log)
+        self.verified.records |= {tag: told for known in done for tag, told in marks[known]["records"].items()}
         self.todo, self.sources, self.total = [i for i in items if i.tag not in done], sources, len(items)
         if done:
             _say(self.log, f"{len(done)} of {len(items)} {what} were done before, {len(self.todo)} to do")
