@@ -63,7 +63,7 @@ from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.contents import Contents, content_of, content_of_all, remember
 from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
-from ..record.run import read_json, read_mark, same_makers, survey, write_json
+from ..record.run import read_or_empty, read_mark, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
@@ -367,7 +367,7 @@ class Answers:
         weights: str,  # `fingerprint` of this run's model
     ):
         self.run, self.source = Path(settings.answers or ""), settings.source
-        kept = read_json(self.run / "settings.json")
+        kept = read_or_empty(self.run / "settings.json")
         if "made_by" not in kept:
             raise RunError(f"--answers {self.run}: no run of this command with frames that are done")
         now = json.loads(json.dumps(asdict(settings)))
@@ -381,7 +381,7 @@ class Answers:
     def __call__(self, prompt: Prompt) -> list[int]:  # token ids
         "Raises RunError for a frame that the run did not see, or saw as another file."
         name = prompt.frames[0].name
-        mark = read_json(self.run / "scenes" / scene_name(prompt, self.source) / "done" / f"{name}.json")
+        mark = read_or_empty(self.run / "scenes" / scene_name(prompt, self.source) / "done" / f"{name}.json")
         if not mark:
             raise RunError(f"{prompt.tag}: {self.run} has no answer for it; leave --answers out for such frames")
         if mark["frames"] != frame_hashes(prompt):
@@ -841,7 +841,7 @@ def undraw(
     folder: Path,  # a scene's
 ) -> None:
     "Remove its pictures and scores."
-    for path in named(read_json(folder / "finished.json").get("contents")):
+    for path in named(read_or_empty(folder / "finished.json").get("contents")):
         (folder / path).unlink(missing_ok=True)
     (folder / "finished.json").unlink(missing_ok=True)
 
@@ -854,7 +854,7 @@ def finished(
     item: SceneItem,
 ) -> bool:
     "Whether a scene's scores and pictures are up to date, and hold what was written."
-    known, contents = read_json(folder / "finished.json"), Contents(folder / ".contents")
+    known, contents = read_or_empty(folder / "finished.json"), Contents(folder / ".contents")
     if known.get("made_from") != item.made_from or not isinstance(known.get("contents"), dict):
         return False
     same = all(contents(folder / path) == content for path, content in known["contents"].items())
@@ -1084,7 +1084,7 @@ def _results(run, told, items, scales, log):
     changes = write_changes(root, names)
     if why := write_table(root, names):
         log.info("%s", why)
-    kept = read_json(root / "settings.json")
+    kept = read_or_empty(root / "settings.json")
     random = kept.get("made_by", {}).get("random")
     notes = ["RANDOM WEIGHTS: these maps show the method at work, not a driver"] if random else []
     write_page(root, told, kept["settings"], scales, notes, changes)
@@ -1220,12 +1220,12 @@ def finish(
         SceneItem(i.tag, f"{look} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in known.items()
     ]
     late = [i for i in items if not finished(folder / i.tag, i)]
-    camera = read_json(root / "settings.json").get("made_by", {}).get("camera")
+    camera = read_or_empty(root / "settings.json").get("made_by", {}).get("camera")
     failed |= spread_over(Tool(Finish, (here, camera, style, scales, tuple(i.tag for i in gazed))), late, what="scenes")
     return items, {
         f"{i.tag} {name} gaze": why
         for i in items
-        for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()
+        for name, why in read_or_empty(folder / i.tag / "finished.json").get("gaze", {}).items()
     }
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #5e93cc57
