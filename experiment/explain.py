@@ -227,7 +227,7 @@ def target_tags(
     "Names of output files: the frame's own for one target, with the target's name behind it for several."
     if len(targets) == 1:
         return [tag]
-    names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t)[:60] for t in targets]
+    names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t).encode()[:60].decode(errors="ignore") for t in targets]
     return [n if names.index(n) == i else f"{n}_{i}" for i, n in enumerate(names)]
 
 # %% ../nbs/08_explain/01_explain.ipynb #171bb60c
