@@ -17,7 +17,7 @@ from .model import load
 from .vla.config import token_id
 from .vla.driving import DrivingVLA
 from .vla.prompt import speaks_speed
-from .words.options import DTYPES, PROMPTS
+from .words.options import DTYPES, FASTEST, PROMPTS
 
 # %% ../nbs/08_explain/02_asking.ipynb #08423eb1
 TORCH_TYPES = {name: getattr(torch, name) for name in DTYPES}
@@ -79,12 +79,14 @@ class Wording:
     prompt: str | None = None  # a wording, or the name of one
     command: str | None = None  # navigation command
     target_points: tuple[str, ...] = ()  # "x,y" each
+    speed_limit: float = FASTEST  # m/s, the fastest that is believed
 
     def options(self) -> dict[str, Any]:  # of `DrivingVLA.prepare` and `record_targets`
         "Raises RunError when command and target points are both given, or points are not written as points."
         if self.command is not None and self.target_points:
             raise RunError("--command and --target-points: SimLingo was trained with one of them; leave one out")
-        return dict(text=self.prompt, command=self.command, target_points=points_of(self.target_points))
+        points = points_of(self.target_points)
+        return dict(text=self.prompt, command=self.command, target_points=points, speed_limit=self.speed_limit)
 
 # %% ../nbs/08_explain/02_asking.ipynb #3214585d
 def places(
@@ -129,5 +131,5 @@ def question_of(
     if found and "command" in known and (told["target_points"] is None or words.prompt):
         told["command"] = found.command
     if speed is None and speaks_speed(wording(model, words)):
-        speed = speed_of(frame)
+        speed = speed_of(frame, words.speed_limit)
     return speed, told

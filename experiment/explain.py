@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JPEG_SIDE', 'choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Explained', 'Explanation', 'maps_beside',
-           'certified', 'explain', 'Asked', 'one_by_one', 'record_batch', 'explain_frames']
+           'certified', 'concluded', 'explain', 'Asked', 'one_by_one', 'record_batch', 'explain_frames']
 
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
 import io
@@ -31,8 +31,7 @@ from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
 from .maps.catalogue import METHODS, map_entries, map_entry, method_of
 from .relevance.answers import as_shown, relevance_of
-from .maps.certificate import certify as measure
-from .maps.certificate import question_of
+from .maps.certificate import certify as measure, question_of
 from .maps.question import Question, answerable, answered, asked_findings, read_target, spoken_ids
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
@@ -45,11 +44,13 @@ from .targets import Target, diagnose, row_weights
 from .vla.batch import answers_and_forwards, together_refused
 from .vla.batch_size import BatchSize
 from .vla.driving import DrivingVLA, Inputs, Output, quiet
+from .words.options import FASTEST
 from .words.targets import expand
 
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
 from .frame.camera import Camera
 from .objects.given import objects_part
+from .sources.smallest import smallest
 from .sources.parts import sources_part, spoken, swap_from, swap_part
 from .sources.picture import save_swap, swap_figure
 from .sources.sources import Sources, sources_from
@@ -226,7 +227,7 @@ def target_tags(
     "Names of output files: the frame's own for one target, with the target's name behind it for several."
     if len(targets) == 1:
         return [tag]
-    names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t)[:60] for t in targets]
+    names = [f"{tag}__" + re.sub(r"[^\w.-]+", "_", t).encode()[:60].decode(errors="ignore") for t in targets]
     return [n if names.index(n) == i else f"{n}_{i}" for i, n in enumerate(names)]
 
 # %% ../nbs/08_explain/01_explain.ipynb #171bb60c
@@ -367,6 +368,7 @@ def record_targets(
     text: str | None = None,  # wording of the prompt; the model's own when None
     target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
     command: str | None = None,  # for prompts with {command}
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
     answer: Sequence[int] | None = None,  # ids that the model is known to say; None: it speaks
@@ -379,20 +381,19 @@ def record_targets(
     frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
     names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
     with alone(model):
-        inputs = model.prepare(frames, speed, text, target_points, command)
+        inputs = model.prepare(frames, speed, text, target_points, command, speed_limit)
         spoken, others = _other_maps(model, inputs, targets, score, names, options, answer)
     asked = dict(wording=text, target_points=_points(inputs), command=command)
     with _pass(model, inputs, spoken, detail, rule, STORED in names, options) as p:
         targets, scalars = _scalars(model, p, targets, score)
         common = _to_cpu(_common(model, frames, inputs, p.out, p.answer, inputs.speed, asked, paths))
-        for i, (scalar, name) in enumerate(zip(scalars, target_tags(tag, targets))):
+        for i, (scalar, name, more) in enumerate(zip(scalars, target_tags(tag, targets), others or repeat({}))):
             progress("backward")
             with alone(model):
                 weights = _weights(rows, scalar, p.out)
                 parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
-            entries |= others[i] if others else {}
             findings = diagnose(scalar, norm) + asked_findings(model, inputs, p.answer, command, max_new_tokens)
-            own = dict(detail=detail, tag=name, maps={n: entries[n] for n in names})
+            own = dict(detail=detail, tag=name, maps={n: (entries | more)[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #4e424b92
@@ -534,12 +535,29 @@ def certified(
     method: Rule | str = DEFAULT,  # that made it
     show: str = "auto",  # the part of it that is shown
 ) -> dict:  # the record's `certificate`
-    """What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share
-    moves below it. 82 forwards, in batches.
+    """What hiding the map's most relevant pixels does to the target, the fewest of its patches that decide, and for a
+    map read at the interleaver what share moves below it. 82 forwards and some 45 to 430 for the fewest, in batches.
     """
     question = question_of(model, record, frames)
     below = as_shown(METHODS[STORED](record), question.target, show) if maps_beside((), method) else None
-    return measure(question, torch.cat(relevance.patches), below=below).plain()
+    shown = torch.cat(relevance.patches)
+    found, piece = measure(question, shown, below=below).plain(), smallest(question, shown)
+    told = f"{found['sentence']}\n{piece.sentence[0].upper()}{piece.sentence[1:]}"
+    return found | dict(smallest=piece.plain(), sentence=told)
+
+# %% ../nbs/08_explain/01_explain.ipynb #d37162cd
+def concluded(
+    record: dict,  # with everything that was measured
+) -> dict:  # the same, with findings
+    "What was measured against the map is a finding: relevance that lies elsewhere, an object that does more."
+    certificate, doubts = record["certificate"], []
+    if certificate and certificate["unsure"]:
+        doubts.append(["moved", next(s for s in certificate["sentence"].splitlines() if s.startswith("UNSURE"))])
+    if other := (record.get("objects") or {}).get("contradiction"):
+        doubts.append(["contradicted", other])
+        certificate = certificate and certificate | dict(sentence=f"{certificate['sentence']}\n{other}")
+    info = record["target_info"]
+    return record | dict(certificate=certificate, target_info=info | dict(findings=info["findings"] + doubts))
 
 # %% ../nbs/08_explain/01_explain.ipynb #d5d1cbd0
 def _needed(method, detail):
@@ -591,7 +609,7 @@ def explain(
     thumbnail: str = "apart",  # "apart" or "blend": what becomes of InternVL's thumbnail tile
     # what the record keeps, see `experiment.record.payload`; None: as little as the method needs
     detail: str | None = None,
-    **options,  # rule, maps, rows, text, target_points, command, score, max_new_tokens …: see `record_targets`
+    **options,  # rule, maps, rows, text, target_points, command, speed_limit, score …: see `record_targets`
 ) -> Explanation | list[Explanation]:  # a list for a list of targets
     """Which pixels made the model drive (or say) this.
 
@@ -606,12 +624,12 @@ def explain(
         relevance = relevance_of(record, method, show)
         if certify:
             record["certificate"] = certified(model, record, frames, relevance, method, show)
-            if record["certificate"]["unsure"]:
-                said = record["certificate"]["sentence"].splitlines()[-1]
-                findings = [*findings, Finding("warning", "moved", said)]
         record |= objects_part(model, record, frames, objects, camera) | sources_part(model, record, frames, sources)
         record |= swap_part(model, record, frames, isinstance(answer, str), options.get("max_new_tokens"))
-        findings = [*findings, *frame_findings(record)]
+        before = len(record["target_info"]["findings"])
+        record = concluded(record)
+        doubts = [Finding("warning", *said) for said in record["target_info"]["findings"][before:]]
+        findings = [*findings, *doubts, *frame_findings(record)]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 
@@ -625,7 +643,7 @@ class Asked:
     tag: str = "frame"  # names output files
     paths: Sequence[str] = ()  # where the frames came from, noted in the record
     answer: Sequence[int] | None = None  # ids that the model is known to say; None: it speaks
-    words: dict = field(default_factory=dict)  # text, target_points, command of its own
+    words: dict = field(default_factory=dict)  # text, target_points, command, speed_limit of its own
 
 # %% ../nbs/08_explain/01_explain.ipynb #c1bf7d89
 def one_by_one(
@@ -675,10 +693,10 @@ class _Batch:
     targets: Sequence[str]
     rows: str  # weights of the seed rows
     score: str  # of text targets
-    wording: dict  # text, target_points, command
+    wording: dict  # text, target_points, command, speed_limit
     longest: int | None  # answer, tokens; the model's own when None
 
-    def words(self, row: _Row) -> dict:  # text, target_points, command
+    def words(self, row: _Row) -> dict:  # text, target_points, command, speed_limit
         "Of one prompt."
         return self.wording | row.asked.words
 
@@ -734,6 +752,7 @@ def record_batch(
     text: str | None = None,  # wording of the prompt; the model's own when None
     target_points=None,  # (2, 2) metres, for prompts with <TARGET_POINT>
     command: str | None = None,  # for prompts with {command}
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     score: str = "logit",  # of text targets: "logit" or "logprob"
     max_new_tokens: int | None = None,  # longest answer; the model's own when None, 0 for silence
     progress: Callable[[str], object] = quiet,  # told what is being done
@@ -744,8 +763,8 @@ def record_batch(
     """
     if why := one_by_one(model, (STORED,)):
         raise ExplainError(f"{why}: ask frame by frame")
-    wording = dict(text=text, target_points=target_points, command=command)
-    batch = _Batch(model, targets, rows, score, wording, max_new_tokens)
+    words = dict(text=text, target_points=target_points, command=command, speed_limit=speed_limit)
+    batch = _Batch(model, targets, rows, score, words, max_new_tokens)
     every = [_Row(a) for a in asked]
     with alone(model):
         for row in every:
@@ -808,7 +827,7 @@ def explain_frames(
     detail: str | None = None,  # as in `explain`
     batch: int = 8,  # frames that share a forward, at most
     say: Callable[[str], object] = print,  # told when frames are asked one by one, and when memory halves a batch
-    **options,  # rows, text, target_points, command, score, max_new_tokens, progress: see `record_targets`
+    **options,  # rows, text, target_points, command, speed_limit, score, max_new_tokens: see `record_targets`
 ) -> Iterator[Explanation | list[Explanation]]:  # in the order of the frames; lists for a list of targets
     "`explain` for many frames, several in one forward. Raises a frame's error when its turn comes."
     drawn: dict[str, Any] = dict(method=method, show=show, thumbnail=thumbnail)

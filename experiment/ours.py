@@ -53,7 +53,7 @@ def _check_figures(figure, **options):
 
 # %% ../nbs/09_commands/03_ours.ipynb #cb967211
 def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
-    "Figures of every method, on the scale of its pictures; what fails is added to the summary."
+    "Figures of what has not failed, on the scale of its pictures; what fails is added to the summary."
     if figure is None:
         return
     from functools import partial
@@ -61,6 +61,7 @@ def _draw_figures(records, drawing, out, figure, smooth, gaze, summary):
     from experiment.relevance.drawing import run_scales
     from experiment.relevance.figure import Print, draw_figures
 
+    records = [r for r in records if r.tag not in summary.failed]
     shared = run_scales(records, drawing)
     for name, method in drawing.methods.items():
         of_run = {target: scale for (target, asked), scale in shared.items() if asked == name}
@@ -103,13 +104,13 @@ def _given(residual_alpha, temperature, layers):
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
 def _draw_parts(records, out, summary):
-    "Objects and another answer of every record that keeps some; the summary, with what fails."
+    "Objects and another answer of every record that keeps some and has not failed; what fails joins the summary."
     from experiment.objects.picture import save_objects
     from experiment.record.files import record_frames
     from experiment.record.payload import load_record
     from experiment.sources.picture import save_swap
 
-    for item in records:
+    for item in [r for r in records if r.tag not in summary.failed]:
         try:
             record = load_record(item.path) | {"tag": item.tag}
             if record.get("objects") or record.get("swap"):
@@ -117,8 +118,7 @@ def _draw_parts(records, out, summary):
                 save_objects(record, frames[0], Path(out))
                 save_swap(record, frames, Path(out))
         except OWN_ERRORS as error:
-            summary.failed.setdefault(item.tag, str(error))
-    return summary
+            summary.failed[item.tag] = str(error)
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
 def _check_options(method, normalisation, clamp, scale, html, **of_rules):
@@ -171,15 +171,15 @@ def ours(
     _check_figures(figure, smooth=smooth, gaze=gaze)
     layers = [layers_of(v, f"--{k}-layers") for k, v in (("language", language_layers), ("vision", vision_layers))]
     names = [facts_of(name).name for name in method]
-    given = _given(residual_alpha, temperature, layers)
-    _check_options(names, normalisation, clamp, scale, html, **given)
+    _check_options(names, normalisation, clamp, scale, html, **_given(residual_alpha, temperature, layers))
     from experiment.record.files import find_records  # with torch: not before the words are understood
     from experiment.relevance.drawing import draw_records, with_options
 
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
-    summary = _draw_parts(records, out, draw_records(records, drawing, out, payloads, force))
+    summary = draw_records(records, drawing, out, payloads, force)
+    _draw_parts(records, out, summary)
     _write_page(payloads, names, html)
     _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")

@@ -10,7 +10,7 @@ from dataclasses import fields
 from .command import Summary, command
 from .methods import DEFAULT, describe as describe_methods, facts_of
 from .objects.of_frames import check_source
-from .words.options import ANIMATIONS, CORRUPTIONS, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
+from .words.options import ANIMATIONS, CORRUPTIONS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
 from .words.options import frames_at_once, spoken_speed
 from .words.targets import check_name, describe
 
@@ -21,8 +21,7 @@ def _run(options):
         check_name(name)
     for name in options["method"]:
         facts_of(name)
-    if options["speed"] is not None:
-        spoken_speed(options["speed"])
+    spoken_speed(0 if options["speed"] is None else options["speed"], options["speed_limit"])
     frames_at_once(options["batch"], options["device"])
     check_source(options["objects"])
     from experiment.jobs.scenes import Run, run_scenes, settings_of  # with torch: not before
@@ -45,7 +44,7 @@ def scenes(
     timeout: float | None = None,  # seconds a frame may take, a batch so often, before its worker is ended
     limit: int | None = None,
     show: str = "auto", thumbnail: str = "apart",
-    speed: float | None = None, images: int = 1, objects: str | None = None,
+    speed: float | None = None, speed_limit: float = FASTEST, images: int = 1, objects: str | None = None,
     sources: bool = False, answer: str | None = None,
     records: bool = False,  # keep the records too (for ours and qa)
     answers: str | None = None,  # another run's folder: take what the model said there; refused when anything differs

@@ -11,7 +11,8 @@ from .command import Summary, command
 from .errors import RunError
 from .methods import DEFAULT, facts_of
 from .objects.of_frames import check_source
-from .words.options import DETAILS, FRAME_FOLDERS, GAZE_FOLDERS, PROMPTS, RATE, SPEED_FOLDERS, spoken_speed
+from .words.options import DETAILS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, PROMPTS, RATE, SPEED_FOLDERS
+from .words.options import spoken_speed
 from .words.targets import describe, expand, parse
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #aa0b310b
@@ -33,14 +34,14 @@ def check_words(
     bf16: bool,  # halve A and ∂A
     speed: float | None,  # m/s for every frame
     objects: str | None = None,  # see `experiment.objects.of_frames`
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
 ) -> None:
     "Raise MethodError for an unknown method, RunError for what cannot be meant or has no effect."
     for name in method:
         facts_of(name)
     if bf16 and detail != "full":
         raise RunError(f"--bf16 halves the matrices of detail full; detail is {detail or 'not given'}")
-    if speed is not None:
-        spoken_speed(speed)
+    spoken_speed(0 if speed is None else speed, speed_limit)
     check_source(objects)
 
 # %% ../nbs/09_commands/02_simlingo_vit_qwen_attn_grad_command.ipynb #73250c60
@@ -59,6 +60,7 @@ def simlingo_vit_qwen_attn_grad(
     out: str = "runs/payloads",
     force: bool = False,
     speed: float | None = None,
+    speed_limit: float = FASTEST,
     images: int = 1,
     rows: str = "uniform",
     limit: int | None = None,
@@ -77,7 +79,7 @@ def simlingo_vit_qwen_attn_grad(
     "Run a driving model over frames, and write a record a frame and target: relevance of both towers, outputs."
     given = SimpleNamespace(**locals())
     given.target = check_targets(target, mode)
-    check_words(method, detail, bf16, speed, objects)
+    check_words(method, detail, bf16, speed, objects, speed_limit)
     from experiment.jobs.frames import record_frames  # with torch: not before the words are understood
 
     return record_frames(given)

@@ -17,7 +17,7 @@ from .actors import read_actors
 from .measurements import Navigation, read_navigation, read_speed, speed_table
 from .pairing import by_time, natural, number_of, paired, stem_of, unlike
 from .video import MOVING, VIDEOS, Unpacked, is_video, unpack
-from ..words.options import FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
+from ..words.options import FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, RATE, SPEED_FOLDERS
 
 # %% ../../nbs/02_frame/04_files.ipynb #19912a79
 PICTURES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
@@ -53,11 +53,12 @@ class FrameFile:
 # %% ../../nbs/02_frame/04_files.ipynb #89cc9f2f
 def speed_of(
     frame: FrameFile,
+    limit: float = FASTEST,  # m/s, the fastest that is believed
 ) -> float | None:  # m/s; None where the scene has no speeds
     "Raises RunError for a speed that cannot be read, or is missing in a scene that has speeds."
     if frame.silent:
         raise RunError(frame.silent)
-    return read_speed(frame.speed_path, frame.speed_row) if frame.speed_path else None
+    return read_speed(frame.speed_path, frame.speed_row, limit) if frame.speed_path else None
 
 
 def navigation_of(

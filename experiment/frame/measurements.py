@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from ..errors import RunError
-from ..words.options import spoken_speed
+from ..words.options import FASTEST, spoken_speed
 
 # %% ../../nbs/02_frame/03_measurements.ipynb #696e8a1a
 MOST_BYTES = 32 * 2**20  # of a frame's JSON, unpacked; a frame with 500 actors has 1 MiB
@@ -123,6 +123,7 @@ def speed_table(
 def read_speed(
     path: Path,  # <frame>.txt, <frame>.json(.gz), or a table
     row: int | None = None,  # of a table: the frame's number in it; None: a file of one frame
+    limit: float = FASTEST,  # m/s, the fastest that is believed
 ) -> float:  # m/s
     "A frame's speed. Raises RunError that names the file when it has none, or one that is no car's."
     if row is not None:
@@ -132,7 +133,7 @@ def read_speed(
     else:
         value = number(keyed(read_measured(path), str(path)).get("speed"), f"{path}: speed (m/s)")
     try:
-        return spoken_speed(value)
+        return spoken_speed(value, limit)
     except RunError as error:
         raise RunError(f"{path}: {error}") from None
 

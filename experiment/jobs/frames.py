@@ -6,7 +6,7 @@
 __all__ = ['JPEG', 'PNG', 'SMALL', 'RESULTS', 'Prompt', 'group', 'save_outputs', 'peak_memory', 'frame_size', 'longest_answer',
            'dims_of', 'prompt_bytes', 'needed', 'plan', 'beside', 'detail_for', 'sources', 'made_by', 'check_room',
            'check_speeds', 'note_unused', 'warn_about', 'decisions_of', 'Capture', 'speed_words', 'note_record',
-           'say_found', 'record_frames']
+           'say_found', 'longest_added', 'record_frames']
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #7900c681
 import logging
@@ -26,7 +26,7 @@ from .. import __version__
 from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..command import Life, Summary
 from ..errors import Finding, RunError
-from ..explain import certified, maps_beside, record_targets
+from ..explain import certified, concluded, maps_beside, record_targets, target_tags
 from ..files import human, require_space, write_atomic
 from ..frame.camera import draw_route, draw_speed
 from ..frame.files import Found, FrameFile, find_scenes
@@ -375,7 +375,8 @@ class _Run:
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield _with_sources(self, _with_objects(self, record, prompt.frames[0], pictures), pictures)
+            record = _with_objects(self, record, prompt.frames[0], pictures)
+            yield concluded(_with_sources(self, record, pictures))
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(
@@ -494,12 +495,19 @@ def say_found(
         log.error("%s", why)
     return bad
 
+# %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #eb4c04d7
+def longest_added(
+    target: Sequence[str],  # names
+) -> int:  # bytes
+    "What the targets add to a frame's name at most, be the answer a hundred tokens long."
+    return max(len(tag.encode()) for tag in target_tags("", expand(target, 100)))
+
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #53a307a3
 def record_frames(
     given: SimpleNamespace,  # the options of `simlingo_vit_qwen_attn_grad`, checked
 ) -> Summary:
     "One record a frame and target."
-    words = Wording(given.prompt, given.command, tuple(given.target_points))
+    words = Wording(given.prompt, given.command, tuple(given.target_points), given.speed_limit)
     words.options()  # raises for words that cannot be meant
     given.detail = detail_for(given.method, given.detail)
     asked = plan(given.method) | {k: getattr(given, k) for k in ("detail", "rows", "max_new_tokens")}
@@ -509,7 +517,7 @@ def record_frames(
     model = model_files(given.model, given.revision, given.tokenizer)
     with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
         bad = say_found(found, given.speed, run.log)
-        todo = run.begin(prompts, sources)
+        todo = run.begin(prompts, sources, added=longest_added(given.target))
         run.verified.summary.failed |= bad
         if todo:
             _ask(given, run, prompts, asked, words)

@@ -48,7 +48,7 @@ from ..dataset.run_under_change import explained, pair_of, steps_of, write_chang
 from ..dataset.run_bundle import write_explorer
 from ..dataset.run_view import write_page
 from ..dataset.run_table import write_table
-from ..files import human, require_space, write_atomic
+from ..files import human, require_space, too_long, write_atomic
 from ..record.payload import save_record
 from ..frame.files import find_scenes, scene_of
 from ..errors import FrameError, RunError
@@ -58,13 +58,13 @@ from .frames import Prompt, beside, check_speeds, group, made_by, note_unused, p
 from .frames import save_outputs, say_found, sources
 from ..dataset.gaze import EPS, WIDTH
 from ..vla.batch_size import MOST, BatchSize, CudaMemory
-from ..words.options import ANIMATIONS, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE, SPEED_FOLDERS
-from ..words.options import frames_at_once
+from ..words.options import ANIMATIONS, FASTEST, FRAME_FOLDERS, GAZE_FOLDERS, PICTURE_FORMATS, RATE
+from ..words.options import SPEED_FOLDERS, frames_at_once
 from ..words.targets import parse, SHORT
 from ..frame.tiles import patch_boxes, read_frame
 from ..record.contents import Contents, content_of, content_of_all, remember
 from ..record.run import code_hash, forget, hash_of, holds, keep_settings, keep_to, named, only_run
-from ..record.run import read_json, read_mark, same_makers, survey, write_json
+from ..record.run import read_or_empty, read_mark, same_makers, survey, write_json
 from ..record.verification import Verification, record_facts, verification
 from ..dataset.video import STREAMED
 from ..frame.video import codec
@@ -125,6 +125,7 @@ class Settings(_Sources, _Beside):
     target_points: tuple[str, ...] = ()
     max_new_tokens: int | None = None
     speed: float | None = None
+    speed_limit: float = FASTEST
     images: int = 1
     show: str = "auto"
     thumbnail: str = "apart"
@@ -139,7 +140,7 @@ class Settings(_Sources, _Beside):
 
     @property
     def words(self) -> Wording:  # in which it is asked
-        return Wording(self.prompt, self.command, self.target_points)
+        return Wording(self.prompt, self.command, self.target_points, self.speed_limit)
 
     @property
     def hash(self) -> str:  # 16 hex digits, equal when all settings are equal
@@ -372,7 +373,7 @@ class Answers:
         weights: str,  # `fingerprint` of this run's model
     ):
         self.run, self.source = Path(settings.answers or ""), settings.source
-        kept = read_json(self.run / "settings.json")
+        kept = read_or_empty(self.run / "settings.json")
         if "made_by" not in kept:
             raise RunError(f"--answers {self.run}: no run of this command with frames that are done")
         now = json.loads(json.dumps(asdict(settings)))
@@ -386,7 +387,7 @@ class Answers:
     def __call__(self, prompt: Prompt) -> list[int]:  # token ids
         "Raises RunError for a frame that the run did not see, or saw as another file."
         name = prompt.frames[0].name
-        mark = read_json(self.run / "scenes" / scene_name(prompt, self.source) / "done" / f"{name}.json")
+        mark = read_or_empty(self.run / "scenes" / scene_name(prompt, self.source) / "done" / f"{name}.json")
         if not mark:
             raise RunError(f"{prompt.tag}: {self.run} has no answer for it; leave --answers out for such frames")
         if mark["frames"] != frame_hashes(prompt):
@@ -846,7 +847,7 @@ def undraw(
     folder: Path,  # a scene's
 ) -> None:
     "Remove its pictures and scores."
-    for path in named(read_json(folder / "finished.json").get("contents")):
+    for path in named(read_or_empty(folder / "finished.json").get("contents")):
         (folder / path).unlink(missing_ok=True)
     (folder / "finished.json").unlink(missing_ok=True)
 
@@ -859,7 +860,7 @@ def finished(
     item: SceneItem,
 ) -> bool:
     "Whether a scene's scores and pictures are up to date, and hold what was written."
-    known, contents = read_json(folder / "finished.json"), Contents(folder / ".contents")
+    known, contents = read_or_empty(folder / "finished.json"), Contents(folder / ".contents")
     if known.get("made_from") != item.made_from or not isinstance(known.get("contents"), dict):
         return False
     same = all(contents(folder / path) == content for path, content in known["contents"].items())
@@ -1089,7 +1090,7 @@ def _results(run, told, items, scales, log):
     changes = write_changes(root, names)
     if why := write_table(root, names):
         log.info("%s", why)
-    kept = read_json(root / "settings.json")
+    kept = read_or_empty(root / "settings.json")
     random = kept.get("made_by", {}).get("random")
     notes = ["RANDOM WEIGHTS: these maps show the method at work, not a driver"] if random else []
     write_page(root, told, kept["settings"], scales, notes, changes)
@@ -1152,6 +1153,14 @@ def _started(asked, run):
     scale_of([], "", run.scale)
     _ = run.style
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #1565302b
+def _named(prompts, log):
+    "Prompts whose files can be named, and why the others' cannot."
+    long = {p.tag: why for p in prompts if (why := too_long(p.frames[0].name))}
+    for tag, why in long.items():
+        log.error("%s: %s", tag, why)
+    return [p for p in prompts if p.tag not in long], long
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b2894cbf
 def run_scenes(
     asked: Settings,
@@ -1169,7 +1178,8 @@ def run_scenes(
         _verified(run.root, asked, run.force, log) as (asked, verified),
         staff(run.workers, run.ray, run.device, asked.threads) as over,
     ):
-        bad = say_found(found, asked.speed, log)
+        prompts, long = _named(prompts, log)
+        bad = say_found(found, asked.speed, log) | long
         spread_over = partial(over, log=log, timeout=run.timeout)
         summary, told = _explain_all(spread_over, prompts, bad, asked, run, asked.source, log, verified)
     size = human(told["bytes"])
@@ -1216,12 +1226,12 @@ def finish(
         SceneItem(i.tag, f"{look} {i.made_from[:16]}" + (f" {means[:16]}" if gaze else "")) for i, gaze in known.items()
     ]
     late = [i for i in items if not finished(folder / i.tag, i)]
-    camera = read_json(root / "settings.json").get("made_by", {}).get("camera")
+    camera = read_or_empty(root / "settings.json").get("made_by", {}).get("camera")
     failed |= spread_over(Tool(Finish, (here, camera, style, scales, tuple(i.tag for i in gazed))), late, what="scenes")
     return items, {
         f"{i.tag} {name} gaze": why
         for i in items
-        for name, why in read_json(folder / i.tag / "finished.json").get("gaze", {}).items()
+        for name, why in read_or_empty(folder / i.tag / "finished.json").get("gaze", {}).items()
     }
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #5e93cc57

@@ -230,9 +230,8 @@ def question_of(
     "The question that a record answers, with its own spoken answer, for asking on."
     meta = record["meta"]
     with alone(model):
-        inputs = model.prepare(
-            list(frames), record["input_speed_mps"], meta["wording"], meta["target_points"], meta.get("command")
-        )
+        told = meta["wording"], meta["target_points"], meta.get("command")
+        inputs = model.prepare(list(frames), record["input_speed_mps"], *told, torch.inf)  # confirmed when it was made
     score = record["target_info"].get("score") or "logit"
     return Question(
         model,

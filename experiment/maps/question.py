@@ -271,7 +271,7 @@ def ask(
     target: str = "-forward_speed",  # see `experiment.targets.describe`
     score: str = "logit",  # of text targets
     max_new_tokens: int | None = None,  # longest answer; the model's own when None
-    **wording,  # text, target_points, command: see `DrivingVLA.prepare`
+    **wording,  # text, target_points, command, speed_limit: see `DrivingVLA.prepare`
 ) -> Question:
     "Put a frame to a model: cut it, write the prompt, let it answer."
     with alone(model):

@@ -309,6 +309,23 @@ CERTIFICATE_FIELDS = [
     Field("certificate.better", "bool", "", "", "than chance and than the middle of the frame"),
     Field("certificate.unsure", "bool", "", "", "whether too much moves"),
     Field("certificate.sentence", "str", "", "", "the verdict in words"),
+    Field("certificate.smallest", "dict?", "", "", "the fewest patches that decide, see `sources.smallest`", ()),
+    Field("certificate.smallest.word", "str", "", "", "that they change or keep; empty where half of y is asked"),
+    Field("certificate.smallest.forwards", "int", "", "", "that it cost"),
+    Field("certificate.smallest.sentence", "str", "", "", "both pieces in words"),
+]
+
+# %% ../../nbs/03_record/02_payload.ipynb #845dc6aa
+CERTIFICATE_FIELDS += [
+    Field(f"certificate.smallest.{name}{key}", kind, "", unit, meaning)
+    for name, does in (("hidden", "hiding"), ("shown", "showing"))
+    for key, kind, unit, meaning in (
+        ("", "dict?", "", f"the piece that decides by {does} it; None where none was found"),
+        (".patches", "list of int", "", "numbers of its patches, counted tile by tile and row by row"),
+        (".pixels", "int", "px", "of the frames that it covers"),
+        (".area", "float", "", "share of the frames"),
+        (".share", "float", "", "of the frame's effect, or of the way to another word"),
+    )
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #e727c818

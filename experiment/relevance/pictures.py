@@ -59,7 +59,7 @@ def record_title(
     if record["certificate"]:
         title += f"\n{record['certificate']['sentence']}"
     doubt = (record.get("objects") or {}).get("contradiction")
-    title += f"\n{doubt}" if doubt else ""
+    title += f"\n{doubt}" if doubt and doubt not in title else ""
     return title
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #8f2f3949

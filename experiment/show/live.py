@@ -23,6 +23,7 @@ from ..relevance.rules import RULES, Rule
 from ..targets import ACTIONS
 from ..truth.render import DRIVES, TWINS, drive, render, twin
 from ..vla.driving import DrivingVLA
+from ..words.options import FASTEST
 
 # %% ../../nbs/12_explorer/01_live.ipynb #81e8fbf8
 @dataclass(frozen=True)
@@ -110,11 +111,12 @@ class _Pictures:
         self,
         frames: str | Path,  # a bundled drive, or what `experiment.frame.files.find_frames` takes
         speed: float | None = None,  # m/s for every frame, instead of speed files
+        speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     ):
         self.scenes = drive(str(frames)) if str(frames) in DRIVES else None
         self.files = [] if self.scenes else find_frames(frames)
         self.names = [f"{i + 1:04d}" for i in range(len(self.scenes))] if self.scenes else [f.tag for f in self.files]
-        self.speed = speed
+        self.speed, self.speed_limit = speed, speed_limit
 
     def picture(
         self,
@@ -133,7 +135,10 @@ class _Pictures:
         file = self.files[frame]
         if self.speed is None and file.speed_path is None:
             raise RunError(f"{file.path}: no speed is known for this frame; give speed=")
-        return read_frame(file.path), read_speed(file.speed_path) if self.speed is None else self.speed
+        known = self.speed
+        if known is None:
+            known = read_speed(file.speed_path, file.speed_row, self.speed_limit)
+        return read_frame(file.path), known
 
     def twins(
         self,
@@ -145,9 +150,9 @@ class _Pictures:
 class _Answering(_Pictures):
     "A model and frames, and what can be asked of it."
 
-    def __init__(self, model, frames, speed, detail):  # see `Live`
+    def __init__(self, model, frames, speed, detail, speed_limit):  # see `Live`
         self.model, self.detail, self.camera, self.kept = model, detail, model.camera, {}
-        super().__init__(frames, speed)
+        super().__init__(frames, speed, speed_limit)
         small = sum(p.numel() for p in model.parameters()) <= SMALL_MODEL
         self.threads = 1 if small else None  # of torch while it answers; None: torch's own choice
 
@@ -185,8 +190,9 @@ class Live(_Answering):
         speed: float | None = None,  # m/s for every frame, instead of speed files
         # of the attention rules' answers: "trace" is the smallest, "cam" serves layers, "full" layers and heads
         detail: str = "cam",
+        speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     ):
-        super().__init__(model, frames, speed, detail)
+        super().__init__(model, frames, speed, detail, speed_limit)
 
     def record(
         self,
@@ -210,5 +216,5 @@ class Live(_Answering):
         how = dict(detail="trace", rule="interleaver", maps=(ask.method,))
         if ask.method in RULES:
             how = dict(detail=self.detail, rule="ours", maps=())
-        how |= dict(answer=forced(self.model, ask.answer), tag=self.names[frame])
+        how |= dict(answer=forced(self.model, ask.answer), tag=self.names[frame], speed_limit=self.speed_limit)
         return record_frame(self.model, picture, speed, target, **how)[0]

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from ..errors import MethodError
+from ..frame.caption import quoted
 from ..frame.heatmap import Picture
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..methods import DEFAULT, STORED
@@ -119,7 +120,7 @@ def swap_figure(
     maps: list[Relevance] = [relevance_of(r, DEFAULT, show) for r in both]
     scale, columns = how.scale_of(record, maps[0].unit, max(map(largest_patch, maps))), how.columns(2)
     swap = record["swap"]
-    names = [f"says “{swap[key] or 'nothing'}”" for key in ("said", "instead")]
+    names = [f"says {quoted(swap[key])}" for key in ("said", "instead")]
     panels = []
     for i, frame in enumerate(frames):
         size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)

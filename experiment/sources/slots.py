@@ -44,7 +44,7 @@ def field_spans(
 ) -> dict[str, list[tuple[int, int]]]:  # characters of the prompt, by field
     "Where the speed and the command stand. Raises ExplainError for a prompt that another wording made."
     marked = _PLACE.sub(lambda m: _MARKS[m[1]][0] + m[0] + _MARKS[m[1]][1], wording)
-    written = model.prompt(inputs.speed, inputs.num_patches_list, marked, command)
+    written = model.prompt(inputs.speed, inputs.num_patches_list, marked, command, math.inf)
     spans: dict[str, list[tuple[int, int]]] = {name: [] for name in _MARKS}
     opens = {mark[0]: name for name, mark in _MARKS.items()}
     text, start = "", {}

@@ -9,6 +9,7 @@ __all__ = ['FIRST', 'MOST', 'COMPLETE', 'REFERENCE', 'value_at', 'row_contributi
 
 # %% ../../nbs/07_sources/02_sources.ipynb #db7f4751
 import html
+import math
 import re
 import torch
 from dataclasses import asdict, dataclass, replace
@@ -82,7 +83,7 @@ def with_prompt(
 ) -> float:  # y, the answer's words left as they are
     "The target under another prompt. Cost: one forward of the language model."
     model, inputs = question.model, question.inputs
-    text = model.prompt(speed, inputs.num_patches_list, wording, command)
+    text = model.prompt(speed, inputs.num_patches_list, wording, command, math.inf)
     ids = torch.tensor([model.tokenizer(text)["input_ids"]], device=inputs.input_ids.device)
     points = inputs.target_points if "<TARGET_POINT>" in text else None
     asked = replace(question, inputs=replace(inputs, input_ids=ids, text=text, speed=speed, target_points=points))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from ..methods import DEFAULT
 from ..model import load
-from ..record.run import read_json
+from ..record.run import read_or_empty
 from .objects import ANY, BOTH, OBJECTS, SPOKEN, Say, object_rows, order_rows, word_rows
 from .scores import in_two, save_results
 from .source_scores import SCORERS, source_rows
@@ -68,7 +68,7 @@ def kept_rows(
     model: str,  # its fingerprint
 ) -> list[dict]:  # rows of the other parts
     "What a result file holds of other parts, where the same model was asked on the same scenes."
-    old = read_json(path)
+    old = read_or_empty(path)
     same = (old.get("model"), old.get("seed")) == (model, seed)
     return [row for row in old.get("rows", []) if row["method"] not in parts] if same else []
 

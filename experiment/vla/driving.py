@@ -29,7 +29,7 @@ from ..frame.camera import Camera
 from ..frame.tiles import Layout, cut, internvl_layout, simlingo_layout
 from .config import CONFIGS, ModelConfig, PROMPTS, build_tokenizer, token_id, tokenised
 from .prompt import Template, own_words, speaks_speed, worded
-from ..words.options import finite_points
+from ..words.options import FASTEST, finite_points
 from .weights import Weight, fill, resize_positions
 
 # %% ../../nbs/05_vla/03_driving.ipynb #d82e19a9
@@ -307,12 +307,13 @@ class _Prompts(_Answers, _Vision):
         # name in `PROMPTS`, or wording with `{speed:.1f}` and `{command}`; the configuration's own when None
         text: str | None = None,
         command: str | None = None,  # for wordings with `{command}`
+        speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     ) -> str:  # before the tokenizer
         """The complete prompt in the model's own chat template, with one `<IMG_CONTEXT>` per image token.
 
         Several images are written as the model's own code writes them.
         """
-        question = worded(self.wording(text), speed, command)
+        question = worded(self.wording(text), speed, command, speed_limit)
         return self.template.render(self.template.message(self.images(n_tiles), question))
 
 # %% ../../nbs/05_vla/03_driving.ipynb #6886cef9
@@ -361,6 +362,7 @@ class _Prepares(_Points):
         text: str | None = None,
         target_points=None,  # (2, 2) metres, ego frame, for prompts with <TARGET_POINT>
         command: str | None = None,  # for prompts with {command}
+        speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
     ) -> Inputs:
         """Cut the frames, write the prompt, tokenise it.
 
@@ -375,8 +377,9 @@ class _Prepares(_Points):
         layouts = [self.layout(*size) for size in sizes]
         pixels = torch.cat([cut(f, layout) for f, layout in zip(frames, layouts)])
         tiles, wording = [layout.n_tiles for layout in layouts], self.wording(text)
-        prompt = self.prompt(speed, tiles, text, command)
-        ids, points = self.tokens(prompt, tiles, worded(wording, speed, command)), self._points(prompt, target_points)
+        prompt = self.prompt(speed, tiles, text, command, speed_limit)
+        ids = self.tokens(prompt, tiles, worded(wording, speed, command, speed_limit))
+        points = self._points(prompt, target_points)
         told = speed if speaks_speed(wording) else None
         return Inputs(pixels.to(self.device, self.dtype), ids, layouts, told, prompt, points)
 

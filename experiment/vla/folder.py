@@ -188,7 +188,10 @@ def _no_number(text):
 def read_object(
     path: Path,  # a file, with or without a byte-order mark
 ) -> dict[str, Any]:  # its object
-    "Settings from disk. Raises ModelError with the file's name."
+    """Settings that a user wrote or downloaded. Raises ModelError with the file's name for a damaged one.
+
+    A run's own notes are read by `experiment.record.run.read_or_empty`, where a damaged one is as none.
+    """
     try:
         if not path.is_file():
             raise ModelError(f"{path}: not valid JSON ({'a folder' if path.is_dir() else 'no such file'})")

@@ -15,7 +15,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from transformers import PreTrainedTokenizerBase
 from typing import Any
 from ..errors import ModelError
-from ..words.options import spoken_speed
+from ..words.options import FASTEST, spoken_speed
 
 # %% ../../nbs/05_vla/01_prompt.ipynb #05cd5e7a
 def _placed(question, images):
@@ -217,6 +217,7 @@ def worded(
     wording: str,  # with `{speed}`, `{speed:.1f}` and `{command}` where they shall stand
     speed: float | None,  # m/s; None for a wording that speaks none
     command: str | None = None,  # navigation command
+    speed_limit: float = FASTEST,  # m/s, the fastest speed that is believed
 ) -> str:  # the question
     """A wording with its fields filled; other braces are text.
 
@@ -228,7 +229,7 @@ def worded(
         raise ModelError(f"the wording {wording!r} has no {{command}}: choose the prompt command, or leave command out")
 
     if speed is not None or speaks_speed(wording):
-        spoken_speed(speed)
+        spoken_speed(speed, speed_limit)
 
     def value(field):
         return command if field[0] == "{command}" else format(speed, field[1] or "")

@@ -9,6 +9,7 @@ __all__ = ['DTYPES', 'DETAILS', 'ROWS', 'THUMBNAILS', 'NORMALISATIONS', 'PICTURE
 
 # %% ../../nbs/01_shared/03_options.ipynb #4186b8e1
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -46,7 +47,7 @@ PROMPTS = {  # wordings that have a name
 }
 
 # %% ../../nbs/01_shared/03_options.ipynb #7432ce2b
-FASTEST = 100.0  # m/s; what is beyond is no speed of a car but another unit
+FASTEST = 100.0  # m/s; what is beyond is another unit, until somebody confirms it
 NO_SPEED = (
     "the wording speaks the speed, and none is known: give --speed V (in Python speed=V) in m/s, 0 only for a car that "
     "stands, or a wording without {speed}"
@@ -55,14 +56,22 @@ NO_SPEED = (
 
 def spoken_speed(
     speed: float | None,  # m/s; None when nobody knows it
+    limit: float = FASTEST,  # m/s, the fastest that is believed
 ) -> float:  # the same
-    "The speed that a wording speaks. Raises RunError for one that is missing, negative, not finite, or no car's."
+    """The speed that a wording speaks.
+
+    Raises RunError for one that is missing, negative or not finite whatever the limit, and for one beyond the limit.
+    """
+    if not isinstance(limit, Real) or isinstance(limit, bool) or not limit >= 0:
+        raise RunError(f"--speed-limit {limit}: give the fastest speed that is believed, in m/s from 0 on, such as 150")
     if speed is None:
         raise RunError(NO_SPEED)
-    if not isinstance(speed, Real) or isinstance(speed, bool) or not 0 <= speed <= FASTEST:
-        raise RunError(
-            f"speed {speed} m/s: a car drives 0 to {FASTEST:g} m/s; give --speed V (in Python speed=V) in m/s"
-        )
+    wrong = f"speed {speed} m/s: a car drives 0 to {limit:g} m/s; give --speed V (in Python speed=V) in m/s"
+    if not isinstance(speed, Real) or isinstance(speed, bool) or not 0 <= speed <= sys.float_info.max:
+        raise RunError(wrong)
+    if speed > limit:
+        sure = f"{math.ceil(speed):d}"
+        raise RunError(f"{wrong}, or confirm it with --speed-limit {sure} (in Python speed_limit={sure})")
     return speed
 
 # %% ../../nbs/01_shared/03_options.ipynb #44542696
@@ -102,6 +111,7 @@ _ASKED = {  # what is asked, and of which frames
     "target": Option("one or more, see below"),
     "method": Option("one or more, see below"),
     "speed": Option("m/s for every frame, instead of speed files; 0 only for a car that stands"),
+    "speed_limit": Option("the fastest speed that is believed, m/s; a speed beyond is refused as one in another unit"),
     "images": Option("consecutive frames in one prompt"),
     "limit": Option("only the first prompts"),
     "rows": Option("weights of the seed rows", ROWS),
