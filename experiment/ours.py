@@ -103,17 +103,20 @@ def _given(residual_alpha, temperature, layers):
     return dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1) | dict(named)
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
-def _draw_objects(records, out, summary):
-    "Objects of every record that keeps some and has not failed; what fails is added to the summary."
+def _draw_parts(records, out, summary):
+    "Objects and another answer of every record that keeps some and has not failed; what fails joins the summary."
     from experiment.objects.picture import save_objects
     from experiment.record.files import record_frames
     from experiment.record.payload import load_record
+    from experiment.sources.picture import save_swap
 
     for item in [r for r in records if r.tag not in summary.failed]:
         try:
             record = load_record(item.path) | {"tag": item.tag}
-            if record.get("objects"):
-                save_objects(record, record_frames(record)[0], Path(out))
+            if record.get("objects") or record.get("swap"):
+                frames = record_frames(record)
+                save_objects(record, frames[0], Path(out))
+                save_swap(record, frames, Path(out))
         except OWN_ERRORS as error:
             summary.failed[item.tag] = str(error)
 
@@ -176,7 +179,7 @@ def ours(
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
     summary = draw_records(records, drawing, out, payloads, force)
-    _draw_objects(records, out, summary)
+    _draw_parts(records, out, summary)
     _write_page(payloads, names, html)
     _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")

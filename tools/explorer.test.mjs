@@ -180,6 +180,54 @@ test("objects under a point: outline before box, smaller before larger", () => {
   assert.deepEqual(x.objectsAt(rows, 11, 1), [])
 })
 
+test("an object's label: number, name, change of the quantity; a found region has its own number", () => {
+  const speed = { target: "-forward_speed", unit: "m/s" }
+  assert.equal(x.objectLabel({ name: "car", alone: 9, shapley: 3.21 }, 0, speed, 1), "1 car −3.2 m/s")
+  assert.equal(x.objectLabel({ name: "region 7", alone: -0.5, shapley: null }, 2, speed, 1), "region 7 +0.5 m/s")
+  assert.equal(x.objectLabel({ name: "x".repeat(40) }, 1, { target: "lateral", unit: "m" }, 1).length, 26)
+  assert.equal(x.effectOf({ alone: 2 }, "lateral"), 2)
+  assert.deepEqual([x.decimalsOf([0.53, -0.004]), x.decimalsOf([12.3]), x.decimalsOf([NaN, 0])], [2, 0, 1])
+  assert.deepEqual([x.signed(-0.004, 2), x.signed(-0.53, 2), x.signed(undefined, 2)], ["0.00", "−0.53", "–"])
+})
+
+test("labels lie in the frame, none over another, and over no small object while there is room", () => {
+  const boxes = [
+    [0, 0, 10, 10],
+    [5, 5, 15, 15],
+    [90, 90, 100, 100],
+  ]
+  const sizes = boxes.map(() => [40, 12])
+  const found = x.placeLabels(boxes, sizes, [100, 100])
+  const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
+  found.forEach(([a, b, c, d], i) => {
+    assert.ok(a >= 0 && b >= 0 && c <= 100 && d <= 100)
+    assert.ok(boxes.every((box) => apart(box, found[i])))
+    assert.ok(found.every((other, k) => k === i || apart(other, found[i])))
+  })
+  assert.deepEqual(x.placeLabels(boxes, [[120, 12], ...sizes.slice(1)], [100, 100])[0], null)
+})
+
+test("of many words the strongest twelve are listed in their order, and the others counted", () => {
+  const words = Array.from({ length: 20 }, (_, i) => ({ kind: "word", contribution: i, exchanged: 0 }))
+  const [listed, left] = x.listedSources([{ kind: "image", contribution: 0 }, ...words])
+  assert.equal(left, 8)
+  assert.deepEqual(
+    listed.map((row) => row.contribution),
+    [0, ...Array.from({ length: 12 }, (_, i) => i + 8)],
+  )
+})
+
+test("an SVG outlines objects with their labels, escaped", () => {
+  const given = bundle()
+  given.frames[0].answers[0].objects = { rows: [{ name: "<b>car</b>", box: [0, 0, 20, 20], outline: [], alone: 1 }] }
+  given.layouts[0].frame = [200, 400]
+  const [side] = x.sidesOf(given, x.firstState(given))
+  const text = x.svgOf(side, { ...x.FIRST, outlines: true }, "")
+  assert.ok(text.includes("1 &lt;b&gt;car&lt;/b&gt; +1.0 m/s") && !text.includes("<b>"), text)
+  assert.equal(text.match(/<polygon /g).length, 2)
+  assert.ok(!x.svgOf(side, { ...x.FIRST, outlines: false }, "").includes("<polygon"))
+})
+
 test("a pick, and the same again; tokens and patches are counted once", () => {
   const one = x.togglePick([], ["token", 1, 7])
   assert.deepEqual(x.togglePick(one, ["token", 1, 7]), [])

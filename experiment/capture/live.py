@@ -6,6 +6,7 @@
 __all__ = ['remote_code', 'Projector', 'Borrowed', 'LiveVLA', 'NativeVLA', 'live']
 
 # %% ../../nbs/06_capture/02_live.ipynb #e4801bd8
+import json
 import torch
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from ..errors import ModelError
 from ..vla.adapter import put_adapter
 from ..vla.config import ModelConfig
 from ..vla.driving import DrivingHeads, DrivingVLA, InternVLv1, Output, WideMLP
-from ..vla.folder import check_vocabulary, read_object
-from ..vla.internvl import tile_limit
+from ..vla.folder import check_vocabulary
+from ..vla.internvl import TILING, chat_tiles, check_preparation
+from ..vla.internvl import prepared_tiles, refuse_other_tiles, tile_limit
 from ..vla.prompt import SIMLINGO_TEMPLATE
 from ..vla.spread import refuse_offloaded
 
@@ -138,7 +140,7 @@ def _live_config(parts, tokenizer, name):
         )
     frames: dict[str, Any] = dict(
         layout="internvl",
-        max_tiles=tile_limit(getattr(chat, "max_dynamic_patch", None), name),
+        max_tiles=chat_tiles({key: getattr(chat, key, None) for key in TILING}, name),
         thumbnail=bool(getattr(chat, "use_thumbnail", False)),
     )
     rows = {}
@@ -286,6 +288,9 @@ class LiveVLA(_OwnAnswers):
         parts = live_parts(model)
         heads = _heads(parts.driving, name) if parts.driving is not None else None
         config = _live_config(parts, tokenizer, name)
+        folder = origin(parts.chat) if parts.driving is None else None
+        if folder is not None:
+            refuse_other_tiles(prepared_tiles(folder, config.tile), config.max_tiles, name)
         self.config, self.tokenizer = ModelConfig(**(vars(config) | fields)), tokenizer
         self.live: Parts = parts
         self.inside = model
@@ -310,10 +315,13 @@ def _native_config(model, given, tokenizer, name):
         raise ModelError(f"{name}: image features come from ViT layer {layer}; only the last one (-1) can be explained")
     check_vocabulary(tokenizer, rows, name, model.config.image_token_id)
     folder = Path(given) if isinstance(given, (str, Path)) and Path(given).is_dir() else origin(model)
-    path = None if folder is None else folder / "preprocessor_config.json"
-    most = getattr(getattr(given, "image_processor", None), "max_patches", None)
-    if most is None and path is not None and path.is_file():
-        most = read_object(path).get("max_patches")
+    tile, most = model.config.vision_config.image_size[0], None
+    if hasattr(given, "image_processor"):
+        told = json.loads(given.image_processor.to_json_string())
+        check_preparation(told, tile, f"{name}: its processor")
+        most = told.get("max_patches")
+    elif folder is not None:
+        most = prepared_tiles(folder, tile)
     return ModelConfig(
         name=name,
         vlm=model.config.to_dict(),

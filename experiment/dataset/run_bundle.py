@@ -52,6 +52,20 @@ def _map_entry(bundle, target, method, entry, image, found):
     said = dict(question=number, value=entry["value"], refused="", stamp=image["stamp"], notes=entry["notes"])
     return said | dict(words=[], certificate=image.get("certificate") or "") | packed(shown)
 
+# %% ../../nbs/10_dataset/05_run_bundle.ipynb #f0cd002c
+def _measured(entry):
+    "Objects and sources of a target as the page draws them; a mark names an object's effect and its contributions."
+    found = {"sources": entry["sources"]} if entry.get("sources") else {}
+    if entry.get("objects"):
+        kept = entry["objects"]
+        rows = [
+            {"name": r["name"], "box": r["box"], "outline": r.get("outline", [])}
+            | {"for": r["favour"], "against": r["against"], "alone": r["alone"], "shapley": r["effect"]}
+            for r in kept["rows"]
+        ]
+        found["objects"] = dict(unit=kept["unit"], rows=rows, contradiction=kept["contradiction"])
+    return found
+
 # %% ../../nbs/10_dataset/05_run_bundle.ipynb #72f419ff
 def _maps_of(folder, mark, image):
     "Target, method, what the mark says, and the arrays of every map of an image; faults of those that cannot be read."
@@ -92,7 +106,9 @@ def add_frame(
         if picture is None:
             faults.append(f"{name}: its picture {mark['pictures'][image : image + 1]} is gone, the map is kept")
         entry = frame_entry(bundle, name + suffix, number, picture, folder.name, run, **about)
-        entry["answers"] = [_map_entry(bundle, t, m, e, i, found) for t, m, e, i, found in maps]
+        entry["answers"] = [
+            _map_entry(bundle, t, m, e, i, found) | (_measured(e) if image == 0 else {}) for t, m, e, i, found in maps
+        ]
         bundle.add(entry)
     return faults
 

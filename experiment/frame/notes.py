@@ -20,11 +20,8 @@ SMALL = (96, 54)  # px, width and height of what is measured
 def small_picture(
     frame: Any,  # RGB image, PIL or uint8 array
 ) -> np.ndarray:  # (54, 96, 3) float64, 0 to 255
-    "Means of the frame's pixels. A JPEG that is not decoded yet is decoded at a fraction of its size."
-    if isinstance(frame, Image.Image):
-        frame.draft("RGB", (2 * SMALL[0], 2 * SMALL[1]))
-    picture = as_rgb(frame)
-    return np.asarray(picture.resize(SMALL, Image.Resampling.BOX), np.float64)
+    "Means of the frame's pixels."
+    return np.asarray(as_rgb(frame).resize(SMALL, Image.Resampling.BOX), np.float64)
 
 # %% ../../nbs/02_frame/08_notes.ipynb #1ea79835
 def luminance(
@@ -107,9 +104,10 @@ def shape_note(
 # %% ../../nbs/02_frame/08_notes.ipynb #76a9b1b4
 def frame_notes(
     frame: Any,  # RGB image, PIL or uint8 array
+    size: tuple[int, int] | None = None,  # (width, height) px of the frame that a smaller image shows
 ) -> list[Finding]:  # notes; empty for a frame that looks like one of a street by day, or by night
     "What a frame looks like, where that is not what a model was trained on."
-    width, height = frame.size if isinstance(frame, Image.Image) else frame.shape[1::-1]
-    pixels = small_picture(frame)
+    picture = as_rgb(frame)
+    pixels = small_picture(picture)
     looks = light_note(pixels) or turned_note(pixels) or swapped_note(pixels)
-    return [note for note in (shape_note(width, height), looks) if note]
+    return [note for note in (shape_note(*(size or picture.size)), looks) if note]

@@ -263,7 +263,7 @@ def _numbers(rows):
     found = [[r.value, r.measured] for r in rows]
     most = max([abs(v) for both in found for v in both if v is not None], default=0.0)
     decimals = max(0, 2 - math.floor(math.log10(most))) if most else 0
-    return [["" if v is None else f"{v + 0.0:+.{decimals}f}" for v in both] for both in found]
+    return [["" if v is None else f"{round(v, decimals) + 0.0:+.{decimals}f}" for v in both] for both in found]
 
 # %% ../../nbs/02_frame/05_plate.ipynb #4f84ba5b
 def _draw_bars(page, bars):

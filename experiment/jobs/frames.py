@@ -26,7 +26,7 @@ from .. import __version__
 from ..asking import ModelChoice, Wording, places, question_of, wording
 from ..command import Life, Summary
 from ..errors import Finding, RunError
-from ..explain import certified, maps_beside, record_targets, target_tags
+from ..explain import certified, concluded, maps_beside, record_targets, target_tags
 from ..files import human, require_space, write_atomic
 from ..frame.camera import draw_route, draw_speed
 from ..frame.files import Found, FrameFile, find_scenes
@@ -363,7 +363,8 @@ class _Run:
     def records(self, prompt: Prompt, pictures: list) -> Iterator[dict]:  # one a target
         "What the model answers."
         shown = self.method[0]
-        kept = maps_beside(beside(self.method), shown, self.certify, self.objects is not None)
+        measured = self.objects is not None or self.answer is not None
+        kept = maps_beside(beside(self.method), shown, self.certify, measured)
         speed, told = question_of(self.model, self.words, prompt.frames[-1], self.speed)
         paths = [str(f.path) for f in prompt.frames]
         about: dict[str, Any] = dict(told, maps=kept, tag=prompt.tag, paths=paths, progress=self.life)
@@ -374,7 +375,8 @@ class _Run:
             if self.certify:
                 self.life("certificate")
                 record["certificate"] = certified(self.model, record, pictures, relevance_of(record, shown), shown)
-            yield _with_sources(self, _with_objects(self, record, prompt.frames[0], pictures), pictures)
+            record = _with_objects(self, record, prompt.frames[0], pictures)
+            yield concluded(_with_sources(self, record, pictures))
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #69304314
 def decisions_of(

@@ -112,6 +112,12 @@ def _sentence(found, unit, target, values):
         f"{found.shown:.{digits}f}; the map gives it {found.claimed:.0%}"
     )
 
+# %% ../../nbs/07_objects/08_measure.ipynb #34c2c1b4
+def _aside(players, objects):
+    "A note on the objects that do not play."
+    left = objects - players
+    return [f"Shapley values among the {players} strongest of {objects} objects; the others alone"] if left else []
+
 # %% ../../nbs/07_objects/08_measure.ipynb #7935e6a1
 def measure_objects(
     question: Question,  # the answer is held fixed
@@ -138,7 +144,7 @@ def measure_objects(
     rows.sort(key=lambda r: (r.shapley is None, -abs(r.effect)))
     first = sorted(players, key=lambda i: -abs(found[i][0]))[:PLAYERS]
     pairs_found = interactions(asked.w, first, names, unit)
-    said = [*notes, *unseen, *sampled]
+    said = [*notes, *unseen, *sampled, *_aside(len(players), len(regions))]
     doubt = _sentence(contest(question, frame, regions, contributions, alone), unit, question.target, alone)
     spent, sign = asked.forwards + 2, parse(question.target).sign
     return Objects(question.target, sign, unit, rows, pairs_found, spent, notes=said, contradiction=doubt)

@@ -8,6 +8,7 @@ __all__ = ['COLOURS', 'LABELLED', 'SMALL', 'Box', 'place_labels', 'label_of', 'd
 # %% ../../nbs/07_objects/10_picture.ipynb #5efb3501
 from collections.abc import Sequence
 from pathlib import Path
+import re
 import numpy as np
 from PIL import Image, ImageDraw
 from ..frame.caption import lettering, with_words
@@ -62,7 +63,7 @@ def label_of(
     "Number, name and measured effect; a region that was found has its number in its name."
     row = objects.rows[i]
     name = row.name if len(row.name) <= 24 else f"{row.name[:23]}…"
-    number = "" if name == f"region {i + 1}" else f"{i + 1} "
+    number = "" if re.fullmatch(r"region \d+", name) else f"{i + 1} "
     return f"{number}{name} {objects.shown(row.effect)}"
 
 # %% ../../nbs/07_objects/10_picture.ipynb #55e13e16

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Print', 'target_line', 'map_words', 'shown_words', 'record_words', 'warning_of', 'stamp_of', 'drawn_gaze',
-           'record_figure', 'sentence_figure', 'sheet_figure', 'save_figures', 'read_looks', 'draw_figures']
+           'decided_by', 'record_figure', 'sentence_figure', 'sheet_figure', 'save_figures', 'read_looks',
+           'draw_figures']
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #d32a16b7
 from collections import defaultdict
@@ -14,16 +15,19 @@ from operator import itemgetter
 from pathlib import Path
 import numpy as np
 from PIL import Image
+from scipy.ndimage import binary_dilation
 from ..command import Summary, each, pipeline_log
 from ..errors import RunError
 from ..frame.files import PICTURES
 from ..frame.pairing import number_of
 from ..frame.heatmap import blend
 from ..frame.scale import FLOORS, Floor, Scale, scale_of
+from ..frame.tiles import patch_masks
 from ..frame.plate import Bar, Panel, Plate, inches, panel_size, panel_width, plate, save_plate
 from ..record.files import RecordFile, record_frames
 from ..record.payload import load_record
-from .rules import Relevance
+from .check import frame_findings
+from .rules import Relevance, layouts
 from .source_bars import source_bars
 from .shown import decision, drawn_map, largest_patch, scale_words
 
@@ -89,14 +93,18 @@ def record_words(
     record: dict,  # see `experiment.record.payload`
     relevance: Relevance,
 ) -> list[str]:  # paragraphs
-    "What the target means, what the model said, the certificate, notes and findings, in full."
+    "What the target means, what the model said, the certificate, notes on map and frames, and findings, in full."
     info = record["target_info"]
     said = "".join(c if c.isprintable() else "�" for c in record["text_outputs"]["decoded_text"]).strip()
     words = [f"{info['target']}: {info['description']}"] if info.get("description") else []
-    words += [f"said “{said}”"] if said else []
+    if record.get("swap"):
+        words.append(record["swap"]["sentence"])
+    elif said:
+        words.append(f"said “{said}”")
     if record["certificate"]:
         words.append(record["certificate"]["sentence"])
-    return words + list(relevance.notes) + [message for _, message in info["findings"]]
+    words += [*relevance.notes, *(note.message for note in frame_findings(record))]
+    return words + [message for _, message in info["findings"] if message not in "\n".join(words)]
 
 # %% ../../nbs/04_relevance/14_figure.ipynb #19486217
 def warning_of(
@@ -131,6 +139,26 @@ def drawn_gaze(
     amounts = amounts / (amounts.max() or 1.0)
     return np.asarray(blend(frame.resize(size, Image.Resampling.LANCZOS), amounts, palette="viridis"))
 
+# %% ../../nbs/04_relevance/14_figure.ipynb #7a881770
+def decided_by(
+    record: dict,  # see `experiment.record.payload`
+    frame: Image.Image,  # RGB
+    size: tuple[int, int],  # (width, height), px
+    image: int = 0,  # number of the frame's image
+) -> Panel:
+    "The frame, and on it the outline of the fewest patches whose hiding decides, where a certificate names them."
+    pixels = np.array(frame.resize(size, Image.Resampling.LANCZOS))
+    piece = ((record["certificate"] or {}).get("smallest") or {}).get("hidden")
+    if not piece:
+        return Panel(pixels, "frame")
+    mask = Image.fromarray(patch_masks(piece["patches"], layouts(record))[image])
+    inside = np.asarray(mask.resize(size, Image.Resampling.NEAREST))
+    thick = max(1, round(size[0] / 250))
+    for colour, reach in (((0, 0, 0), 2 * thick), ((255, 255, 0), thick)):
+        around = binary_dilation(inside, np.ones((2 * reach + 1,) * 2))
+        pixels[around & ~inside] = colour
+    return Panel(pixels, "frame, outlined: the fewest patches that decide")
+
 # %% ../../nbs/04_relevance/14_figure.ipynb #5776bac7
 def record_figure(
     record: dict,  # see `experiment.record.payload`
@@ -145,7 +173,7 @@ def record_figure(
     columns = how.columns(2 if gaze is None else 3)
     size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
     panels = [
-        Panel(np.asarray(frame.resize(size, Image.Resampling.LANCZOS)), "frame"),
+        decided_by(record, frame, size, image),
         Panel(drawn_map(record, relevance, frame, size, scale.full, image, how.smooth), "map"),
     ]
     if gaze is not None:

@@ -20,6 +20,7 @@ from ..frame.heatmap import blend, normalise, save_map, save_png, tone
 from ..frame.plate import sampled
 from ..frame.scale import FLOORS, Floor, Scale
 from ..frame.tiles import FrameMap, stitch
+from .check import frame_findings
 from .rules import Relevance, layouts
 from .shown import decision, frame_scale, scale_words
 
@@ -34,8 +35,11 @@ def cautions(
     model, info = record["model"], record["target_info"]
     if model["random"]:
         yield "RANDOM WEIGHTS"
-    if "no_navigation" in [name for name, _ in info.get("findings", [])]:
+    warned = [name for name, _ in info.get("findings", [])]
+    if "no_navigation" in warned:
         yield "ASKED WITHOUT NAVIGATION"
+    if "answer_cut" in warned:
+        yield "ANSWER CUT"
     seen = SEEN.get(model.get("name"))
     if seen and any(tuple(tiles["frame"]) != seen for tiles in record["tiles"]):
         yield "OUT OF DOMAIN: the bundled model has only seen rendered scenes"
@@ -55,7 +59,7 @@ def record_title(
     if record["certificate"]:
         title += f"\n{record['certificate']['sentence']}"
     doubt = (record.get("objects") or {}).get("contradiction")
-    title += f"\n{doubt}" if doubt else ""
+    title += f"\n{doubt}" if doubt and doubt not in title else ""
     return title
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #8f2f3949
@@ -132,7 +136,8 @@ def picture_words(
         total = sum(p.sum().item() for p in relevance.patches)
         unit = relevance.unit
         shown = f"shown {total:.3g} {unit}; full colour by {style.normalisation}, picture by picture"
-    return "\n".join([title, shown, *relevance.notes, *found])
+    seen = [note.message for note in frame_findings(record)]
+    return "\n".join([title, shown, *relevance.notes, *seen, *found])
 
 # %% ../../nbs/04_relevance/09_pictures.ipynb #ff6080f7
 def save_maps(

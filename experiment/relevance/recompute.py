@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 import torch
 from ..errors import Finding
-from ..frame.tiles import Layout, tile_grid
+from ..frame.tiles import Layout, patch_masks, tile_grid
 from ..methods import STORED
 from ..record.payload import CONVERTED
 from ..targets import action_target, waypoints
@@ -205,6 +205,27 @@ def verdict(
     limit = chance.mean() + CHANCE_LIMIT * chance.std(correction=1)
     return bool(gain("") > limit and gain("") > gain("centre_"))
 
+# %% ../../nbs/04_relevance/04_recompute.ipynb #88c59396
+def _piece_faults(piece: dict, layouts: list[Layout]) -> Iterator[str]:
+    "What a smallest piece says of itself and is not: numbers of patches, pixels, share of the frames."
+    numbers, sizes = piece["patches"], [layout.n_tiles * layout.side**2 for layout in layouts]
+    if not numbers or sorted(set(numbers)) != numbers or numbers[0] < 0 or numbers[-1] >= sum(sizes):
+        yield f"{len(numbers)} patches, expected rising numbers from 0 to {sum(sizes) - 1}"
+        return
+    masks = patch_masks(numbers, layouts)
+    pixels, all_pixels = sum(int(mask.sum()) for mask in masks), sum(mask.size for mask in masks)
+    if piece["pixels"] != pixels or not _near(piece["area"], pixels / all_pixels):
+        yield f"{piece['pixels']} px and {piece['area']:.4f} of the frames, its patches cover {pixels} px"
+
+# %% ../../nbs/04_relevance/04_recompute.ipynb #e982d69a
+def _smallest_findings(record: dict, pieces: dict) -> Iterator[Finding]:
+    "Of both pieces that decide, where they were looked for and found."
+    for name in ("hidden", "shown"):
+        if pieces.get(name):
+            plain = [{k: v for k, v in tiles.items() if k != "boxes"} for tiles in record["tiles"]]
+            for said in _piece_faults(pieces[name], list(map(Layout.from_dict, plain))):
+                yield Finding("error", "certificate", f"the smallest piece {name}: {said}")
+
 # %% ../../nbs/04_relevance/04_recompute.ipynb #3cf242d4
 def certificate_findings(
     record: dict,  # checked
@@ -225,6 +246,7 @@ def certificate_findings(
     if found["better"] == ("NO BETTER THAN" in found["sentence"]) or info["target"] not in found["sentence"]:
         said = f"the certificate's sentence says something else: {found['sentence']!r:.80}"
         yield Finding("error", "certificate", said)
+    yield from _smallest_findings(record, found.get("smallest") or {})
     if not found["better"]:
         yield Finding("warning", "no_better_than_chance", found["sentence"].splitlines()[0])
 

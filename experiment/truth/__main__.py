@@ -8,6 +8,7 @@ __all__ = ['PARTS', 'NAME', 'main', 'scores', 'effects', 'drives']
 # %% ../../nbs/11_truth/10_command.ipynb #d323e892
 from pathlib import Path
 from ..command import Summary, command, several
+from ..errors import RunError
 
 # %% ../../nbs/11_truth/10_command.ipynb #979b4766
 def scores(
@@ -31,6 +32,8 @@ def effects(
     out: str = "truth/effects.json",  # the result file
 ) -> int:  # exit status
     "Judge what objects, sources, answers and smallest pieces are said to do: print both tables, write the file."
+    if n < 1:
+        raise RunError(f"--n {n}: at least one frame a target is judged")
     from experiment.truth.effects import claims_table, effects_table, measure_effects
 
     rows = measure_effects(parts, n, seed, Path(out))

@@ -6,20 +6,21 @@
 __all__ = ['MapOf', 'PARTS', 'METRICS', 'SHORT', 'ASKED', 'QUICK', 'COSTLY', 'UNFIT', 'discrimination', 'prefixes', 'randomised',
            'randomised_rho', 'scale_change', 'question_of', 'Multiplied', 'map_of', 'completeness', 'dataset_map',
            'random_map', 'place_of_others', 'reference', 'score_maps', 'mean_truth_of_others', 'score_method',
-           'evaluate', 'table', 'headline', 'figure', 'place', 'save_results', 'decisions', 'score_methods']
+           'evaluate', 'table', 'headline', 'figure', 'place', 'save_results', 'decisions', 'in_two', 'score_methods']
 
 # %% ../../nbs/11_truth/06_scores.ipynb #962a0bae
 import copy
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 import numpy as np
 import torch
+from pebble import ProcessPool
 from ..dataset.cluster import leave_together
 from ..methods import DEFAULT
 from ..relevance.answers import as_shown
@@ -528,6 +529,20 @@ def _one_target(job):  # in a worker: the rows of one target
     rows = [] if target == NULL else evaluate(model, asked, seed=seed, targets=[target], say=said)
     return rows + decisions(model, target, seed=seed)
 
+# %% ../../nbs/11_truth/06_scores.ipynb #eba97612
+def in_two(
+    work: Callable[[Any], Any],  # of a module, for it goes to processes
+    jobs: Sequence,  # what it is called with
+) -> Iterator[Any]:  # its answers, in the order of the jobs
+    "Jobs in two processes, which end with the caller, whatever they are at. Raises what the work raises."
+    pool = ProcessPool(2, initializer=leave_together, context=multiprocessing.get_context("spawn"))
+    try:
+        for future in [pool.schedule(work, (job,)) for job in jobs]:
+            yield future.result()
+    finally:
+        pool.stop()
+        pool.join()
+
 # %% ../../nbs/11_truth/06_scores.ipynb #279eb8d9
 def score_methods(
     full: bool,  # every method and ablation, and the centred rule against a data set's mean; else QUICK
@@ -536,8 +551,6 @@ def score_methods(
     "Score methods on the demo model, two targets at a time in processes; print the table, write the file."
     seed = 0  # of the scenes; the package's choices were tuned on 101
     jobs = [(list(SCORED if full else QUICK), seed, target) for target in (*TARGETS, NULL)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=leave_together) as pool:
-        rows = [row for part in pool.map(_one_target, jobs) for row in part]
+    rows = [row for part in in_two(_one_target, jobs) for row in part]
     print(table(rows))
     print(save_results(rows, out, load("demo"), DEFAULT, seed))

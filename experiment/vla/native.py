@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .config import ModelConfig
 from .driving import DrivingVLA, empty_model, fill_model
 from .folder import check_vocabulary, native_template, quiet, read_object, read_tokenizer
-from .internvl import DECODERS, check_preparation, expert_weights, tile_limit
+from .internvl import DECODERS, expert_weights, prepared_tiles, tile_limit
 from .shards import folder_weights
 from .weights import Weight
 from huggingface_hub.errors import StrictDataclassError
@@ -93,9 +93,7 @@ def load_native(
     native = native_config(folder / "config.json", read_object(folder / "config.json"))
     words = read_tokenizer(tokenizer or folder)
     check_vocabulary(words, native.text_config.vocab_size, str(tokenizer or folder), native.image_token_id)
-    path = folder / "preprocessor_config.json"
-    told = read_object(path) if path.is_file() else {}
-    check_preparation(told, native.vision_config.image_size[0], path)
+    most = prepared_tiles(folder, native.vision_config.image_size[0])
     weights = native_weights(folder_weights(folder))
     native.tie_word_embeddings = native.tie_word_embeddings and "vlm.lm_head.weight" not in weights
     config = ModelConfig(
@@ -103,7 +101,7 @@ def load_native(
         vlm=native.to_dict(),
         driving=False,
         layout="internvl",
-        max_tiles=tile_limit(told.get("max_patches"), path),
+        max_tiles=tile_limit(most, folder),
         thumbnail=True,
         template=native_template(folder, words).to_dict(),
         random=False,

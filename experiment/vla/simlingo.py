@@ -16,7 +16,7 @@ from .checkpoint import VARIANT, find_internvl, find_set, read_set, read_setting
 from .config import SIMLINGO
 from .driving import DrivingVLA, empty_model, fill_model
 from .folder import check_vocabulary, read_object, read_tokenizer
-from .internvl import INTERNVL2_1B, chat_config, language_weights, under, vision_weights
+from .internvl import INTERNVL2_1B, chat_config, language_weights, prepared_tiles, under, vision_weights
 from .prompt import SIMLINGO_TEMPLATE
 from .weights import Weight, WeightsError, differences
 
@@ -327,4 +327,6 @@ def load_simlingo(
     chat = read_object(internvl / "config.json") if (internvl / "config.json").is_file() else INTERNVL2_1B
     beside = (found if found.is_dir() else found.parent) / "adapter_config.json"
     adapter = read_object(beside) if beside.is_file() else None
-    return simlingo_model(weights, settings, words, chat, str(found), f"SimLingo {_epoch(found)}", dtype, adapter)
+    model = simlingo_model(weights, settings, words, chat, str(found), f"SimLingo {_epoch(found)}", dtype, adapter)
+    prepared_tiles(internvl, model.config.tile)  # SimLingo cuts two tiles, whatever the InternVL below it was told
+    return model

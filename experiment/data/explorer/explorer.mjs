@@ -212,6 +212,92 @@ export function objectsAt(rows, x, y) {
   return rows.filter((row) => hit(row)).sort((a, b) => area(a) - area(b))
 }
 
+const LABELLED = 8 // objects with a label, the strongest
+/** Okabe and Ito: told apart by everybody. */
+export const OBJECT_COLOURS = ["#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"]
+
+/** A minus before a target asks for less of a quantity; the quantity, and the sign of its change. */
+export function quantityOf(target) {
+  return target.startsWith("-") ? [target.slice(1), -1] : [target, 1]
+}
+
+/** What an object does to the quantity: its Shapley value, or what taking it away alone does; null when unknown. */
+export function effectOf(row, target) {
+  const value = row.shapley ?? row.alone
+  return typeof value === "number" ? quantityOf(target)[1] * value : null
+}
+
+/** Decimals that give the largest of these amounts two digits. */
+export function decimalsOf(values) {
+  const most = Math.max(0, ...values.filter(Number.isFinite).map(Math.abs))
+  return most ? Math.min(9, Math.max(0, 1 - Math.floor(Math.log10(most)))) : 1
+}
+
+/** "+3.2", "−0.4", "0.0"; "–" where nothing is known. */
+export function signed(value, decimals) {
+  if (!Number.isFinite(value)) return "–"
+  const text = Math.abs(value).toFixed(decimals)
+  return Number(text) === 0 ? text : `${value < 0 ? "−" : "+"}${text}`
+}
+
+/** Decimals of everything that is said about objects. */
+export function objectDecimals(rows) {
+  return decimalsOf(rows.flatMap((row) => [row.shapley ?? row.alone, row.for, row.against]))
+}
+
+/** "1 car ahead"; a region that was found has its number in its name. */
+export function objectName(row, i) {
+  const name = row.name.length > 24 ? `${row.name.slice(0, 23)}…` : row.name
+  return /^region \d+$/.test(name) ? name : `${i + 1} ${name}`
+}
+
+/** "1 car ahead −3.2 m/s". */
+export function objectLabel(row, i, question, decimals) {
+  const effect = effectOf(row, question.target)
+  return effect === null ? objectName(row, i) : `${objectName(row, i)} ${signed(effect, decimals)} ${question.unit}`
+}
+
+const apart = (a, b) => a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1]
+
+/** Boxes of labels inside a frame, none over another or, while there is room, over an object; null without a place. */
+export function placeLabels(boxes, sizes, [width, height]) {
+  const small = boxes.filter(([a, b, c, d]) => (c - a) * (d - b) < (width * height) / 8)
+  const taken = []
+  return boxes.map(([x0, y0, x1, y1], i) => {
+    const [w, h] = sizes[i]
+    if (w > width || h > height) return null
+    const inside = ([x, y]) => {
+      const at = [Math.min(Math.max(x, 0), width - w), Math.min(Math.max(y, 0), height - h)]
+      return [at[0], at[1], at[0] + w, at[1] + h]
+    }
+    const [u, v] = [(x0 + x1) / 2, (y0 + y1) / 2]
+    const near = [
+      [u - w / 2, y0 - h - 2],
+      [u - w / 2, y1 + 2],
+      [x1 + 2, v - h / 2],
+      [x0 - w - 2, v - h / 2],
+    ]
+    const grid = []
+    for (let y = 0; y <= height - h; y += h / 2) for (let x = 0; x <= width - w; x += h) grid.push([x, y])
+    const far = ([x, y]) => Math.hypot(x + w / 2 - u, y + h / 2 - v)
+    grid.sort((a, b) => far(a) - far(b))
+    const free = [...near, ...grid].map(inside).filter((box) => taken.every((other) => apart(box, other)))
+    const best = free.find((box) => small.every((other) => apart(box, other))) || free[0] || null
+    if (best) taken.push(best)
+    return best
+  })
+}
+
+const MOST_PARTS = 12 // tiles and words that are listed, the strongest
+/** The sources that are listed, in their order, and how many weaker tiles and words are not. */
+export function listedSources(rows) {
+  const part = (row) => row.kind === "tile" || row.kind === "word"
+  const size = (row) => Math.max(Math.abs(row.contribution ?? 0), Math.abs(row.exchanged ?? 0))
+  const parts = rows.filter(part).sort((a, b) => size(b) - size(a))
+  const kept = new Set(parts.slice(0, MOST_PARTS))
+  return [rows.filter((row) => !part(row) || kept.has(row)), Math.max(0, parts.length - MOST_PARTS)]
+}
+
 /** Where in the sequence an image token stands, from runs of [first position, count]; null when nobody knows. */
 export function positionOf(runs, n, tile, token) {
   let left = tile * n + token
@@ -415,9 +501,7 @@ export function hoverLines(side, state, x, y) {
 // ---------------------------------------------------------------- drawing
 
 const POINTS = { route: "#00dcff", speed: "#ffd23f" }
-const OBJECT = "#ffffff",
-  CHOSEN = "#ff9f1c",
-  PICK = "#7dff6a"
+const PICK = "#7dff6a"
 
 /** A side's map over its picture inside the box of the frame; `clip` is the part of the box that is drawn. */
 function drawSide(pen, box, side, picture, state, clip) {
@@ -461,7 +545,7 @@ function drawMarks(pen, [x, y, width, height], side, state) {
   const at = ([u, v]) => [x + (u / w) * width, y + (v / h) * height]
   const thin = Math.max(1, width / 900)
   if (state.tiles) drawBoxes(pen, tileBoxes(side.layout), at, "#ffffffb0", thin)
-  if (state.outlines) drawObjects(pen, side, state, at, thin)
+  if (state.outlines && side.question) drawObjects(pen, side, state, at, thin, [x, y, width, height])
   if (state.points) {
     for (const kind of ["route", "speed"]) drawWay(pen, side.frame[kind] || [], at, POINTS[kind], thin)
   }
@@ -511,21 +595,62 @@ function outlineOf({ box: [a, b, c, d], outline }) {
       ]
 }
 
-function drawObjects(pen, side, state, at, thin) {
+/** The objects of a side, those that a label names, and their labels in px of a picture of that size. */
+function labelsOf(side, [width, height], letters, widthOf) {
   const rows = (side.answer && side.answer.objects && side.answer.objects.rows) || []
-  rows.forEach((row, i) => {
-    pen.beginPath()
-    for (const polygon of outlineOf(row)) {
-      polygon.forEach((point, k) => (k ? pen.lineTo(...at(point)) : pen.moveTo(...at(point))))
-      pen.closePath()
-    }
-    pen.strokeStyle = "#000000a0"
-    pen.lineWidth = 3.5 * thin
-    pen.stroke()
-    pen.strokeStyle = i === state.object ? CHOSEN : OBJECT
-    pen.lineWidth = (i === state.object ? 2.5 : 1.2) * thin
-    pen.stroke()
-  })
+  const [h, w] = side.layout.frame
+  const named = rows.slice(0, LABELLED)
+  const decimals = objectDecimals(rows)
+  const texts = named.map((row, i) => objectLabel(row, i, side.question, decimals))
+  const boxes = named.map(({ box: [a, b, c, d] }) => [
+    (a / w) * width,
+    (b / h) * height,
+    (c / w) * width,
+    (d / h) * height,
+  ])
+  const sizes = texts.map((text) => [widthOf(text) + letters * 0.6, letters * 1.5])
+  return placeLabels(boxes, sizes, [width, height])
+    .map((place, i) => ({ place, text: texts[i], colour: OBJECT_COLOURS[i % OBJECT_COLOURS.length] }))
+    .filter(({ place }) => place)
+}
+
+const lettersOf = (width) => Math.max(11, width / 64)
+
+function drawObjects(pen, side, state, at, thin, [x, y, width, height]) {
+  const rows = (side.answer && side.answer.objects && side.answer.objects.rows) || []
+  rows
+    .map((row, i) => [row, i])
+    .reverse()
+    .forEach(([row, i]) => {
+      pen.beginPath()
+      for (const polygon of outlineOf(row)) {
+        polygon.forEach((point, k) => (k ? pen.lineTo(...at(point)) : pen.moveTo(...at(point))))
+        pen.closePath()
+      }
+      const thick = (i === state.object ? 4 : 2) * thin
+      for (const [colour, more] of [
+        ["#000", 3],
+        ["#fff", 1.4],
+        [OBJECT_COLOURS[i % OBJECT_COLOURS.length], 0],
+      ]) {
+        pen.strokeStyle = colour
+        pen.lineWidth = thick + more * thin
+        pen.stroke()
+      }
+    })
+  const letters = lettersOf(width)
+  pen.font = `${letters}px sans-serif`
+  pen.textBaseline = "middle"
+  for (const { place, text, colour } of labelsOf(side, [width, height], letters, (t) => pen.measureText(t).width)) {
+    const [a, b, c, d] = place
+    pen.fillStyle = "#000"
+    pen.fillRect(x + a, y + b, c - a, d - b)
+    pen.strokeStyle = colour
+    pen.lineWidth = 1.5 * thin
+    pen.strokeRect(x + a, y + b, c - a, d - b)
+    pen.fillStyle = "#fff"
+    pen.fillText(text, x + a + letters * 0.3, y + (b + d) / 2)
+  }
 }
 
 function drawWay(pen, points, at, colour, thin) {
@@ -605,7 +730,7 @@ export function noteLines(side) {
   if (!side.question) return []
   if (!side.frame) return ["the other run has no frame of this name"]
   if (!side.answer) return [`no map of ${side.question.target} by ${side.question.method} for this frame`]
-  return [side.answer.refused, side.answer.certificate, ...(side.answer.notes || [])].filter(Boolean)
+  return [side.answer.refused, side.answer.swap, side.answer.certificate, ...(side.answer.notes || [])].filter(Boolean)
 }
 
 // ---------------------------------------------------------------- export
@@ -624,12 +749,7 @@ export function svgOf(side, state, picture) {
     `<image href="${escaped(picture)}" width="${w}" height="${h}" preserveAspectRatio="none"/>`,
   ]
   if (side.grid) out.push(...svgPatches(side, state))
-  if (state.outlines) {
-    for (const row of (side.answer && side.answer.objects && side.answer.objects.rows) || []) {
-      for (const polygon of outlineOf(row))
-        out.push(`<polygon points="${polygon.join(" ")}" fill="none" stroke="#fff"/>`)
-    }
-  }
+  if (state.outlines && side.question) out.push(...svgObjects(side, [w, h]))
   for (const kind of state.points ? ["route", "speed"] : []) {
     const points = side.frame[kind] || []
     if (points.length)
@@ -641,6 +761,32 @@ export function svgOf(side, state, picture) {
     out.push(`<text x="4" y="${h + size * 1.5 * (i + 1)}" font-size="${size}">${escaped(text)}</text>`),
   )
   return out.concat("</svg>").join("\n")
+}
+
+function svgObjects(side, [w, h]) {
+  const out = [],
+    letters = lettersOf(w)
+  const rows = (side.answer && side.answer.objects && side.answer.objects.rows) || []
+  rows.forEach((row, i) => {
+    const colour = OBJECT_COLOURS[i % OBJECT_COLOURS.length]
+    for (const polygon of outlineOf(row)) {
+      const points = polygon.map(([u, v]) => `${Number(u)},${Number(v)}`).join(" ")
+      for (const [stroke, width] of [
+        ["#000", w / 200],
+        [colour, w / 400],
+      ]) {
+        out.push(`<polygon points="${points}" fill="none" stroke="${stroke}" stroke-width="${width}"/>`)
+      }
+    }
+  })
+  for (const { place, text, colour } of labelsOf(side, [w, h], letters, (t) => 0.62 * letters * t.length)) {
+    const [a, b, c, d] = place
+    out.push(
+      `<rect x="${a}" y="${b}" width="${c - a}" height="${d - b}" fill="#000" stroke="${colour}"/>`,
+      `<text x="${a + 0.3 * letters}" y="${b + 1.1 * letters}" font-size="${letters}" fill="#fff">${escaped(text)}</text>`,
+    )
+  }
+  return out
 }
 
 function svgPatches(side, state) {
@@ -963,54 +1109,72 @@ class Explorer {
   }
 
   objects() {
-    const objects = answerOf(this.bundle, this.state.frame, this.state.question)?.objects
-    if (!objects || !objects.rows.length) return null
-    const rows = objects.rows.map((row, i) => {
-      const onclick = () => this.set({ object: this.state.object === i ? -1 : i }, true)
-      const cells = [row.name, row.shapley ?? row.alone, row.for, row.against]
-      return el(
-        "tr",
-        { onclick, className: i === this.state.object ? "vx-chosen" : "", title: objectWords(row, objects.unit) },
-        cells.map((cell) => el("td", {}, typeof cell === "number" ? said(cell) : String(cell ?? ""))),
-      )
+    const found = this.partOf("objects")
+    if (!found || !found.rows.length) return null
+    const question = this.bundle.questions[this.state.question]
+    const decimals = objectDecimals(found.rows)
+    const rows = found.rows.map((row, i) => {
+      const onclick = () => {
+        this.set({ object: this.state.object === i ? -1 : i }, true)
+        this.side.querySelectorAll(".vx-object")[i]?.focus() // the list was made anew
+      }
+      const chosen = i === this.state.object
+      const about = { type: "button", className: "vx-object", onclick, ariaPressed: String(chosen) }
+      const name = el("button", about, objectName(row, i))
+      name.style.borderLeft = `4px solid ${OBJECT_COLOURS[i % OBJECT_COLOURS.length]}`
+      const amount = (value) => (Number.isFinite(value) ? value.toFixed(decimals) : "–")
+      const cells = [signed(effectOf(row, question.target), decimals), amount(row.for), amount(row.against)]
+      return el("tr", { className: chosen ? "vx-chosen" : "", title: objectWords(row, found.unit) }, [
+        el("td", {}, name),
+        ...cells.map((cell) => el("td", {}, cell)),
+      ])
     })
-    const head = el(
-      "tr",
-      {},
-      ["object", objects.unit, "for", "against"].map((t) => el("th", {}, t)),
+    const heads = ["object", found.unit, "for", "against"].map((t) => el("th", {}, t))
+    const pairs = (found.interactions || []).map(
+      (pair) => `${pair.first}, ${pair.second}: ${pair.kind}, ${said(pair.amount)} ${found.unit}`,
     )
-    const pairs = (objects.interactions || []).map(
-      (pair) => `${pair.first}, ${pair.second}: ${pair.kind}, ${said(pair.amount)} ${objects.unit}`,
-    )
-    const told = [objects.contradiction, ...pairs, ...(objects.notes || [])].filter(Boolean)
-    const lines = told.slice(0, 6).map((text) => el("p", { className: "vx-keys", title: text }, text))
-    return this.section("objects", el("table", {}, [head, ...rows]), ...lines)
+    const what = `${found.unit}: change of ${quantityOf(question.target)[0]} by the object, measured; for and against: the map`
+    const told = [found.contradiction, ...pairs, what, ...(found.notes || [])].filter(Boolean)
+    const lines = told.slice(0, 7).map((text) => el("p", { className: "vx-keys", title: text }, text))
+    return this.section("objects", el("table", {}, [el("tr", {}, heads), ...rows]), ...lines)
+  }
+
+  partOf(name) {
+    return answerOf(this.bundle, this.state.frame, this.state.question)?.[name]
   }
 
   sources() {
-    const sources = answerOf(this.bundle, this.state.frame, this.state.question)?.sources
-    if (!sources || !sources.rows.length) return null
-    const top = Math.max(...sources.rows.map((r) => Math.abs(r.contribution ?? 0)), 1e-12)
-    const rows = sources.rows.map((row) => {
-      const bar = el("meter", { min: 0, max: top, value: Math.abs(row.contribution ?? 0) })
-      const told =
-        typeof row.exchanged === "number" ? ` · exchanged for ${row.exchanged_to}: ${said(row.exchanged)}` : ""
-      return el("tr", { title: `${row.kind}${told}` }, [
-        el("td", {}, row.name),
-        el("td", {}, said(row.contribution ?? NaN)),
-        el("td", {}, bar),
+    const found = this.partOf("sources")
+    if (!found || !found.rows.length) return null
+    const [listed, left] = listedSources(found.rows)
+    const values = listed.flatMap((row) => [row.contribution, row.exchanged]).filter(Number.isFinite)
+    const span = [Math.min(0, ...values), Math.max(0, ...values)]
+    const amount = (value) => signed(value, decimalsOf(values))
+    const told = el("p", { className: "vx-keys", ariaLive: "polite" })
+    const rest = "bar: contribution; ◆: measured by exchange. Choose a row to read what stands there instead."
+    told.textContent = rest
+    const rows = listed.map((row) => {
+      const instead = `${row.name}: adds ${amount(row.contribution)} ${found.unit}`
+      const words = `${instead}; exchanged to ${row.exchanged_to}: ${amount(row.exchanged)} ${found.unit}`
+      const tell = () => (told.textContent = words)
+      const part = row.kind === "tile" || row.kind === "word"
+      const about = { tabIndex: 0, title: words, ariaLabel: words, onfocus: tell, onclick: tell }
+      return el("tr", { ...about, onblur: () => (told.textContent = rest) }, [
+        el("td", { className: part ? "vx-part" : "" }, row.name),
+        el("td", {}, amount(row.contribution)),
+        el("td", {}, amountBar(row, span, part)),
+        el("td", {}, amount(row.exchanged)),
       ])
     })
+    const heads = ["source", found.unit, "", "◆"].map((t) => el("th", {}, t))
+    const missed = Number.isFinite(found.complete) ? `the sum misses ${said(100 * found.complete)} %` : ""
+    const more = left ? `${left} weaker tiles and words are not listed` : ""
+    const last = [missed, more].filter(Boolean).join("; ")
     return this.section(
       "sources",
-      el("table", {}, [
-        el(
-          "tr",
-          {},
-          ["input", sources.unit, ""].map((t) => el("th", {}, t)),
-        ),
-        ...rows,
-      ]),
+      el("table", {}, [el("tr", {}, heads), ...rows]),
+      told,
+      last ? el("p", { className: "vx-keys" }, last) : null,
     )
   }
 
@@ -1102,6 +1266,7 @@ class Explorer {
 
   key(event) {
     if (["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName) && event.target.type !== "checkbox") return
+    if (event.key === " " && event.target.tagName === "BUTTON") return // presses it
     const act = {
       ArrowRight: () => this.step(1),
       ArrowLeft: () => this.step(-1),
@@ -1522,6 +1687,31 @@ class Explorer {
     this.watch.disconnect()
     this.root.replaceChildren()
   }
+}
+
+const SVG = "http://www.w3.org/2000/svg"
+/** A bar from zero to the contribution, right for positive, and a diamond at the measured effect. */
+function amountBar(row, [low, high], part) {
+  const at = (value) => 4 + (92 * (value - low)) / (high - low || 1)
+  const shape = (name, attributes) => {
+    const node = document.createElementNS(SVG, name)
+    for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value)
+    return node
+  }
+  const picture = shape("svg", { viewBox: "0 0 100 12", class: "vx-bar", "aria-hidden": "true" })
+  const value = Number.isFinite(row.contribution) ? row.contribution : 0
+  const [from, to] = [Math.min(at(0), at(value)), Math.max(at(0), at(value))]
+  const opacity = part ? 0.45 : 1
+  picture.append(
+    shape("rect", { x: from, y: 2, width: to - from, height: 8, fill: value < 0 ? "#D55E00" : "#0072B2", opacity }),
+    shape("line", { x1: at(0), x2: at(0), y1: 0, y2: 12, stroke: "currentColor", "stroke-width": 0.7 }),
+  )
+  if (Number.isFinite(row.exchanged)) {
+    const x = at(row.exchanged)
+    const points = `${x - 3.5},6 ${x},2.5 ${x + 3.5},6 ${x},9.5`
+    picture.append(shape("polygon", { points, fill: "#000", stroke: "#fff", "stroke-width": 0.8 }))
+  }
+  return picture
 }
 
 function objectWords(row, unit) {
