@@ -309,23 +309,6 @@ CERTIFICATE_FIELDS = [
     Field("certificate.better", "bool", "", "", "than chance and than the middle of the frame"),
     Field("certificate.unsure", "bool", "", "", "whether too much moves"),
     Field("certificate.sentence", "str", "", "", "the verdict in words"),
-    Field("certificate.smallest", "dict?", "", "", "the fewest patches that decide, see `sources.smallest`", ()),
-    Field("certificate.smallest.word", "str", "", "", "that they change or keep; empty where half of y is asked"),
-    Field("certificate.smallest.forwards", "int", "", "", "that it cost"),
-    Field("certificate.smallest.sentence", "str", "", "", "both pieces in words"),
-]
-
-# %% ../../nbs/03_record/02_payload.ipynb #845dc6aa
-CERTIFICATE_FIELDS += [
-    Field(f"certificate.smallest.{name}{key}", kind, "", unit, meaning)
-    for name, does in (("hidden", "hiding"), ("shown", "showing"))
-    for key, kind, unit, meaning in (
-        ("", "dict?", "", f"the piece that decides by {does} it; None where none was found"),
-        (".patches", "list of int", "", "numbers of its patches, counted tile by tile and row by row"),
-        (".pixels", "int", "px", "of the frames that it covers"),
-        (".area", "float", "", "share of the frames"),
-        (".share", "float", "", "of the frame's effect, or of the way to another word"),
-    )
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #e727c818
@@ -383,16 +366,13 @@ SWAP_FIELDS = [
     Field("swap.unit", "str", "", "", "of y"),
     Field("swap.said", "str", "", "", "the model's own answer"),
     Field("swap.instead", "str", "", "", "the answer that the record was made with"),
-    Field("swap.y", "float?", "", "swap.unit", "with its own answer; None where no plan is compared"),
-    Field("swap.y_instead", "float?", "", "swap.unit", "with the other"),
-    Field("swap.change", "float?", "", "swap.unit", "the difference"),
-    Field("swap.speed", "float?", "", "m/s", "planned mean with its own answer"),
-    Field("swap.speed_instead", "float?", "", "m/s", "planned mean with the other"),
-    Field("swap.shift", "float?", "", "m", "between both routes, on average"),
+    Field("swap.y", "float", "", "swap.unit", "with its own answer"),
+    Field("swap.y_instead", "float", "", "swap.unit", "with the other"),
+    Field("swap.change", "float", "", "swap.unit", "the difference"),
+    Field("swap.speed", "float", "", "m/s", "planned mean with its own answer"),
+    Field("swap.speed_instead", "float", "", "m/s", "planned mean with the other"),
+    Field("swap.shift", "float", "", "m", "between both routes, on average"),
     Field("swap.sentence", "str", "", "", "the change in words"),
-    Field("swap.map", "float tensor?", "T s s", "swap.unit", "the default map of y with its own answer", ()),
-    Field("swap.route", "float tensor?", "1 _ 2", "m", "points of the route with its own answer", ()),
-    Field("swap.speed_wps", "float tensor?", "1 _ 2", "m", "way-points, 0.25 s apart, with its own answer", ()),
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7
@@ -612,6 +592,16 @@ def _kept_by(record, field):
     return record["detail"] in field.details and not old
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b5809ac
+_ALWAYS = {field.key for field in FIELDS if field.details == DETAILS and not field.kind.endswith("?")}
+
+
+def _lacks(record, field, value):
+    "Whether a field that is not there should be: by the detail, or because what it lies in is there without need."
+    if value is _MISSING and field.details and field.key.rpartition(".")[0] not in ("", *_ALWAYS):
+        return CONVERTED not in record
+    return _kept_by(record, field) and (value is _MISSING or field.details != DETAILS)
+
+
 def _typed(record, known):
     "Findings about presence, type and shape, field by field."
     for field in FIELDS:
@@ -620,7 +610,7 @@ def _typed(record, known):
             continue
         for path, value in _found(record, field.key.split(".")):
             if value is _MISSING or value is _NOWHERE:
-                if required and (value is _MISSING or field.details != DETAILS):
+                if _lacks(record, field, value):
                     yield Finding("error", "missing_field", f"{path} is missing; capture the frame again")
             elif value is None and not required and field.details != ():
                 continue  # a field of another detail, or one that an older layout never kept
@@ -634,11 +624,13 @@ _LAYER = re.compile(r"(vision|language)_block_\d{1,4}")
 
 
 def _entries_named(record):
-    "Findings about attention entries that no layer has."
+    "Findings about attention entries that no layer has, and a trace in another detail."
     for name, entries in record["attention"].items():
         if not _LAYER.fullmatch(name) or len(entries) != 1:
             said = f"{len(entries)} entries under {name!r:.40}, expected one under vision_block_i or language_block_i"
             yield Finding("error", "attention_name", f"attention: {said}")
+    if record["trace"] is not None and record["detail"] != "trace":
+        yield Finding("error", "trace_elsewhere", f"a trace at detail {record['detail']!r}, which keeps none")
     if CONVERTED in record and (record["detail"] != "full" or record["maps"]):
         yield Finding("error", CONVERTED, "only records of detail 'full' without maps are made from an older layout")
 
@@ -680,8 +672,6 @@ def _kept_maps(record):
     "At detail `map` the maps are all there is."
     if not record["maps"]:
         yield Finding("error", "no_map", "detail 'map' keeps maps and nothing else, and there is none")
-    if record["trace"] is not None:
-        yield Finding("error", "trace_at_map", "a trace at detail 'map', which keeps none")
 
 # %% ../../nbs/03_record/02_payload.ipynb #308db9c1
 def _traced_layers(record):
