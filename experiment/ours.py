@@ -7,7 +7,7 @@ __all__ = ['PROPAGATION', 'CLAMP', 'EPILOG', 'main', 'layers_of', 'ours']
 
 # %% ../nbs/09_commands/03_ours.ipynb #1a5cd0b3
 from pathlib import Path
-from .command import OWN_ERRORS, Summary, command, refuse
+from .command import Summary, command, refuse
 from .errors import RunError
 from .methods import DEFAULT, RULE_WORDS, describe, facts_of
 from .words.options import NORMALISATIONS
@@ -102,20 +102,14 @@ def _given(residual_alpha, temperature, layers):
     return dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1) | dict(named)
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
-def _draw_objects(records, out, summary):
-    "Objects of every record that keeps some; the summary, with what fails."
+def _objects(record, out):
+    "The picture of a record's objects, where it keeps some."
+    if not record.get("objects"):
+        return []
     from experiment.objects.picture import save_objects
     from experiment.record.files import record_frames
-    from experiment.record.payload import load_record
 
-    for item in records:
-        try:
-            record = load_record(item.path) | {"tag": item.tag}
-            if record.get("objects"):
-                save_objects(record, record_frames(record)[0], Path(out))
-        except OWN_ERRORS as error:
-            summary.failed.setdefault(item.tag, str(error))
-    return summary
+    return save_objects(record, record_frames(record)[0], out)
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
 def _check_options(method, normalisation, clamp, scale, html, **of_rules):
@@ -176,7 +170,7 @@ def ours(
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
-    summary = _draw_objects(records, out, draw_records(records, drawing, out, payloads, force))
+    summary = draw_records(records, drawing, out, payloads, force, _objects)
     _write_page(payloads, names, html)
     _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")
