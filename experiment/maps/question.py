@@ -128,9 +128,9 @@ def _sample(
     route, speed_wps = (None if x is None else x[at] for x in (out.route, out.speed_wps))
     return replace(out, hidden=out.hidden[at], route=route, speed_wps=speed_wps)
 
-# %% ../../nbs/07_maps/01_question.ipynb #71416e52
-class _Variants(_Asked):
-    "A question that reads its target from many variants of the frame."
+# %% ../../nbs/07_maps/01_question.ipynb #ddf5573e
+class _Held(_Asked):
+    "A question that knows which token it is about."
 
     @torch.no_grad()
     def held(self) -> str:  # the target; `max` as the token that it is on the frame itself
@@ -148,6 +148,11 @@ class _Variants(_Asked):
             found = read_target(self.model, out, self.answer, self.target, self.score)
             self.most = found.token_index[0] if found.token_index else None
         return self.target if self.most is None else re.sub(r"^(-?)max", rf"\g<1>index:{self.most}", self.target)
+
+
+# %% ../../nbs/07_maps/01_question.ipynb #71416e52
+class _Variants(_Held):
+    "A question that reads its target from many variants of the frame."
 
     @torch.no_grad()
     def read(
