@@ -125,12 +125,15 @@ def swap_figure(
     for i, frame in enumerate(frames):
         size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
         for one, m, name in zip(both, maps, names):
-            label = f"{name}: {target_line(one)}, shown {shown_words(one, m, how.floors)}"
+            where = f"image {i + 1}, " if len(frames) > 1 else ""
+            label = f"{where}{name}: {target_line(one)}, shown {shown_words(one, m, how.floors)}"
             panels.append(Panel(drawn_map(one, m, frame, size, scale.full, i, how.smooth), label))
-    bar = Bar(scale.full, f"{record['target_info']['target']}, {scale.unit} per patch; {scale}", bool(maps[0].signed))
+    sides = "for (red) and against (blue) " if maps[0].signed is not None else ""
+    words = f"{sides}{record['target_info']['target']}, {scale.unit} per patch; {scale}"
     size = panel_size((16, 9), panel_width(inches(how.width), columns), how.dpi)
     panels += _charts(both, names, size, how.dpi)
     stamp = stamp_of(record, maps[1], how.floors) if record["model"]["random"] else ""
+    bar = Bar(scale.full, words, bool(sides))
     return plate(swap["sentence"], panels, bar, (), stamp, how.width, columns, how.dpi)
 
 # %% ../../nbs/07_sources/06_swap_picture.ipynb #9e204bb8
