@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['JPEG_SIDE', 'choose_rule', 'target_tags', 'record_targets', 'record_frame', 'Explained', 'Explanation', 'maps_beside',
-           'certified', 'explain', 'Asked', 'one_by_one', 'record_batch', 'explain_frames']
+           'certified', 'concluded', 'explain', 'Asked', 'one_by_one', 'record_batch', 'explain_frames']
 
 # %% ../nbs/08_explain/01_explain.ipynb #9001897d
 import io
@@ -25,14 +25,14 @@ from .capture.attention import alone, capture, towers
 from .capture.hold import Choice, reached
 from .capture.streaming import Seed, stream
 from .errors import ExplainError, Finding, MethodError
+from .frame.heatmap import inline_png
 from .frame.plate import Plate
 from .frame.tiles import FrameMap, as_rgb, read_frame
 from .methods import DEFAULT, STORED, kept_as
 from .maps.catalogue import METHODS, map_entries, map_entry, method_of
 from .relevance.answers import as_shown, relevance_of
-from .maps.certificate import certify as measure
-from .maps.certificate import question_of
-from .maps.question import Question, answerable, answered, navigation_findings, read_target, spoken_ids
+from .maps.certificate import certify as measure, question_of
+from .maps.question import Question, answerable, answered, asked_findings, read_target, spoken_ids
 from .maps.pixels import holding_all, read_at_pixels
 from .record.payload import DETAILS, SCHEMA, save_record
 from .relevance.interleaver import token_patches
@@ -50,11 +50,13 @@ from .words.targets import expand
 # %% ../nbs/08_explain/01_explain.ipynb #fa8f0c87
 from .frame.camera import Camera
 from .objects.given import objects_part
-from .sources.answers import Swap
+from .sources.smallest import smallest
 from .sources.parts import sources_part, spoken, swap_from, swap_part
+from .sources.picture import save_swap, swap_figure
 from .sources.sources import Sources, sources_from
-from .objects.picture import save_objects
+from .objects.picture import objects_picture, save_objects
 from .objects.table import Objects, objects_of
+from .relevance.check import frame_findings
 
 # %% ../nbs/08_explain/01_explain.ipynb #3a56650a
 JPEG_SIDE = 65_500  # px, the longest that JPEG knows
@@ -396,7 +398,7 @@ def record_targets(
             with alone(model):
                 weights = _weights(rows, scalar, p.out)
                 parts, entries, norm = _backwards(p, model, inputs, scalar, weights, names, i + 1 < len(scalars))
-            findings = [*diagnose(scalar, norm), *navigation_findings(model, inputs, command)]
+            findings = diagnose(scalar, norm) + asked_findings(model, inputs, p.answer, command, max_new_tokens)
             own = dict(detail=detail, tag=name, maps={n: (entries | more)[n] for n in names})
             yield _to_cpu(common | parts | _of_target(scalar, norm, findings, weights) | own), findings
 
@@ -425,7 +427,7 @@ class Explained:
     relevance: Relevance  # of tokens and patches, with the sum at every stage
     maps: list[FrameMap]  # per image, at the frame's size
     frames: list[Image.Image]  # RGB, one an image
-    findings: list[Finding]  # warnings about the target and the map
+    findings: list[Finding]  # warnings about the target and the map, notes on the frames
 
     @property
     def heatmap(self) -> np.ndarray:  # (H, W) of the first image, not normalised
@@ -456,12 +458,23 @@ class Explained:
         return sources_from(self.record["sources"]) if self.record.get("sources") else None
 
     @property
-    def swap(self) -> Swap | None:  # what the answer in the model's mouth changed, where one was put there
+    def swap(self) -> Any:  # `Swap`: what the answer in its mouth changed, `Said` where no number tells, or None
         return swap_from(self.record["swap"]) if self.record.get("swap") else None
 
     @property
     def payload(self) -> dict:  # the record
         return self.record
+
+# %% ../nbs/08_explain/01_explain.ipynb #e5c482ce
+def _with_parts(e):
+    "Figure, objects, both answers and tables as HTML; None where the figure alone says it all."
+    tables = [part._repr_html_() for part in (e.objects, e.sources) if part is not None]
+    pictures = [objects_picture(e.frames[0], e.objects)] if e.objects is not None else []
+    if (e.record.get("swap") or {}).get("map") is not None:
+        pictures.append(e.swap_figure(dpi=100))
+    if not tables and not pictures:
+        return None
+    return "".join([*map(inline_png, [e.figure(width="page", dpi=100), *pictures]), *tables])
 
 # %% ../nbs/08_explain/01_explain.ipynb #b2ff96ea
 class Explanation(Explained):
@@ -480,6 +493,13 @@ class Explanation(Explained):
         "Frame, map, scale and words at print size."
         return record_figure(self.record, self.relevance, self.frames[image], Print(**options), image, gaze)
 
+    def swap_figure(
+        self,
+        **options: Any,  # width, dpi, smooth, scale: see `experiment.relevance.figure.Print`
+    ) -> Plate:
+        "Map and plan with the model's own answer and with the one in its mouth. Raises MethodError without `answer`."
+        return swap_figure(self.record, self.frames, replace(Print("page", dpi=150), **options))
+
     def save(
         self,
         out: str | Path,  # the folder
@@ -487,10 +507,14 @@ class Explanation(Explained):
         "Payload and pictures as the commands lay them out."
         path = save_record(self.record, Path(out) / "pt" / f"{self.record['tag']}.pt")
         written = [path, *save_maps(self.record, self.relevance, self.maps, self.frames, Path(out))]
-        return written + save_objects(self.record, self.frames[0], Path(out))
+        written += save_objects(self.record, self.frames[0], Path(out))
+        return written + save_swap(self.record, self.frames, Path(out))
 
     def _repr_png_(self):
         return self.figure(width="page", dpi=100)._repr_png_()
+
+    def _repr_html_(self):
+        return _with_parts(self)
 
     def __repr__(self):
         stamp = decision(self.record, self.relevance).stamp
@@ -501,11 +525,11 @@ def maps_beside(
     maps: Sequence[str],  # methods of the catalogue that a record shall keep
     method: Rule | str,  # that is certified
     certify: bool = True,  # a certificate is made
-    objects: bool = False,  # objects are measured
+    measured: bool = False,  # objects are measured, or another answer is compared
 ) -> tuple[str, ...]:  # names
-    "A certificate of a map read at the interleaver also needs the one below it, and objects the default one."
+    "A certificate of a map read at the interleaver also needs the one below it, and what is measured the default one."
     above = isinstance(method, str) and method in METHODS and METHODS[method].above
-    needed = certify and above or objects
+    needed = certify and above or measured
     return tuple(maps) + ((STORED,) if needed and STORED not in map(kept_as, maps) else ())
 
 # %% ../nbs/08_explain/01_explain.ipynb #47e5eb8d
@@ -517,12 +541,29 @@ def certified(
     method: Rule | str = DEFAULT,  # that made it
     show: str = "auto",  # the part of it that is shown
 ) -> dict:  # the record's `certificate`
-    """What hiding the map's most relevant pixels does to the target, and for a map read at the interleaver what share
-    moves below it. 82 forwards, in batches.
+    """What hiding the map's most relevant pixels does to the target, the fewest of its patches that decide, and for a
+    map read at the interleaver what share moves below it. 82 forwards and some 45 to 430 for the fewest, in batches.
     """
     question = question_of(model, record, frames)
     below = as_shown(METHODS[STORED](record), question.target, show) if maps_beside((), method) else None
-    return measure(question, torch.cat(relevance.patches), below=below).plain()
+    shown = torch.cat(relevance.patches)
+    found, piece = measure(question, shown, below=below).plain(), smallest(question, shown)
+    told = f"{found['sentence']}\n{piece.sentence[0].upper()}{piece.sentence[1:]}"
+    return found | dict(smallest=piece.plain(), sentence=told)
+
+# %% ../nbs/08_explain/01_explain.ipynb #d37162cd
+def concluded(
+    record: dict,  # with everything that was measured
+) -> dict:  # the same, with findings
+    "What was measured against the map is a finding: relevance that lies elsewhere, an object that does more."
+    certificate, doubts = record["certificate"], []
+    if certificate and certificate["unsure"]:
+        doubts.append(["moved", next(s for s in certificate["sentence"].splitlines() if s.startswith("UNSURE"))])
+    if other := (record.get("objects") or {}).get("contradiction"):
+        doubts.append(["contradicted", other])
+        certificate = certificate and certificate | dict(sentence=f"{certificate['sentence']}\n{other}")
+    info = record["target_info"]
+    return record | dict(certificate=certificate, target_info=info | dict(findings=info["findings"] + doubts))
 
 # %% ../nbs/08_explain/01_explain.ipynb #d5d1cbd0
 def _needed(method, detail):
@@ -583,17 +624,18 @@ def explain(
     frames, paths, tag = _opened(frame)
     found = []
     options = _needed(method, detail) | options | dict(answer=spoken(model, answer))
-    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None)
+    options["maps"] = maps_beside(options["maps"], method, certify, objects is not None or isinstance(answer, str))
     targets = [target] if isinstance(target, str) else list(target)
     for record, findings in record_targets(model, frames, speed, targets, tag=tag, paths=paths, **options):
         relevance = relevance_of(record, method, show)
         if certify:
             record["certificate"] = certified(model, record, frames, relevance, method, show)
-            if record["certificate"]["unsure"]:
-                said = record["certificate"]["sentence"].splitlines()[-1]
-                findings = [*findings, Finding("warning", "moved", said)]
         record |= objects_part(model, record, frames, objects, camera) | sources_part(model, record, frames, sources)
         record |= swap_part(model, record, frames, isinstance(answer, str), options.get("max_new_tokens"))
+        before = len(record["target_info"]["findings"])
+        record = concluded(record)
+        doubts = [Finding("warning", *said) for said in record["target_info"]["findings"][before:]]
+        findings = [*findings, *doubts, *frame_findings(record)]
         found.append(Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings))
     return _asked_for(target, found)
 
@@ -636,6 +678,7 @@ class _Row:
     scalars: Sequence[Target] = ()
     names: Sequence[str] = ()  # tags of its records
     common: dict = field(default_factory=dict)  # parts of all its records
+    warned: list[Finding] = field(default_factory=list)  # of its prompt and answer
     found: list = field(default_factory=list)  # records, with their findings
     error: ValueError | None = None
 
@@ -657,6 +700,7 @@ class _Batch:
     rows: str  # weights of the seed rows
     score: str  # of text targets
     wording: dict  # text, target_points, command, speed_limit
+    longest: int | None  # answer, tokens; the model's own when None
 
     def words(self, row: _Row) -> dict:  # text, target_points, command, speed_limit
         "Of one prompt."
@@ -672,6 +716,7 @@ class _Batch:
         targets = _spoken_targets(self.targets, len(spoken_ids(self.model, answer)))
         scalars = answerable([read_target(self.model, out, answer, t, self.score) for t in targets])
         asked, words = row.asked, self.words(row)
+        row.warned = asked_findings(self.model, row.inputs, answer, words["command"], self.longest)
         about = dict(wording=words["text"], target_points=_points(row.inputs), command=words["command"])
         common = _common(self.model, row.frames, row.inputs, out, answer, row.inputs.speed, about, asked.paths)
         row.common = _to_cpu(common | dict(attention={}, trace=None, interleaver=_counts(self.model, out, row.inputs)))
@@ -681,7 +726,7 @@ class _Batch:
         "The record of the row's scalar i."
         scalar, norm = row.scalars[i], grad.double().norm().item()
         entries = {STORED: _stored_map(self.model, pixels, grad, row.inputs, scalar)}
-        findings = [*diagnose(scalar, norm), *navigation_findings(self.model, row.inputs, self.words(row)["command"])]
+        findings = diagnose(scalar, norm) + row.warned
         own = dict(detail="map", tag=row.names[i], maps=entries)
         row.found.append((_to_cpu(row.common | _of_target(scalar, norm, findings, weights) | own), findings))
 
@@ -725,7 +770,7 @@ def record_batch(
     if why := one_by_one(model, (STORED,)):
         raise ExplainError(f"{why}: ask frame by frame")
     words = dict(text=text, target_points=target_points, command=command, speed_limit=speed_limit)
-    batch = _Batch(model, targets, rows, score, words)
+    batch = _Batch(model, targets, rows, score, words, max_new_tokens)
     every = [_Row(a) for a in asked]
     with alone(model):
         for row in every:
@@ -772,6 +817,7 @@ def _records(model, window, size, options):
 def _drawn(record, findings, frames, method, show, thumbnail):
     "The explanation that a record holds."
     relevance = relevance_of(record, method, show)
+    findings = [*findings, *frame_findings(record)]
     return Explanation(record, relevance, frame_maps(record, relevance, thumbnail), frames, findings)
 
 # %% ../nbs/08_explain/01_explain.ipynb #08818f33

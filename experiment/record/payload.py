@@ -309,6 +309,23 @@ CERTIFICATE_FIELDS = [
     Field("certificate.better", "bool", "", "", "than chance and than the middle of the frame"),
     Field("certificate.unsure", "bool", "", "", "whether too much moves"),
     Field("certificate.sentence", "str", "", "", "the verdict in words"),
+    Field("certificate.smallest", "dict?", "", "", "the fewest patches that decide, see `sources.smallest`", ()),
+    Field("certificate.smallest.word", "str", "", "", "that they change or keep; empty where half of y is asked"),
+    Field("certificate.smallest.forwards", "int", "", "", "that it cost"),
+    Field("certificate.smallest.sentence", "str", "", "", "both pieces in words"),
+]
+
+# %% ../../nbs/03_record/02_payload.ipynb #845dc6aa
+CERTIFICATE_FIELDS += [
+    Field(f"certificate.smallest.{name}{key}", kind, "", unit, meaning)
+    for name, does in (("hidden", "hiding"), ("shown", "showing"))
+    for key, kind, unit, meaning in (
+        ("", "dict?", "", f"the piece that decides by {does} it; None where none was found"),
+        (".patches", "list of int", "", "numbers of its patches, counted tile by tile and row by row"),
+        (".pixels", "int", "px", "of the frames that it covers"),
+        (".area", "float", "", "share of the frames"),
+        (".share", "float", "", "of the frame's effect, or of the way to another word"),
+    )
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #e727c818
@@ -366,13 +383,16 @@ SWAP_FIELDS = [
     Field("swap.unit", "str", "", "", "of y"),
     Field("swap.said", "str", "", "", "the model's own answer"),
     Field("swap.instead", "str", "", "", "the answer that the record was made with"),
-    Field("swap.y", "float", "", "swap.unit", "with its own answer"),
-    Field("swap.y_instead", "float", "", "swap.unit", "with the other"),
-    Field("swap.change", "float", "", "swap.unit", "the difference"),
-    Field("swap.speed", "float", "", "m/s", "planned mean with its own answer"),
-    Field("swap.speed_instead", "float", "", "m/s", "planned mean with the other"),
-    Field("swap.shift", "float", "", "m", "between both routes, on average"),
+    Field("swap.y", "float?", "", "swap.unit", "with its own answer; None where no plan is compared"),
+    Field("swap.y_instead", "float?", "", "swap.unit", "with the other"),
+    Field("swap.change", "float?", "", "swap.unit", "the difference"),
+    Field("swap.speed", "float?", "", "m/s", "planned mean with its own answer"),
+    Field("swap.speed_instead", "float?", "", "m/s", "planned mean with the other"),
+    Field("swap.shift", "float?", "", "m", "between both routes, on average"),
     Field("swap.sentence", "str", "", "", "the change in words"),
+    Field("swap.map", "float tensor?", "T s s", "swap.unit", "the default map of y with its own answer", ()),
+    Field("swap.route", "float tensor?", "1 _ 2", "m", "points of the route with its own answer", ()),
+    Field("swap.speed_wps", "float tensor?", "1 _ 2", "m", "way-points, 0.25 s apart, with its own answer", ()),
 ]
 
 # %% ../../nbs/03_record/02_payload.ipynb #9bd11fa7
