@@ -62,13 +62,19 @@ from .relevance.check import frame_findings
 JPEG_SIDE = 65_500  # px, the longest that JPEG knows
 
 
+def _kept(frames):
+    "RGB images that a record can keep. Raises ExplainError for one that is too long, before the model sees it."
+    for width, height in [f.size if isinstance(f, Image.Image) else f.shape[1::-1] for f in frames]:
+        if max(width, height) > JPEG_SIDE:
+            raise ExplainError(
+                f"the frame is {width}×{height} px, and a record keeps it as JPEG, whose sides end at "
+                f"{JPEG_SIDE} px: scale it down first"
+            )
+    return [as_rgb(f) for f in frames]
+
+
 def _jpeg(image):
-    "A frame as JPEG bytes, for drawing only. Raises ExplainError for one that is too long."
-    if max(image.size) > JPEG_SIDE:
-        raise ExplainError(
-            f"the frame is {image.width}×{image.height} px, and a record keeps it as JPEG, whose sides end at "
-            f"{JPEG_SIDE} px: scale it down first"
-        )
+    "A frame as JPEG bytes, for drawing only."
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
     return torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
@@ -378,7 +384,7 @@ def record_targets(
 ) -> Iterator[tuple[dict, list[Finding]]]:  # per target the record, and warnings about the target
     "Generate, run one forward with gradients and one backward a target, and pack a record each."
     _check_detail(detail, maps)
-    frames = [as_rgb(f) for f in (frames if isinstance(frames, (list, tuple)) else [frames])]
+    frames = _kept(frames if isinstance(frames, (list, tuple)) else [frames])
     names, options = list(dict.fromkeys(map(kept_as, maps))), dict(max_new_tokens=max_new_tokens, progress=progress)
     with alone(model):
         inputs = model.prepare(frames, speed, text, target_points, command, speed_limit)
@@ -702,7 +708,7 @@ class _Batch:
 
     def prepare(self, row: _Row) -> None:
         "Cut the frames, write the prompt."
-        row.frames = [as_rgb(f) for f in row.asked.frames]
+        row.frames = _kept(row.asked.frames)
         row.inputs = self.model.prepare(row.frames, row.asked.speed, **self.words(row))
 
     def read(self, row: _Row, out: Output, answer: torch.Tensor) -> None:

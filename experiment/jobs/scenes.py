@@ -825,6 +825,7 @@ class Finish:
         with_gaze: tuple[str, ...],  # scenes
     ):
         self.out, self.camera, self.style, self.scales = Path(out), Camera(**camera) if camera else None, style, scales
+        self.gazed = with_gaze
         self.means = {s: m for s in with_gaze if (m := read_mean(self.out / "scenes" / s)[0]) is not None}
 
     def about(self):
@@ -834,7 +835,7 @@ class Finish:
         "Write `gaze.csv` and pictures in place of those of before, then `finished.json`."
         folder = self.out / "scenes" / item.tag
         undraw(folder)
-        faults = score_scene(folder, self.means, item.tag) if item.tag in self.means else {}
+        faults = score_scene(folder, self.means, item.tag) if item.tag in self.gazed else {}
         present_scene(folder, self.camera, self.style, self.scales)
         if self.style.pictures != "none":
             write_explorer(folder, self.out, self.camera, self.scales)

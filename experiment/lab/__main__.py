@@ -59,11 +59,12 @@ def fuzz(
     count: int = 20_000,  # broken files
     workers: int = 1,  # processes
     only: int | None = None,  # make this case alone, in this process
+    kind: str | None = None,  # of damage, such as schema; any when not given
 ) -> int:  # exit status: 0 when every file ended as it must, 1 otherwise
     "Open thousands of broken payloads; every one must end in a named finding or be as if nothing had happened."
     from experiment.lab.fuzz import fuzz as attack
 
-    return attack(files, count, workers=workers, only=only).code
+    return attack(files, count, workers=workers, only=only, kind=kind).code
 
 # %% ../../nbs/13_lab/09_command.ipynb #1591c8fd
 def train_demo(

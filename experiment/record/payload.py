@@ -612,6 +612,16 @@ def _kept_by(record, field):
     return record["detail"] in field.details and not old
 
 # %% ../../nbs/03_record/02_payload.ipynb #7b5809ac
+_ALWAYS = {field.key for field in FIELDS if field.details == DETAILS and not field.kind.endswith("?")}
+
+
+def _lacks(record, field, value):
+    "Whether a field that is not there should be: by the detail, or because what it lies in is there without need."
+    if value is _MISSING and field.details and field.key.rpartition(".")[0] not in ("", *_ALWAYS):
+        return CONVERTED not in record
+    return _kept_by(record, field) and (value is _MISSING or field.details != DETAILS)
+
+
 def _typed(record, known):
     "Findings about presence, type and shape, field by field."
     for field in FIELDS:
@@ -620,7 +630,7 @@ def _typed(record, known):
             continue
         for path, value in _found(record, field.key.split(".")):
             if value is _MISSING or value is _NOWHERE:
-                if required and (value is _MISSING or field.details != DETAILS):
+                if _lacks(record, field, value):
                     yield Finding("error", "missing_field", f"{path} is missing; capture the frame again")
             elif value is None and not required and field.details != ():
                 continue  # a field of another detail, or one that an older layout never kept
@@ -634,11 +644,13 @@ _LAYER = re.compile(r"(vision|language)_block_\d{1,4}")
 
 
 def _entries_named(record):
-    "Findings about attention entries that no layer has."
+    "Findings about attention entries that no layer has, and a trace in another detail."
     for name, entries in record["attention"].items():
         if not _LAYER.fullmatch(name) or len(entries) != 1:
             said = f"{len(entries)} entries under {name!r:.40}, expected one under vision_block_i or language_block_i"
             yield Finding("error", "attention_name", f"attention: {said}")
+    if record["trace"] is not None and record["detail"] != "trace":
+        yield Finding("error", "trace_elsewhere", f"a trace at detail {record['detail']!r}, which keeps none")
     if CONVERTED in record and (record["detail"] != "full" or record["maps"]):
         yield Finding("error", CONVERTED, "only records of detail 'full' without maps are made from an older layout")
 
@@ -680,8 +692,6 @@ def _kept_maps(record):
     "At detail `map` the maps are all there is."
     if not record["maps"]:
         yield Finding("error", "no_map", "detail 'map' keeps maps and nothing else, and there is none")
-    if record["trace"] is not None:
-        yield Finding("error", "trace_at_map", "a trace at detail 'map', which keeps none")
 
 # %% ../../nbs/03_record/02_payload.ipynb #308db9c1
 def _traced_layers(record):
