@@ -249,7 +249,7 @@ def find_cases(
         drawn = [render(s) for s in scenes]
         prediction = predict(model, [f for f, _ in drawn], [s.speed for s in scenes])
         for i, (scene, (frame, ids)) in enumerate(zip(scenes, drawn)):
-            if not is_right(scene, prediction, i):
+            if len(found) == n or not is_right(scene, prediction, i):
                 continue
             case, other = _measured(model, scene, target, frame, ids, prediction.answer_ids[i])
             if _answers_as_due(model, case, other):
@@ -259,4 +259,4 @@ def find_cases(
                 f"the model gets only {len(found)} of {tried} {target} frames right; scores of maps mean nothing for "
                 "it. Is it the trained demo model?"
             )
-    return found[:n]
+    return found

@@ -27,7 +27,7 @@ TARGETS = {
     OBJECTS: ("text", BOTH, CARS, LIGHTS),
     "sources": (CARS, LIGHTS),
     "answers": (CARS, LIGHTS),
-    "pieces": (CARS, LIGHTS, "text"),
+    "pieces": ("text", CARS, LIGHTS),
 }  # of every part, by the method's name in the result file; the longest first
 
 # %% ../../nbs/11_truth/09_effects.ipynb #8a39d8a2
