@@ -58,7 +58,7 @@ notebooks: setup ## every notebook top to bottom in a real kernel, without the s
 	$(PY) tools/notebooks.py
 
 browser: setup ## the explorer in JupyterLab and Chromium; screenshots in runs/browser
-	$(PY) tools/browser_test.py
+	$(PY) tools/browser_test.py --timed
 
 docs: setup ## static site with search in _docs, read from the folder; every page is opened in Chromium
 	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[docs]'
