@@ -7,7 +7,7 @@ __all__ = ['PROPAGATION', 'CLAMP', 'EPILOG', 'main', 'layers_of', 'ours']
 
 # %% ../nbs/09_commands/03_ours.ipynb #1a5cd0b3
 from pathlib import Path
-from .command import OWN_ERRORS, Summary, command, refuse
+from .command import Summary, command, refuse
 from .errors import RunError
 from .methods import DEFAULT, RULE_WORDS, describe, facts_of
 from .words.options import NORMALISATIONS
@@ -103,22 +103,17 @@ def _given(residual_alpha, temperature, layers):
     return dict(residual_alpha=residual_alpha != 1, temperature=temperature != 1) | dict(named)
 
 # %% ../nbs/09_commands/03_ours.ipynb #e0e2d1e8
-def _draw_parts(records, out, summary):
-    "Objects and another answer of every record that keeps some and has not failed; what fails joins the summary."
+def _parts(record, out):
+    "Pictures of a record's objects and of another answer, where it keeps some."
+    if not (record.get("objects") or record.get("swap")):
+        return []
     from experiment.objects.picture import save_objects
     from experiment.record.files import record_frames
-    from experiment.record.payload import load_record
     from experiment.sources.picture import save_swap
 
-    for item in [r for r in records if r.tag not in summary.failed]:
-        try:
-            record = load_record(item.path) | {"tag": item.tag}
-            if record.get("objects") or record.get("swap"):
-                frames = record_frames(record)
-                save_objects(record, frames[0], Path(out))
-                save_swap(record, frames, Path(out))
-        except OWN_ERRORS as error:
-            summary.failed[item.tag] = str(error)
+    frames = record_frames(record)
+    return save_objects(record, frames[0], out) + save_swap(record, frames, out)
+
 
 # %% ../nbs/09_commands/03_ours.ipynb #5afd40cd
 def _check_options(method, normalisation, clamp, scale, html, **of_rules):
@@ -178,8 +173,7 @@ def ours(
     methods = {name: with_options(name, residual_alpha, temperature, *layers) for name in names}
     drawing = _drawing(methods, (show, thumbnail), (normalisation, clamp, contrast), scale, calibrate)
     records = find_records(payloads)
-    summary = draw_records(records, drawing, out, payloads, force)
-    _draw_parts(records, out, summary)
+    summary = draw_records(records, drawing, out, payloads, force, _parts)
     _write_page(payloads, names, html)
     _draw_figures(records, drawing, out, figure, smooth, gaze, summary)
     print(f"{summary}\nheatmaps in {out}, log in {Path(out) / 'pipeline.log'}")

@@ -91,7 +91,9 @@ def told(
     amount = f"{row['shown']:.2g} {unit_of(row['unit'], row['method'])}"
     verdict = " · nothing here decides" if row["undecided"] else ""
     if row.get("object"):
-        verdict += f" · {row['object']} {row['object_effect']:+.2g} {row['unit']}"
+        quantity = row["target"].removeprefix("-")  # as on the picture: what becomes of it by the object
+        change = row["object_effect"] if quantity == row["target"] else -row["object_effect"]
+        verdict += f" · {row['object']} changes {quantity} by {change:+.2g} {row['unit']}"
     return f"{row['frame']} · shown {amount} · {row['target']} = {row['value']:.3g} {row['unit']}{verdict}"
 
 # %% ../../nbs/10_dataset/05_run_view.ipynb #1001f94c

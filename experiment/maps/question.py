@@ -7,6 +7,7 @@ __all__ = ['spoken_ids', 'words_of', 'read_target', 'answerable', 'Question', 'n
            'asked_findings', 'answered', 'ask', 'infill']
 
 # %% ../../nbs/07_maps/01_question.ipynb #be885d5d
+import re
 import torch
 import torch.nn.functional as F
 from collections.abc import Callable, Sequence
@@ -100,6 +101,7 @@ class _Asked:
     tokens: torch.Tensor = field(
         init=False
     )  # (n, 4) patches of every image token, see `experiment.relevance.interleaver`
+    most: int | None = field(init=False, default=None)  # spoken token that `max` is, once that was asked
 
     def __post_init__(self):
         self.tokens = token_patches(self.model.pixel_shuffle, self.side)
@@ -126,8 +128,30 @@ def _sample(
     route, speed_wps = (None if x is None else x[at] for x in (out.route, out.speed_wps))
     return replace(out, hidden=out.hidden[at], route=route, speed_wps=speed_wps)
 
+# %% ../../nbs/07_maps/01_question.ipynb #ddf5573e
+class _Held(_Asked):
+    "A question that knows which token it is about."
+
+    @torch.no_grad()
+    def held(self) -> str:  # the target; `max` as the token that it is on the frame itself
+        "What is read where something is changed: another token may be the most probable then, and is not asked about."
+        if parse(self.target).name != "max":
+            return self.target
+        if self.most is None:
+            with alone(self.model):
+                out = self.model(
+                    self.inputs.pixel_values.to(self.model.dtype),
+                    self.inputs.input_ids,
+                    answer_ids=self.answer,
+                    target_points=self.inputs.target_points,
+                )
+            found = read_target(self.model, out, self.answer, self.target, self.score)
+            self.most = found.token_index[0] if found.token_index else None
+        return self.target if self.most is None else re.sub(r"^(-?)max", rf"\g<1>index:{self.most}", self.target)
+
+
 # %% ../../nbs/07_maps/01_question.ipynb #71416e52
-class _Variants(_Asked):
+class _Variants(_Held):
     "A question that reads its target from many variants of the frame."
 
     @torch.no_grad()
@@ -158,7 +182,7 @@ class _Variants(_Asked):
     ) -> torch.Tensor:  # (B,) float64, on the CPU
         "y_t of many variants; B/size forwards without gradients."
         return self.read(
-            pixels, lambda out: read_target(self.model, out, self.answer, self.target, self.score).value, size
+            pixels, lambda out: read_target(self.model, out, self.answer, self.held(), self.score).value, size
         )
 
     def swap(
@@ -189,16 +213,17 @@ class Question(_Variants):
         features: torch.Tensor | None = None,  # (T, n, H) image tokens instead of pixels
     ) -> tuple[Target, Output]:  # y_t with its graph
         "One teacher-forced forward. With gradients, raises ExplainError for a scalar that cannot be explained."
-        pixels = self.inputs.pixel_values if pixels is None else pixels
+        seen = self.inputs.pixel_values if pixels is None else pixels
         with alone(self.model):
             out = self.model(
-                pixels.to(self.model.dtype),
+                seen.to(self.model.dtype),
                 self.inputs.input_ids,
                 answer_ids=self.answer,
                 target_points=self.inputs.target_points,
                 features=features,
             )
-            target = read_target(self.model, out, self.answer, self.target, self.score)
+            spec = self.target if pixels is None and features is None else self.held()
+            target = read_target(self.model, out, self.answer, spec, self.score)
         return answerable([target])[0] if torch.is_grad_enabled() else target, out
 
 # %% ../../nbs/07_maps/01_question.ipynb #667e1b49

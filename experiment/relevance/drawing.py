@@ -7,13 +7,14 @@ __all__ = ['Scales', 'RESULTS', 'with_options', 'Drawing', 'run_scales', 'draw_r
 
 # %% ../../nbs/04_relevance/10_drawing.ipynb #6a705132
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from ..command import Summary
 from ..record.files import RecordFile, record_frames
 from ..record.run import one_run
 from .answers import relevance_of
-from .check import load_sound
+from .check import Known, load_sound
 from .pictures import Style, save_maps
 from .rules import RULES, Relevance, Rule, frame_maps
 from ..command import OWN_ERRORS
@@ -82,6 +83,7 @@ class Drawing:
 def run_scales(
     records: list[RecordFile],
     drawing: Drawing,
+    known: Known | None = None,  # gets what there is to say about each, see `load_sound`
 ) -> Scales:  # empty unless pictures share one
     "What full colour is in all pictures of a target by a method. Costs one more reading of every record."
     largest, units = defaultdict(list), {}
@@ -89,7 +91,7 @@ def run_scales(
         return {}
     for item in records:
         try:
-            record, _ = load_sound(item.path)
+            record, _ = load_sound(item.path, known)
             for name, method in drawing.methods.items():
                 relevance, key = relevance_of(record, method, drawing.show), (record["target_info"]["target"], name)
                 largest[key].append(largest_patch(relevance))
@@ -159,18 +161,19 @@ def draw_records(
     out: str | Path,  # folder for everything
     source: str = "",  # where the records were found
     force: bool = False,  # throw results of other settings away
+    beside: Callable | None = None,  # (record, out) → files that it wrote, in objects/
 ) -> Summary:
     "Draw every record that is not drawn; one that fails is named at the end and costs only itself."
-    out = Path(out)
-    results = list(drawing.methods) if len(drawing.methods) > 1 else RESULTS
-    scales = run_scales(records, drawing)
+    out, known = Path(out), {}
+    results = [*(drawing.methods if len(drawing.methods) > 1 else RESULTS), "objects"]
+    scales = run_scales(records, drawing, known)
     with one_run("ours", out, _settings(drawing, source, scales), results, force) as run:
         run.log.info("%d records from %s · methods %s", len(records), source, drawing.methods)
         for (target, name), scale in scales.items():
             run.log.info("%s by %s: %s", target, name, scale)
 
         def work(item):
-            record, findings = load_sound(item.path)
+            record, findings = load_sound(item.path, known)
             record = record | {"tag": item.tag}
             _warned(run.log, item.tag, findings)
             drawn, outputs, decisions = drawing.draw(record, out, scales), {}, {}
@@ -178,6 +181,8 @@ def draw_records(
                 decisions[name] = _decided(run.log, record, relevance, drawing)
                 outputs |= _files_by_image(name, files)
                 _log_relevance(run.log, record, name, relevance)
+            if beside and (files := beside(record, out)):
+                outputs["objects"] = files
             stages = {name: dict(relevance.stages) for name, (relevance, _) in drawn.items()}
             run.verified.add(item.tag, record, findings, outputs, stages=stages, decisions=decisions)
 

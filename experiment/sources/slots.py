@@ -117,7 +117,7 @@ def slots(
         Slot("command", "command", tuple(fields["command"])),
         Slot("target points", "target_point", tuple(points)),
         Slot("rest of the prompt", "prompt", tuple(i for i in range(n) if i not in taken)),
-        Slot("own answer", "answer", tuple(range(n, n + len(answer)))),
+        Slot("answer", "answer", tuple(range(n, n + len(answer)))),
         *(Slot(f"word {i + 1}: {word}", "word", (n + i,)) for i, word in enumerate(said)),
     ]
     return [slot for slot in found if slot.rows]

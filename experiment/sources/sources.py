@@ -34,7 +34,7 @@ def value_at(
     out = question.model.output(
         question.model.decode(x), between.features, between.selected, question.answer.shape[1]
     )
-    target = read_target(question.model, out, question.answer, question.target, question.score)
+    target = read_target(question.model, out, question.answer, question.held(), question.score)
     return answerable([target])[0] if torch.is_grad_enabled() else target
 
 # %% ../../nbs/07_sources/02_sources.ipynb #f1cc62aa

@@ -7,7 +7,6 @@ __all__ = ['Weight', 'safetensors_weights', 'torch_weights', 'WeightsError', 'di
            'fill', 'resize_positions']
 
 # %% ../../nbs/05_vla/01_weights.ipynb #00000002
-import pickle
 import torch
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -17,7 +16,8 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.nn import functional as F
 from typing import NamedTuple
-from ..errors import ModelError
+from ..errors import ModelError, PayloadError
+from ..record.archive import Archive, Stored
 
 # %% ../../nbs/05_vla/01_weights.ipynb #92edcf45
 class Weight(NamedTuple):
@@ -45,29 +45,6 @@ def safetensors_weights(
         }
     return found
 
-# %% ../../nbs/05_vla/01_weights.ipynb #24cb8ec8
-class _Inert:
-    "Stands for an object of a class that is not known here: takes what it is given and does nothing."
-
-    def __new__(cls, *args, **kwargs):
-        return super().__new__(cls)
-
-    def __init__(self, *args, **kwargs):
-        pass
-
-    def __setstate__(self, state):
-        pass
-
-    def __setitem__(self, key, value):
-        pass
-
-# %% ../../nbs/05_vla/01_weights.ipynb #efa6a36d
-def _opened(path):
-    "What `torch.save` wrote, memory-mapped; objects of other classes than tensors and containers are inert."
-    unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipfile.is_zipfile(path) else []
-    with torch.serialization.safe_globals([(_Inert, name) for name in unknown]):
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-
 # %% ../../nbs/05_vla/01_weights.ipynb #729329a8
 _WRAPPERS = ("state_dict", "module")
 
@@ -80,10 +57,10 @@ def _unwrapped(state):
 
 # %% ../../nbs/05_vla/01_weights.ipynb #bcf1a92c
 def _remedy(path, error):
-    "What helps against a file that torch does not read."
+    "What helps against a file that is not read."
     if not zipfile.is_zipfile(path):
         return "copy it again, or write an old file anew: torch.save(torch.load(old, weights_only=True), new)"
-    if not isinstance(error, pickle.UnpicklingError):
+    if error.name not in ("code", "description", "nesting", "description_size"):
         return "copy it again"
     return (
         "take the weights out where the file was written and is trusted: "
@@ -91,29 +68,36 @@ def _remedy(path, error):
     )
 
 # %% ../../nbs/05_vla/01_weights.ipynb #035b7399
+def _read(file, stored):
+    "One tensor. Raises ModelError when the file is no longer what it was."
+    try:
+        return file.read(stored)
+    except PayloadError as error:
+        raise ModelError(f"{error}: copy the checkpoint again") from None
+
+
 def torch_weights(
     path: Path,  # of `torch.save`
 ) -> dict[str, Weight]:  # by name
-    "The weights of a file, memory-mapped; code in it never runs. Raises ModelError for damage or other contents."
+    "The weights of a file that stays open; code in it never runs. Raises ModelError for damage or other contents."
     try:
-        state = _unwrapped(_opened(path))
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except Exception as error:
-        reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())[:160]
+        file = Archive(path, _unwrapped)
+    except PayloadError as error:
+        said = str(error).removeprefix(f"{path}: ")
+        if error.name == "no_file":
+            raise ModelError(f"{path}: no such file") from None
         raise ModelError(
-            f"{path}: not a readable checkpoint ({reason}); expected a dictionary of tensors written by torch.save, "
-            f"without code; {_remedy(path, error)}"
+            f"{path}: not a readable checkpoint ({said[:200]}); expected a dictionary of tensors written by "
+            f"torch.save, without code; {_remedy(path, error)}"
         ) from None
-    other = (
-        [k for k, v in state.items() if not torch.is_tensor(v)] if isinstance(state, dict) else [type(state).__name__]
-    )
+    state = file.tree
+    other = [k for k, v in state.items() if not isinstance(v, Stored)] if isinstance(state, dict) else ["no dictionary"]
     if other:
         raise ModelError(
             f"{path}: holds {', '.join(map(str, other[:5]))} beside or instead of tensors; expected the model's state "
             "dict, alone or under state_dict or module"
         )
-    return {k: Weight(tuple(v.shape), v.detach) for k, v in state.items()}
+    return {k: Weight(v.size, partial(_read, file, v), own=True) for k, v in state.items()}
 
 # %% ../../nbs/05_vla/01_weights.ipynb #00000008
 class WeightsError(ModelError):
