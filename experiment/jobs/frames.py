@@ -451,8 +451,8 @@ def note_record(
         f"{seconds:.1f} s · {size:.2f} MiB · peak memory {memory:.2f} GiB",
     ]
     log.info("%s", " · ".join(said))
-    if record["certificate"]:
-        log.info("%s: %s", tag, record["certificate"]["sentence"])
+    for line in record["certificate"]["sentence"].splitlines() if record["certificate"] else ():
+        log.info("%s: %s", tag, line)
     for finding in findings:
         if finding.severity != "note":
             log.warning("%s: %s", tag, finding)

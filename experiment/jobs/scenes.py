@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #89877430
-from ..dataset.agreement import cases, mean_gaze, read_scores, score_scene, table
+from ..dataset.agreement import cases, mean_gaze, read_marks, read_scores, score_scene, table
 from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
@@ -857,7 +857,9 @@ class Finish:
         present_scene(folder, self.camera, self.style, self.scales)
         if self.style.pictures != "none":
             write_explorer(folder, self.out, self.camera, self.scales)
-        made = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        own = {path for _, mark in read_marks(folder) for path in mark["files"]}  # stay when the scene is drawn anew
+        drawn = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        made = [path for path in drawn if path not in own]
         contents = {path: content_of(folder / path) for path in made}
         write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, contents=contents))
 
