@@ -288,7 +288,8 @@ def read_frame(
                 raise ValueError(f"{image.width}×{image.height} px are more than the {_MAX_PIXELS} allowed")
             if image.format == "PNG" and image.mode == "I":
                 image = Image.fromarray(np.asarray(image).astype(np.uint16))  # older Pillow
-            return as_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return image if image.mode == "RGB" else as_rgb(image)  # no copies of a large frame
     # decoders raise OSError, SyntaxError, zlib.error, struct.error, … for one cause: a file that is no good
     except Exception as error:
         reason = " ".join(str(error).replace(str(path), "the file").split())

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -47,7 +48,7 @@ from ..words.targets import expand
 from ..vla.driving import DrivingVLA
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #0a597eaa
-from ..objects.given import frame_objects
+from ..objects.given import frame_objects, object_files
 from ..objects.picture import save_objects
 from ..sources.parts import sources_part, spoken, swap_part
 
@@ -224,9 +225,13 @@ def detail_for(
     return detail
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #8c181ea8
-def sources(prompt: Prompt) -> list[Path]:
-    "Files that a prompt is made from."
-    return [p for f in prompt.frames for p in f.files]
+def sources(
+    prompt: Prompt,
+    objects: str | None = None,  # that are measured, see `experiment.objects.of_frames`
+) -> list[Path]:  # each once
+    "Files that a prompt's results are made from."
+    files = [p for f in prompt.frames for p in f.files]
+    return list(dict.fromkeys(files + object_files(objects, prompt.frames[0])))
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #98514ea8
 def made_by(
@@ -517,7 +522,7 @@ def record_frames(
     model = model_files(given.model, given.revision, given.tokenizer)
     with one_run("simlingo_vit_qwen_attn_grad", given.out, _settings(given), RESULTS, given.force, model) as run:
         bad = say_found(found, given.speed, run.log)
-        todo = run.begin(prompts, sources, added=longest_added(given.target))
+        todo = run.begin(prompts, partial(sources, objects=given.objects), added=longest_added(given.target))
         run.verified.summary.failed |= bad
         if todo:
             _ask(given, run, prompts, asked, words)

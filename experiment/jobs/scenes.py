@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['OF_MODEL', 'REPEATED', 'SAME', 'DRAWN', 'Settings', 'folder_of', 'check_settings', 'ask', 'scene_name',
            'save_records', 'notes_of', 'summary_of', 'map_numbers', 'write_map', 'write_targets', 'frame_hashes',
-           'frame_mark', 'Answers', 'Ahead', 'measure_all', 'trace_sources', 'Answered', 'object_pictures', 'FrameWork',
-           'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw', 'finished',
-           'only_these', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run', 'settings_of',
-           'run_scenes', 'finish', 'gaze_rows']
+           'made_of', 'frame_mark', 'Answers', 'Ahead', 'measure_all', 'trace_sources', 'Answered', 'object_pictures',
+           'FrameWork', 'Done', 'done_before', 'SceneItem', 'scene_items', 'GazeMean', 'read_mean', 'Finish', 'undraw',
+           'finished', 'only_these', 'torch_threads', 'pool_of', 'gpu_of', 'staff', 'summarise', 'verify', 'Run',
+           'settings_of', 'run_scenes', 'finish', 'gaze_rows']
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #2aca1ba5
 import hashlib
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #89877430
-from ..dataset.agreement import cases, mean_gaze, read_scores, score_scene, table
+from ..dataset.agreement import cases, mean_gaze, read_marks, read_scores, score_scene, table
 from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
@@ -132,6 +132,7 @@ class Settings(_Sources, _Beside):
     records: bool = False
     threads: int = 1
     model_files: str = ""  # a hash of the model's weights, configuration and tokenizer as they lie on the disk
+    against_files: str = ""  # of the other model's
     code: str = field(default_factory=code_hash)
 
     @property
@@ -342,6 +343,20 @@ def frame_hashes(prompt: Prompt) -> list[str]:  # 32 hex digits each
     paths = [f.path for f in prompt.frames] + list({p: 0 for p in (now.speed_path, now.navigation_path) if p})
     return [content_of(path) for path in paths]
 
+# %% ../../nbs/10_dataset/06_scenes.ipynb #bd4adcbe
+def _answer_of(prompt, settings):
+    "Where another run keeps what the model said to a prompt."
+    scene, name = scene_name(prompt, settings.source), prompt.frames[0].name
+    return Path(settings.answers or "") / "scenes" / scene / "done" / f"{name}.json"
+
+
+def made_of(
+    prompt: Prompt,
+    settings: Settings,
+) -> list[Path]:
+    "Files that a prompt's results are made from: frames, what was measured, objects, the answer of another run."
+    return sources(prompt, settings.objects) + [_answer_of(prompt, settings)] * bool(settings.answers)
+
 # %% ../../nbs/10_dataset/06_scenes.ipynb #a4647264
 def frame_mark(
     prompt: Prompt,
@@ -372,7 +387,7 @@ class Answers:
         settings: Settings,  # of this run; `answers` is the other's folder
         weights: str,  # `fingerprint` of this run's model
     ):
-        self.run, self.source = Path(settings.answers or ""), settings.source
+        self.run, self.settings = Path(settings.answers or ""), settings
         kept = read_or_empty(self.run / "settings.json")
         if "made_by" not in kept:
             raise RunError(f"--answers {self.run}: no run of this command with frames that are done")
@@ -386,8 +401,7 @@ class Answers:
 
     def __call__(self, prompt: Prompt) -> list[int]:  # token ids
         "Raises RunError for a frame that the run did not see, or saw as another file."
-        name = prompt.frames[0].name
-        mark = read_or_empty(self.run / "scenes" / scene_name(prompt, self.source) / "done" / f"{name}.json")
+        mark = read_or_empty(_answer_of(prompt, self.settings))
         if not mark:
             raise RunError(f"{prompt.tag}: {self.run} has no answer for it; leave --answers out for such frames")
         if mark["frames"] != frame_hashes(prompt):
@@ -398,7 +412,11 @@ class Answers:
 class Ahead:
     "Frames of a prompt; those of the next ones are read in a thread meanwhile."
 
-    def __init__(self):
+    def __init__(
+        self,
+        settings: Settings,  # of the run
+    ):
+        self.settings = settings
         self.thread, self.waiting = ThreadPoolExecutor(1), {}
 
     def next(
@@ -407,20 +425,20 @@ class Ahead:
     ) -> None:
         "Begin to read what is not read yet, and forget what will not be asked."
         kept = {p.tag: self.waiting.get(p.tag) for p in prompts}
-        self.waiting = {p.tag: kept[p.tag] or self.thread.submit(_read, p) for p in prompts}
+        self.waiting = {p.tag: kept[p.tag] or self.thread.submit(_read, p, self.settings) for p in prompts}
 
     def __call__(
         self,
         prompt: Prompt,
     ) -> tuple[list, list]:  # sources with their hashes; RGB images
         "Raises FrameError for a frame that cannot be read."
-        found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt)
+        found = self.waiting.pop(prompt.tag, None) or self.thread.submit(_read, prompt, self.settings)
         return found.result()
 
 
-def _read(prompt):
+def _read(prompt, settings):
     "Hashes first: what is changed between the two is another source by the next run."
-    return Contents().of(sources(prompt)), [read_frame(f.path) for f in prompt.frames]
+    return Contents().of(made_of(prompt, settings)), [read_frame(f.path) for f in prompt.frames]
 
 # %% ../../nbs/10_dataset/06_scenes.ipynb #b560d55d
 def measure_all(
@@ -484,7 +502,7 @@ class _Explaining:
         out: str,  # the run's folder
         device: str | None = None,  # cuda:1 …; the settings' when None
     ):
-        self.settings, self.out, self.ahead = settings, Path(out), Ahead()
+        self.settings, self.out, self.ahead = settings, Path(out), Ahead(settings)
         self.made_from: dict[str, list] = {}  # sources of prompts that were read, with their hashes
         self.model = settings.choice.load(device or settings.device)
         against = ModelChoice(settings.against, settings.dtype) if settings.against else None
@@ -733,7 +751,7 @@ def done_before(
             scenes[folder] = Contents(folder / ".contents")
         mark = folder / "done" / f"{prompt.frames[0].name}.json"
         known = read_mark(mark)
-        if holds(known, settings.hash, sources(prompt), folder, scenes[folder]):
+        if holds(known, settings.hash, made_of(prompt, settings), folder, scenes[folder]):
             found[prompt.tag] = _done(known, mark)
     for contents in scenes.values():
         contents.save()
@@ -839,7 +857,9 @@ class Finish:
         present_scene(folder, self.camera, self.style, self.scales)
         if self.style.pictures != "none":
             write_explorer(folder, self.out, self.camera, self.scales)
-        made = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        own = {path for _, mark in read_marks(folder) for path in mark["files"]}  # stay when the scene is drawn anew
+        drawn = [path for path in survey(folder) if Path(path).suffix[1:] in DRAWN or path == "gaze.csv"]
+        made = [path for path in drawn if path not in own]
         contents = {path: content_of(folder / path) for path in made}
         write_json(folder / "finished.json", dict(made_from=item.made_from, gaze=faults, contents=contents))
 
@@ -1193,7 +1213,8 @@ def _verified(root, asked, force, log):
     "The settings with the model's files, and `verification.json` of a run that they fit; a refused one leaves the old."
     contents = Contents(root / ".contents")
     files = model_files(asked.model, asked.revision, asked.tokenizer)
-    asked = replace(asked, model_files=content_of_all(files, contents))
+    other = content_of_all(model_files(asked.against) if asked.against else [], contents)
+    asked = replace(asked, model_files=content_of_all(files, contents), against_files=other)
     keep_settings(root, asdict(asked), ("scenes", "aside"), force)
     contents.save()
     with verification("scenes", root, log) as verified:

@@ -32,12 +32,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #9259546a
 import numpy as np
 import torch
-from ..explain import explain, record_frame
+from ..explain import Explanation, explain, record_frame
 from ..files import DATA
 from ..record.legacy import is_legacy
 from ..vla.driving import random_model
@@ -421,6 +421,8 @@ _KINDS_OF = {row.key: row.kind for row in FIELDS}
 
 def _inside(rng, tree, key, known):
     "A key of a tree that a part of a field's path names; one that is put in where there is none."
+    if not isinstance(tree, (dict, list)):
+        raise LookupError(f"{known} holds a {type(tree).__name__}")
     if isinstance(tree, list):
         if not tree and key == "*":
             tree.append(typical(_KINDS_OF.get(known, "list of dict").removeprefix("list of ")))
@@ -438,17 +440,16 @@ def place_of(
     row: Field,  # of the schema
 ) -> tuple[Any, Any]:  # the dictionary or list that holds the field, and its key there
     "Where a field of the schema lies in a record, or would lie. Raises LookupError where something else stands."
-    tree, known, keys = record, "", row.key.split(".")
-    for i, part in enumerate(keys):
-        if not isinstance(tree, (dict, list)):
-            raise LookupError(f"{known} holds a {type(tree).__name__}")
+    *parents, last = row.key.split(".")
+    tree: Any = record
+    known = ""
+    for part in parents:
         key = _inside(rng, tree, part, known)
         known = f"{known}.{part}" if known else part
-        if i == len(keys) - 1:
-            return tree, key
         if isinstance(tree, dict) and tree.get(key) is None:
             tree[key] = typical(_KINDS_OF.get(known, "dict"))
         tree = tree[key]
+    return tree, _inside(rng, tree, last, known)
 
 # %% ../../nbs/13_lab/02_fuzz.ipynb #d961df73
 HUGE = (
@@ -768,10 +769,10 @@ def bases(
             )
             for d in ("trace", "cam", "full")
         ]
-    parts = dict(certify=True, objects="auto", sources=True, answer="stop red light")
+    parts: dict[str, Any] = dict(certify=True, objects="auto", sources=True, answer="stop red light")
     driven = DATA / "scenes" / "approach" / "video_garmin" / "0016.png"
     with tempfile.TemporaryDirectory() as tmp:
-        found = explain(load("demo"), driven, 8.0, **parts)
+        (found,) = cast(list[Explanation], explain(load("demo"), driven, 8.0, ["-forward_speed"], **parts))
         made.append(("parts", save_record(found.record, Path(tmp) / "parts.pt").read_bytes()))
     return made + [(p.name, p.read_bytes()) for p in (*sorted((DATA / "payload").glob("*.pt")), *map(Path, paths))]
 

@@ -4,9 +4,12 @@
 
 # %% auto #0
 __all__ = ['FRAMES', 'COMMANDS', 'DIARY', 'world', 'Command', 'call', 'left', 'flip', 'cut', 'swap', 'Change', 'of_data',
-           'of_gaze', 'of_model', 'of_options', 'of_results', 'of_records', 'changes', 'stale', 'begun', 'table']
+           'of_objects', 'of_asking', 'of_gaze', 'of_model', 'of_options', 'of_results', 'of_records', 'changes',
+           'stale', 'begun', 'table']
 
 # %% ../../nbs/13_lab/09_trust.ipynb #43d8ddfa
+import json
+import numpy as np
 import os
 import shutil
 import tempfile
@@ -34,8 +37,23 @@ def world(
     for picture in sorted((root / "data").glob("*/*/*.png")):
         Image.open(picture).save(picture.with_suffix(".bmp"))
         picture.unlink()
-    shutil.copytree(DATA / "demo", root / "model")
+    for name in ("model", "other"):
+        shutil.copytree(DATA / "demo", root / name)
+    _objects(root)
     return root
+
+
+def _objects(root):
+    "A box and id pictures of every frame."
+    lists: dict[str, list] = {}
+    for path in sorted((root / "data").glob("*/video_garmin/*")):
+        key, ids = f"{path.parts[-3]}/{path.stem}", np.zeros(Image.open(path).size[::-1], np.uint8)
+        lists[key], ids[20:60, 40:90] = [dict(name="car", box=[40, 20, 90, 60])], 14
+        for folder in ("boxes", "ids"):
+            (root / folder / key).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids).save(root / "ids" / f"{key}.png")
+        (root / "boxes" / f"{key}.json").write_text(json.dumps(lists[key]))
+    (root / "boxes.json").write_text(json.dumps(lists))
 
 # %% ../../nbs/13_lab/09_trust.ipynb #1be204d2
 @dataclass(frozen=True)
@@ -61,12 +79,13 @@ def call(
     name: str,  # of the command
     at: Path,  # the world
     out: str = "out",  # folder below the world
-    options: Sequence[str] = (),  # beside the command's own
+    options: Sequence[str] = (),  # beside the command's own; WORLD stands for the world
 ) -> tuple[int, str]:  # exit code and what is said
     "One run of a command."
     command = COMMANDS[name]
     model = () if name == "ours" else ("--model", str(at / "model"))
-    words = [str(at / command.source), "--out", str(at / out), *command.options, *model, *options]
+    asked = [o.replace("WORLD", str(at)) for o in options]
+    words = [str(at / command.source), "--out", str(at / out), *command.options, *model, *asked]
     with redirect_stderr(StringIO()) as err, redirect_stdout(StringIO()) as text:
         try:
             code = command.main(words)
@@ -172,6 +191,86 @@ def _as_png(path):
     "The same pixels under another name."
     Image.open(path).save(path.with_suffix(".png"))
     path.unlink()
+
+# %% ../../nbs/13_lab/09_trust.ipynb #caa91e7f
+def _moved(path):
+    "Boxes of the same length somewhere else, and the old time."
+    times = path.stat()
+    _edited(path, "[40, 20,", "[30, 20,")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _repainted(path):
+    "An id picture whose object is somewhere else, and the old time."
+    times, ids = path.stat(), np.asarray(Image.open(path))
+    Image.fromarray(np.roll(ids, 15, 1)).save(path)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _beside(ids, boxes):
+    "An id picture that goes before boxes of the same frame, its object somewhere else."
+    shutil.copy2(ids, boxes.with_suffix(".png"))
+    _repainted(boxes.with_suffix(".png"))
+
+
+def of_objects() -> list[Change]:
+    "Changes of the files that objects are read from."
+    one, many, ids = (("--objects", f"WORLD/{name}") for name in ("boxes.json", "boxes", "ids"))
+
+    def first(w, folder):
+        return sorted((w / folder / "approach").iterdir())[0]
+
+    return [
+        Change("a box of all frames' boxes", lambda w: _moved(w / "boxes.json"), one, one),
+        Change("all frames' boxes cut", lambda w: cut(w / "boxes.json"), one, one),
+        Change("a frame's boxes", lambda w: _moved(first(w, "boxes")), many, many),
+        Change("a frame's boxes gone", lambda w: first(w, "boxes").unlink(), many, many),
+        Change("an id picture", lambda w: _repainted(first(w, "ids")), ids, ids),
+        Change("an id picture beside boxes", lambda w: _beside(first(w, "ids"), first(w, "boxes")), many, many),
+        Change("two id pictures swapped", lambda w: swap(*sorted(first(w, "ids").parent.iterdir())[:2]), ids, ids),
+        Change("boxes instead of ids", lambda w: None, many, ids),
+        Change("objects taken away", lambda w: None, (), one),
+        Change("objects of the map", lambda w: None, ("--objects", "auto"), one),
+    ]
+
+# %% ../../nbs/13_lab/09_trust.ipynb #cb78751d
+def of_asking(
+    name: str,  # of the command
+) -> list[Change]:
+    "Changes of what is measured beside a map, and of what that is compared with."
+    go, stop = ("--answer", "go"), ("--answer", "stop red light")
+    found = [
+        Change("another answer", lambda w: None, stop, go),
+        Change("an answer taken away", lambda w: None, (), go),
+        Change("--answer go", lambda w: None, go),
+        Change("--sources", lambda w: None, ("--sources",)),
+        Change("sources taken away", lambda w: None, (), ("--sources",)),
+        Change("--speed-limit 50", lambda w: None, ("--speed-limit", "50")),
+    ]
+    if name != "scenes":
+        return found
+    other, fog = ("--against", "WORLD/other"), ("--perturb", "fog")
+    return found + [
+        Change("a weight of the other model", lambda w: flip(w / "other" / "model.safetensors", 10**6), other, other),
+        Change("the other model's tokenizer", lambda w: _respaced(w / "other" / "tokenizer.json"), other, other),
+        Change("both models swapped", _exchanged, other, other),
+        Change("another other model", lambda w: None, ("--against", "demo"), other),
+        Change("the other model taken away", lambda w: None, (), other),
+        Change("another corruption", lambda w: None, ("--perturb", "blur"), fog),
+        Change("a corruption more", lambda w: None, (*fog, "blur"), fog),
+        Change("corruptions taken away", lambda w: None, (), fog),
+    ]
+
+
+def _respaced(path):
+    "A JSON that says the same in other bytes."
+    _edited(path, '"version"', ' "version"')
+
+
+def _exchanged(w):
+    "The other model, which differs in a weight, and the model in each other's place."
+    flip(w / "other" / "model.safetensors", 10**6)
+    swap(w / "model", w / "other")
 
 # %% ../../nbs/13_lab/09_trust.ipynb #92719633
 def of_gaze() -> list[Change]:
@@ -283,7 +382,8 @@ def changes(
 ) -> list[Change]:
     "All changes that can touch a command."
     nothing, gaze = [Change("nothing", lambda w: None)], of_gaze() if name == "scenes" else []
-    sources = of_records() if name == "ours" else of_data() + of_model() + gaze
+    asked = of_data() + of_model() + gaze + of_objects() + of_asking(name)
+    sources = of_records() if name == "ours" else asked
     return nothing + sources + of_options(name) + of_results(name)
 
 # %% ../../nbs/13_lab/09_trust.ipynb #8b870047

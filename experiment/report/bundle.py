@@ -28,10 +28,10 @@ from ..frame.tiles import Layout
 from ..methods import DEFAULT
 from ..record.files import find_records, record_frames
 from ..record.legacy import load_any
-from ..record.payload import CONVERTED, load_record, read_record
+from ..record.payload import CONVERTED, read_record
 from ..relevance.answers import OF_ATTENTION, answer, answering, relevance_of
 from ..relevance.interleaver import image_positions
-from ..relevance.check import frame_findings
+from ..relevance.check import frame_findings, load_sound
 from ..relevance.pictures import cautions
 from ..relevance.rules import RULES, Rule, layouts
 from ..relevance.shown import decision
@@ -386,7 +386,7 @@ def add_records(
     camera: Camera | None = None,  # for way-points
     run: str = "",  # its name
 ) -> None:
-    "Records in order. One that cannot be read is named in the notes. Raises RunError when none can be."
+    "Records in order. One that `qa` refuses is named in the notes. Raises RunError when none is left."
     faults, before = [], len(bundle.frames) + len(bundle.left_out)
     for item in find_records(source):
         try:
@@ -394,7 +394,7 @@ def add_records(
             if isinstance(found, dict) and "schema" not in found:
                 add_old_record(bundle, item.path)
             else:
-                add_record(bundle, load_record(item.path) | {"tag": item.tag}, methods, camera, run)
+                add_record(bundle, load_sound(item.path)[0] | {"tag": item.tag}, methods, camera, run)
         except (ValueError, OSError) as error:
             faults.append(str(error) if str(item.path) in str(error) else f"{item.path}: {error}")
     if len(bundle.frames) + len(bundle.left_out) == before:
