@@ -134,7 +134,7 @@ def swap_figure(
         size = panel_size(frame.size, panel_width(inches(how.width), columns), how.dpi)
         for one, m, name in zip(both, maps, names):
             where = f"image {i + 1}, " if len(frames) > 1 else ""
-            label = f"{where}{name}: {target_line(one)}, shown {shown_words(one, m, how.floors)}"
+            label = f"{where}{name}: {target_line(one)}; map: {shown_words(one, m, how.floors)}"
             panels.append(Panel(drawn_map(one, m, frame, size, scale.full, i, how.smooth), label))
     sides = "for (red) and against (blue) " if maps[0].signed is not None else ""
     words = f"{sides}{record['target_info']['target']}, {scale.unit} per patch; {scale}"
