@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import compress
 from pathlib import Path
 from typing import Any, BinaryIO
 from ..errors import PayloadError
@@ -370,12 +371,9 @@ _NAMES = {_TENSOR, _PARAMETER, _ORDERED, _SIZE, *STORAGES}
 def _mapping(target, items, objects=False):
     "Fill a dictionary. A trainer's keys that are neither text nor number are left out: nobody can ask for them."
     _require(isinstance(target, dict) and len(items) % 2 == 0, "description", "the description fills no dictionary")
-    pairs = list(zip(items[::2], items[1::2]))
-    plain = [(k, v) for k, v in pairs if isinstance(k, (str, int, float, bool))]
-    _require(
-        objects or len(plain) == len(pairs), "description", "a dictionary has keys that are no text or number"
-    )
-    target.update(plain)
+    known = [isinstance(k, (str, int, float, bool)) for k in items[::2]]
+    _require(objects or all(known), "description", "a dictionary has keys that are no text or number")
+    target.update(compress(zip(items[::2], items[1::2]), known))
 
 # %% ../../nbs/03_record/01_archive.ipynb #d18a669a
 class _Stack:
@@ -458,11 +456,11 @@ def _step(stack, op, arg):
         stack.memo[arg] = stack.top(object)
     elif op in ("APPEND", "APPENDS"):
         items = stack.pop() if op == "APPEND" else stack.since_mark()
-        if not isinstance(stack.top(object), Inert):
+        if not (stack.objects and isinstance(stack.top(object), Inert)):
             stack.top(list).extend(items)
     elif op in ("SETITEM", "SETITEMS"):
         items = stack.pop(2) if op == "SETITEM" else stack.since_mark()
-        if not isinstance(stack.top(object), Inert):
+        if not (stack.objects and isinstance(stack.top(object), Inert)):
             _mapping(stack.top(dict), items, stack.objects)
     elif op == "BUILD" and stack.objects:
         stack.pop()  # the attributes of an object, as the `_metadata` of a state dict

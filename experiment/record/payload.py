@@ -623,8 +623,12 @@ def _lacks(record, field, value):
 
 
 def _typed(record, known):
-    "Findings about presence, type and shape, field by field."
+    "Findings about presence, type and shape, field by field; of parts that a record need not have, when it has them."
+    absent = {field.key for field in FIELDS if field.details == () and record.get(field.key) is None}
     for field in FIELDS:
+        whole, _, inside = field.key.partition(".")
+        if inside and whole in absent:
+            continue
         required = _kept_by(record, field)
         if field.kind == "none" and not required:
             continue

@@ -352,6 +352,28 @@ def _target(record):
     for name, message in info["findings"]:
         yield Finding("warning", name, message)
 
+# %% ../../nbs/04_relevance/05_check.ipynb #33d639d4
+def _looks(image, size, i, count):
+    "Notes on one of a record's frames; several are told apart."
+    of = f"image {i}: " if count > 1 else ""
+    return [note._replace(message=of + note.message) for note in frame_notes(image, size)]
+
+
+def frame_findings(
+    record: dict,  # see `experiment.record.payload`
+) -> list[Finding]:  # notes, see `experiment.frame.notes`
+    "What the frames look like. A picture that cannot be read has none: that is said by `check`."
+    found = []
+    for i, data in enumerate(record["pictures"]):
+        try:
+            image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
+            size = image.size
+            image.draft("RGB", SMALL)
+            found += _looks(image, size, i, len(record["pictures"]))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue
+    return found
+
 # %% ../../nbs/04_relevance/05_check.ipynb #5e0730b3
 def _pictures(record):
     for i, (data, tiles) in enumerate(zip(record["pictures"], record["tiles"])):
@@ -366,26 +388,9 @@ def _pictures(record):
                 )
                 continue
             image.load()
+            yield from _looks(image, image.size, i, len(record["pictures"]))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             yield Finding("error", "picture", f"picture {i} is no readable JPEG ({' '.join(str(error).split())[:80]})")
-
-# %% ../../nbs/04_relevance/05_check.ipynb #33d639d4
-def frame_findings(
-    record: dict,  # see `experiment.record.payload`
-) -> list[Finding]:  # notes, see `experiment.frame.notes`
-    "What the frames look like. A picture that cannot be read has none: that is said by `check`."
-    found = []
-    for i, data in enumerate(record["pictures"]):
-        try:
-            image = Image.open(io.BytesIO(data.numpy().tobytes()), formats=["JPEG"])
-            size = image.size
-            image.draft("RGB", (2 * SMALL[0], 2 * SMALL[1]))
-            notes = frame_notes(image, size)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue
-        of = f"image {i}: " if len(record["pictures"]) > 1 else ""
-        found += [note._replace(message=of + note.message) for note in notes]
-    return found
 
 # %% ../../nbs/04_relevance/05_check.ipynb #dc14ed57
 def _known(record):
@@ -417,7 +422,6 @@ CHECKS: dict[str, Callable] = dict(
     target=_target,
     pictures=_pictures,
     known=_known,
-    frames=frame_findings,
     recomputed=recomputed,
     altered=_altered,
 )
