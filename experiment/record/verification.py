@@ -34,7 +34,9 @@ def interleaver_facts(
     inter, mask = record["interleaver"], record["interleaver"]["selected_mask"]
 
     def held(e):
-        return None if e is None else dict(shape=list(e["value"].shape), grad=e["grad"] is not None)
+        if e is None or e.get("value") is None:  # of another detail
+            return None
+        return dict(shape=list(e["value"].shape), grad=e.get("grad") is not None)
 
     return dict(
         num_patches_list=list(inter["num_patches_list"]),

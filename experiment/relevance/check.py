@@ -420,8 +420,8 @@ CHECKS: dict[str, Callable] = dict(
     maps=_maps,
     trace=_trace,
     target=_target,
-    pictures=_pictures,
     known=_known,
+    pictures=_pictures,
     recomputed=recomputed,
     altered=_altered,
 )
