@@ -54,7 +54,7 @@ def unlike(
     if all(whole) and len(a) == len(b) and a != b:
         return f"{counts}: the same count with another start; rename one of them"
     few, many = sorted((len(a), len(b)))
-    if all(whole) and a[0] == b[0] and many - few >= APART and many >= RATES * few:
+    if all(whole) and a[0] == b[0] and few > 1 and many - few >= APART and many >= RATES * few:
         return f"{counts}: two rates, or one of them cut short; say both with --rates, or leave for every frame its own"
     return ""
 
