@@ -328,8 +328,6 @@ def _with_objects(run, record, frame, pictures):
     kept, why = frame_objects(run.model, record, pictures, run.objects, frame)
     if why:
         run.log.info("%s: %s", record["tag"], why)
-    if (kept.get("objects") or {}).get("contradiction"):
-        run.log.warning("%s: %s", record["tag"], kept["objects"]["contradiction"])
     return record | kept
 
 # %% ../../nbs/09_commands/02_simlingo_vit_qwen_attn_grad.ipynb #63a5eaa3

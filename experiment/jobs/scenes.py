@@ -35,7 +35,7 @@ from ..frame.camera import Camera
 from ..maps.catalogue import method_of
 from ..relevance.answers import relevance_of
 from ..dataset.cluster import Inside, Pool, Processes, Ray, Tool, connect, spread
-from ..explain import Asked, explain, maps_beside, one_by_one, record_batch, record_targets
+from ..explain import Asked, concluded, explain, maps_beside, one_by_one, record_batch, record_targets
 from ..relevance.check import frame_findings
 from ..relevance.pictures import map_arrays, save_arrays
 from ..relevance.rules import Relevance, layouts
@@ -458,7 +458,7 @@ def measure_all(
             except ValueError as error:
                 known[target], faults[f"{target}/objects"] = ({}, ""), reason_of(error)
         kept, why = known[target]
-        record |= kept
+        record |= concluded(record | kept)
         if why:
             record["target_info"]["findings"].append(["no_object", why])
     return faults

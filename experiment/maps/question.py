@@ -101,7 +101,7 @@ class _Asked:
     tokens: torch.Tensor = field(
         init=False
     )  # (n, 4) patches of every image token, see `experiment.relevance.interleaver`
-    most: int | None = field(init=False, default=None)  # spoken token that `max` is, once that was asked
+    most: int | None = field(init=False, default=None)  # spoken token that `max` is, once asked; −1: none
 
     def __post_init__(self):
         self.tokens = token_patches(self.model.pixel_shuffle, self.side)
@@ -128,31 +128,9 @@ def _sample(
     route, speed_wps = (None if x is None else x[at] for x in (out.route, out.speed_wps))
     return replace(out, hidden=out.hidden[at], route=route, speed_wps=speed_wps)
 
-# %% ../../nbs/07_maps/01_question.ipynb #ddf5573e
-class _Held(_Asked):
-    "A question that knows which token it is about."
-
-    @torch.no_grad()
-    def held(self) -> str:  # the target; `max` as the token that it is on the frame itself
-        "What is read where something is changed: another token may be the most probable then, and is not asked about."
-        if parse(self.target).name != "max":
-            return self.target
-        if self.most is None:
-            with alone(self.model):
-                out = self.model(
-                    self.inputs.pixel_values.to(self.model.dtype),
-                    self.inputs.input_ids,
-                    answer_ids=self.answer,
-                    target_points=self.inputs.target_points,
-                )
-            found = read_target(self.model, out, self.answer, self.target, self.score)
-            self.most = found.token_index[0] if found.token_index else None
-        return self.target if self.most is None else re.sub(r"^(-?)max", rf"\g<1>index:{self.most}", self.target)
-
-
 # %% ../../nbs/07_maps/01_question.ipynb #71416e52
-class _Variants(_Held):
-    "A question that reads its target from many variants of the frame."
+class _Variants(_Asked):
+    "A question that reads numbers from many variants of the frame."
 
     @torch.no_grad()
     def read(
@@ -175,16 +153,6 @@ class _Variants(_Held):
             found += [what(_sample(out, b)).double().cpu() for b in range(n)]
         return torch.stack(found)
 
-    def values(
-        self,
-        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
-        size: int = 8,  # variants in a forward
-    ) -> torch.Tensor:  # (B,) float64, on the CPU
-        "y_t of many variants; B/size forwards without gradients."
-        return self.read(
-            pixels, lambda out: read_target(self.model, out, self.answer, self.held(), self.score).value, size
-        )
-
     def swap(
         self,
         where: torch.Tensor,  # (K, T, side, side) bool: patches to be filled
@@ -194,9 +162,35 @@ class _Variants(_Held):
         cells = where.repeat_interleave(self.patch, -1).repeat_interleave(self.patch, -2)[:, :, None]
         return torch.where(cells.to(fill.device), fill, self.inputs.pixel_values)
 
+# %% ../../nbs/07_maps/01_question.ipynb #ddf5573e
+class _Held(_Variants):
+    "A question that reads its target from many variants of the frame, of the same word in all of them."
+
+    def held(self) -> str:  # the target; `max` as the token that it is on the frame itself
+        "What is read where something is changed: another token may be the most probable then, and is not asked about."
+        if parse(self.target).name != "max":
+            return self.target
+
+        def chosen(out):
+            found = read_target(self.model, out, self.answer, self.target, self.score)
+            return torch.tensor((*found.token_index, -1)[0])
+
+        if self.most is None:
+            self.most = int(self.read(self.inputs.pixel_values[None], chosen).item())
+        return self.target if self.most < 0 else re.sub(r"^(-?)max", rf"\g<1>index:{self.most}", self.target)
+
+    def values(
+        self,
+        pixels: torch.Tensor,  # (B, T, 3, tile, tile) variants of the frame
+        size: int = 8,  # variants in a forward
+    ) -> torch.Tensor:  # (B,) float64, on the CPU
+        "y_t of many variants; B/size forwards without gradients."
+        spec = self.held()
+        return self.read(pixels, lambda out: read_target(self.model, out, self.answer, spec, self.score).value, size)
+
 # %% ../../nbs/07_maps/01_question.ipynb #5f235ac5
 @dataclass
-class Question(_Variants):
+class Question(_Held):
     "One prompt with its frames, the model's own answer, and the scalar that is asked."
 
     def about(
